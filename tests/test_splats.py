@@ -109,7 +109,8 @@ def test_ball_is_uniform_and_seeded():
     assert (radii < 1.0).float().mean() == pytest.approx(1 / 8, abs=0.01)
     assert ((splats.means > 0).all(dim=-1)).float().mean() == pytest.approx(1 / 8, abs=0.01)
     again = ball(20_000, 2.0, generator=seeded())
-    assert all(torch.equal(a, b) for a, b in zip(splats.parameters().values(), again.parameters().values()))
+    for one, other in zip(splats.parameters().values(), again.parameters().values(), strict=True):
+        assert torch.equal(one, other)
     assert not torch.equal(splats.means, ball(20_000, 2.0, generator=seeded(1)).means)
 
 
