@@ -51,9 +51,9 @@ class Splats:
                 raise UserError(
                     f"splats: {name} is {list(getattr(self, name).shape)}, expected {list(shape)}"
                 )
-        if self.shN is not None and self.shN.shape not in {(n, 3, 3), (n, 8, 3), (n, 15, 3), (n, 24, 3)}:
+        if self.shN is not None and self.shN.shape not in {(n, 3, 3), (n, 8, 3), (n, 15, 3)}:
             raise UserError(
-                f"splats: shN is {list(self.shN.shape)}, expected [{n}, 3, 8, 15 or 24, 3] (degree 1 to 4)"
+                f"splats: shN is {list(self.shN.shape)}, expected [{n}, 3, 8 or 15, 3] (degree 1 to 3)"
             )
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Splats:
 
     @property
     def sh_degree(self) -> int:
-        """Degree of the spherical harmonics, 0 to 4."""
+        """Degree of the spherical harmonics, 0 to 3."""
         return 0 if self.shN is None else round((self.shN.shape[1] + 1) ** 0.5) - 1
 
     @property
@@ -126,9 +126,9 @@ class Splats:
         return Splats(**{name: torch.cat([part[name] for part in padded]) for name in padded[0]})
 
     def with_sh_degree(self, degree: int) -> Splats:
-        """The same splats with spherical harmonics up to `degree` (0 to 4): padded with zeros, or cut."""
-        if degree not in range(5):
-            raise UserError(f"splats: spherical-harmonic degree {degree} is not one of 0 to 4")
+        """The same splats with spherical harmonics up to `degree` (0 to 3): padded with zeros, or cut."""
+        if degree not in range(4):
+            raise UserError(f"splats: spherical-harmonic degree {degree} is not one of 0 to 3")
         named = self.parameters()
         higher = named.pop("shN", self.means.new_zeros(len(self), 0, 3))
         missing = (degree + 1) ** 2 - 1 - higher.shape[1]

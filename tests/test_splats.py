@@ -35,7 +35,7 @@ def test_sh_constant_is_the_zeroth_harmonic():
     assert SH_C0 == pytest.approx(0.5 / math.sqrt(math.pi), abs=1e-15)
 
 
-@pytest.mark.parametrize("degree", range(5))
+@pytest.mark.parametrize("degree", range(4))
 def test_sh_degree(degree):
     assert two_splats(degree).sh_degree == degree
 
@@ -97,8 +97,8 @@ def test_with_sh_degree_cuts_and_pads():
     assert torch.equal(splats.with_sh_degree(1).shN, splats.shN[:, :3])
     assert splats.with_sh_degree(0).shN is None
     assert torch.equal(splats.with_sh_degree(3).shN[:, :8], splats.shN)
-    with pytest.raises(UserError, match="degree 5"):
-        splats.with_sh_degree(5)
+    with pytest.raises(UserError, match="degree 4"):
+        splats.with_sh_degree(4)
 
 
 def test_ball_is_uniform_and_seeded():
