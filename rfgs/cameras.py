@@ -210,7 +210,8 @@ def view_words(azimuths: Numbers, elevations: Numbers) -> list[str]:
 
     Returns:
         C times "overhead view" (elevation above 60), "front view" (azimuth within 45 of 0), "back view"
-        (within 45 of 180) or "side view".
+        (within 45 of 180), "left side view" (the object's own left, azimuth about 90) or "right side view".
+        The usual single "side view" names two different pictures wherever left and right differ.
     """
     azimuth, elevation = torch.broadcast_tensors(
         torch.as_tensor(azimuths, dtype=torch.float64).reshape(-1),
@@ -218,11 +219,11 @@ def view_words(azimuths: Numbers, elevations: Numbers) -> list[str]:
     )
     words = []
     for degrees, height in zip(azimuth.tolist(), elevation.tolist(), strict=True):
-        turn = abs((degrees + 180) % 360 - 180)  # 0 at the front, 180 at the back
+        turn = (degrees + 180) % 360 - 180  # 0 at the front, +-180 at the back, +90 on the object's left
         if height > 60:
             words.append("overhead view")
-        elif turn < 45:
+        elif abs(turn) < 45:
             words.append("front view")
         else:
-            words.append("back view" if turn > 135 else "side view")
+            words.append("back view" if abs(turn) > 135 else "left side view" if turn > 0 else "right side view")
     return words

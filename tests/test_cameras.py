@@ -147,13 +147,13 @@ def test_turntable_is_one_closed_turn():
     [
         (29, 15, "front"),
         (-44, 15, "front"),
-        (46, 15, "side"),
-        (-90, 60, "side"),
-        (134, 0, "side"),
+        (46, 15, "left side"),
+        (-90, 60, "right side"),
+        (134, 0, "left side"),
         (136, 0, "back"),
         (180, 0, "back"),
         (-180, 0, "back"),
-        (225.5, 0, "side"),
+        (225.5, 0, "right side"),
         (316, 0, "front"),
         (720 + 170, 0, "back"),
         (0, 61, "overhead"),
@@ -168,7 +168,7 @@ def test_view_words_of_cameras():
     cameras = orbit([0, 90, 180, 0], [0, 0, 0, 80], 3.2, 40, 8, 8)
     assert view_words(cameras.azimuths, cameras.elevations) == [
         "front view",
-        "side view",
+        "left side view",
         "back view",
         "overhead view",
     ]
