@@ -1,0 +1,66 @@
+"""Work beside the optimisation: on a thread of its own, at a bounded rate, and never able to stop a run."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+Report = Callable[[str, BaseException], None]
+
+
+class Background:
+    """Calls `job` on a thread of its own after `wake`; calls that come while it is busy are joined into one.
+
+    Args:
+        name: for reports.
+        job: the work. It reads the newest state itself, so that joined calls lose nothing.
+        report: called with `name` and the exception, if `job` raises; the thread goes on.
+        period: least seconds from one start to the next.
+        duty: greatest share of the time spent in `job`, in (0, 1]: after a job that took d seconds, the
+            thread rests d (1 / duty - 1) seconds. It bounds what a viewer takes from the optimisation on a
+            machine with few cores.
+    """
+
+    def __init__(
+        self, name: str, job: Callable[[], None], report: Report, *, period: float, duty: float = 1.0
+    ) -> None:
+        self._name, self._job, self._report, self._period, self._duty = name, job, report, period, duty
+        self._wanted = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"rfgs-viewer-{name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Asks for one more call, soon; returns at once."""
+        self._wanted.set()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Lets a running job end, at most `timeout` seconds, and calls no more."""
+        self._closed.set()
+        self._wanted.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            if self._closed.is_set():
+                return
+            self._wanted.clear()
+            start = time.perf_counter()
+            try:
+                self._job()
+            except Exception as problem:
+                self._report(self._name, problem)
+            took = time.perf_counter() - start
+            self._closed.wait(max(self._period - took, took * (1 / self._duty - 1)))
+
+
+def describe(problem: BaseException) -> str:
+    """One line for a panel: the kind of the exception, its message, and where it was raised."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    message = str(problem).splitlines()[0] if str(problem) else ""
+    return f"{type(problem).__name__}: {message}{where}"

@@ -1,0 +1,60 @@
+"""The gate between two steps of a run, which a page may close, open for one step, or ask to end the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Gate:
+    """Thread-safe, open at first. A run passes through it between steps and holds nothing while it waits."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open = True
+        self._allowed = 0
+        self._stop = False
+
+    @property
+    def paused(self) -> bool:
+        return not self._open and not self._stop
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._stop
+
+    def pause(self) -> None:
+        with self._changed:
+            self._open, self._allowed = False, 0
+
+    def resume(self) -> None:
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def step_once(self) -> None:
+        """Lets a paused run take one more step; pauses a running one after its current step."""
+        with self._changed:
+            if self._open:
+                self._open, self._allowed = False, 0
+            else:
+                self._allowed += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stop = True
+            self._changed.notify_all()
+
+    def would_wait(self) -> bool:
+        return not (self._open or self._stop or self._allowed > 0)
+
+    def wait(self) -> float:
+        """Returns when the next step may start: the seconds spent waiting. Ctrl-C ends the wait."""
+        start = time.perf_counter()
+        with self._changed:
+            while self.would_wait():
+                self._changed.wait(0.5)
+            if not self._open and self._allowed > 0:
+                self._allowed -= 1
+        return time.perf_counter() - start

@@ -1,0 +1,100 @@
+"""The web server under every viewer page: address, theme, first camera."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import warnings
+from collections.abc import Iterator
+from math import cos, radians, sin
+from typing import Any
+
+import viser
+
+from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
+from rfgs.errors import UserError
+
+FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
+"""Degrees; the page opens on the object's front, turned a little so that its depth shows."""
+
+
+def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
+    """Starts serving, without printing anything.
+
+    Args:
+        host: interface to listen on; "127.0.0.1" is reachable from this machine only, "0.0.0.0" from
+            everywhere.
+        port: first port to try; the next free one is taken. 0 lets the system choose.
+        title: shown above the panels.
+
+    Raises:
+        UserError: a host that is not an interface of this machine, or a port out of range.
+    """
+    _check_address(host, port)
+    # viser warns on stderr about messages to a browser that has just left. They cannot be avoided, only be
+    # late.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
+    with quiet_console():
+        server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+    # The share button would open a public tunnel to a run that anybody could then steer and stop.
+    server.gui.configure_theme(
+        dark_mode=True, show_logo=False, show_share_button=False, brand_color=(236, 112, 58)
+    )
+    server.gui.main_panel.dock_right()
+    server.scene.set_up_direction("+z")
+    azimuth, elevation = radians(FIRST_AZIMUTH), radians(FIRST_ELEVATION)
+    server.initial_camera.position = (
+        DEFAULT_DISTANCE * cos(elevation) * cos(azimuth),
+        DEFAULT_DISTANCE * cos(elevation) * sin(azimuth),
+        DEFAULT_DISTANCE * sin(elevation),
+    )
+    server.initial_camera.look_at = (0.0, 0.0, 0.0)
+    server.initial_camera.fov = radians(DEFAULT_FOV)
+    return server
+
+
+def server_url(server: viser.ViserServer) -> str:
+    """The address to click on; a server on all interfaces is named by this machine's loopback."""
+    host = server.get_host()
+    if host in ("0.0.0.0", "::", ""):
+        host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
+
+
+def stop_server(server: viser.ViserServer) -> None:
+    """Closes all connections and the port, without printing anything."""
+    with quiet_console():
+        server.stop()
+
+
+@contextlib.contextmanager
+def quiet_console() -> Iterator[None]:
+    """Silences rich's global console, through which viser announces itself amid our progress bar."""
+    import rich
+
+    console = rich.get_console()
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+def _check_address(host: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise UserError(f"viewer: port {port} must lie in 0 to 65535")
+    # viser takes any failure to listen for a port in use and would try a thousand of them.
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"viewer: cannot listen on host {host!r} ({error.strerror}); "
+            "use 127.0.0.1 for this machine only or 0.0.0.0 for all networks"
+        ) from error
+
+
+def set_value(handle: Any, value: object) -> None:
+    """Shows `value` in an input of the page. (To a type checker viser's `value` is read-only.)"""
+    handle.value = value

@@ -1,0 +1,126 @@
+"""What stands in the scene: splats, drawn by the browsers themselves, in the look that was chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Literal
+
+import numpy as np
+import torch
+import viser
+
+from rfgs.splats import Splats
+from rfgs.viewer.packing import pack
+
+Channel = Literal["RGB", "Alpha", "Depth"]
+
+
+@dataclasses.dataclass
+class Look:
+    """How the scene is shown, the same in every browser."""
+
+    channel: Channel = "RGB"
+    """What a pixel shows. Browsers draw RGB only: alpha and depth are rendered here and sent as pictures."""
+    server_side: bool = False
+    """Render RGB here too: the exact pixels of `rfgs.render`, some time after each camera move."""
+    resolution: int = 512
+    """Height of the pictures rendered here, pixels."""
+    background: tuple[int, int, int] = (32, 33, 36)
+    """RGB, 0 to 255."""
+    splat_scale: float = 1.0
+    """Factor on the standard deviations of all splats."""
+
+    @property
+    def as_pictures(self) -> bool:
+        """Whether browsers get pictures instead of splats."""
+        return self.server_side or self.channel != "RGB"
+
+
+@dataclasses.dataclass
+class Item:
+    """One set of splats, where it stands, and its handle in the browsers."""
+
+    splats: Splats
+    position: tuple[float, float, float]
+    handle: viser.GaussianSplatHandle | None = None
+
+
+class Stage:
+    """Puts splats before the browsers. Any thread may call its methods; no browser is waited for."""
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self.server = server
+        self.look = Look()
+        self.version = 0
+        """Grows with every change of what a picture would show."""
+        self._items: dict[str, Item] = {}
+        # Guards the items while they are packed and queued, some milliseconds. A run never takes it.
+        self._lock = threading.RLock()
+        self.paint_background()
+
+    def put(self, name: str, splats: Splats, position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
+        """Shows `splats` under `name`, in place of what it showed before.
+
+        Args:
+            name: a scene path such as "/asset".
+            splats: not changed by anybody afterwards; the caller clones those that an optimiser owns.
+            position: world units.
+        """
+        with self._lock:
+            item = self._items.get(name)
+            if item is None:
+                item = self._items[name] = Item(splats, position)
+            item.splats, item.position = splats, position
+            self._draw(name, item)
+            self.version += 1
+
+    def redraw(self) -> None:
+        """Shows everything again, after the look changed."""
+        with self._lock:
+            for name, item in self._items.items():
+                self._draw(name, item)
+            self.version += 1
+
+    def paint_background(self) -> None:
+        """Fills what lies behind the splats, in every browser."""
+        self.server.scene.set_background_image(solid(self.look.background), format="png")
+        self.version += 1
+
+    def splats(self) -> Splats | None:
+        """All of them where they stand, as one set, or None while there are none."""
+        with self._lock:
+            items = list(self._items.values())
+        if not items:
+            return None
+        placed = [
+            dataclasses.replace(
+                item.splats, means=item.splats.means + item.splats.means.new_tensor(item.position)
+            )
+            for item in items
+        ]
+        return placed[0] if len(placed) == 1 else Splats.merge([part.to("cpu") for part in placed])
+
+    def _draw(self, name: str, item: Item) -> None:
+        visible = not self.look.as_pictures
+        if item.handle is not None:
+            item.handle.visible = visible
+            item.handle.position = item.position
+        if not visible:
+            return  # Nobody would see them; `redraw` packs them when they are seen again.
+        gaussians = pack(item.splats, self.look.splat_scale)
+        if item.handle is None:
+            item.handle = self.server.scene.add_gaussian_splats(name, *gaussians, position=item.position)
+        else:
+            item.handle.set_gaussians(*gaussians)
+
+
+def solid(rgb: tuple[int, int, int]) -> np.ndarray:
+    """A picture of one colour, uint8 [8, 8, 3]."""
+    return np.full((8, 8, 3), rgb, dtype=np.uint8)
+
+
+def snapshot(splats: Splats) -> Splats:
+    """A copy that later steps do not change; on CUDA, queued behind earlier work without waiting for it."""
+    with torch.no_grad():
+        return splats.detach().clone()

@@ -1,0 +1,177 @@
+"""Drives a real headless Chromium over its DevTools protocol, by the `websockets` package viser brings."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import connect
+
+FLAGS = (
+    "--headless --no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync "
+    "--disable-default-apps --hide-scrollbars --remote-debugging-port=0"
+).split()
+
+EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Chromium:
+    """One browser with one page. A context manager; `kill` ends it the hard way."""
+
+    def __init__(self, width: int = 1280, height: int = 800) -> None:
+        assert EXECUTABLE is not None
+        self._profile = tempfile.mkdtemp(prefix="rfgs-chromium-")
+        self.downloads = Path(self._profile) / "downloads"
+        self._process = subprocess.Popen(
+            [
+                EXECUTABLE,
+                *FLAGS,
+                f"--window-size={width},{height}",
+                f"--user-data-dir={self._profile}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._ids = itertools.count(1)
+        port_file = Path(self._profile) / "DevToolsActivePort"
+        deadline = time.monotonic() + 30
+        while not (port_file.exists() and len(port_file.read_text().splitlines()) == 2):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.kill()
+                raise RuntimeError("Chromium did not start")
+            time.sleep(0.05)
+        port, path = port_file.read_text().splitlines()
+        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None)
+        targets = self.command("Target.getTargets", session=False)["targetInfos"]
+        page = next(t["targetId"] for t in targets if t["type"] == "page")
+        self._session = self.command("Target.attachToTarget", session=False, targetId=page, flatten=True)[
+            "sessionId"
+        ]
+        self.command("Page.enable")
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        self.command(
+            "Browser.setDownloadBehavior", session=False, behavior="allow", downloadPath=str(self.downloads)
+        )
+
+    def command(self, method: str, *, session: bool = True, **params: Any) -> dict[str, Any]:
+        """Sends one DevTools command and returns its result."""
+        number = next(self._ids)
+        message = {"id": number, "method": method, "params": params}
+        if session:
+            message["sessionId"] = self._session
+        self._socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+
+    def open(self, url: str) -> None:
+        self.command("Page.navigate", url=url)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        result = self.command("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"{script}: {result['exceptionDetails']}")
+        return result["result"].get("value")
+
+    def wait_for(self, script: str, timeout: float = 15.0) -> Any:
+        """Waits until a JavaScript expression is true, and returns its value."""
+        deadline = time.monotonic() + timeout
+        while not (value := self.evaluate(script)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not true within {timeout} s: {script}; page says: {self.text()[:600]}")
+            time.sleep(0.05)
+        return value
+
+    def text(self) -> str:
+        """What the page says."""
+        return self.evaluate("document.body ? document.body.innerText : ''")
+
+    def wait_text(self, text: str, timeout: float = 15.0) -> None:
+        self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
+
+    def click_text(self, text: str) -> None:
+        """Clicks the button, tab or label whose text is `text`, with a real mouse event at its centre."""
+        found = (
+            "[...document.querySelectorAll('button, [role=tab], label')]"
+            f".filter(e => e.innerText.trim() === {json.dumps(text)} && e.offsetParent !== null)[0]"
+        )
+        self.wait_for(f"!!({found})")
+        box = self.evaluate(
+            f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
+            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        self.click(*box)
+
+    def click(self, x: float, y: float) -> None:
+        for kind in ("mousePressed", "mouseReleased"):
+            self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 8) -> None:
+        """Presses at `start`, moves to `end`, releases."""
+        self.command(
+            "Input.dispatchMouseEvent",
+            type="mousePressed",
+            x=start[0],
+            y=start[1],
+            button="left",
+            clickCount=1,
+        )
+        for k in range(1, steps + 1):
+            x, y = (a + (b - a) * k / steps for a, b in zip(start, end, strict=True))
+            self.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+        self.command(
+            "Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], button="left", clickCount=1
+        )
+
+    def type_into(self, selector: str, text: str) -> None:
+        """Replaces the content of an input element and presses Enter."""
+        self.evaluate(
+            f"{{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }}"
+        )
+        self.command("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            self.command(
+                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13
+            )
+
+    def screenshot(self, path: Path | None = None) -> bytes:
+        """PNG bytes of the page, also written to `path`."""
+        data = base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+        if path is not None:
+            Path(path).write_bytes(data)
+        return data
+
+    def kill(self) -> None:
+        """Ends the browser and all its processes at once, in the middle of whatever they do."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def __enter__(self) -> Chromium:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

@@ -1,0 +1,155 @@
+"""A run with its page: what the run sees of it, and what a person sees in a browser."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from chromium import Chromium
+from PIL import Image
+from viewer_fakes import fake_distill, three_balls
+
+from rfgs.errors import UserError
+from rfgs.viewer import Viewer
+
+
+def final(steps) -> list[torch.Tensor]:
+    """The parameters after the last of `steps`."""
+    for step in steps:
+        last = step
+    return list(last.splats.parameters().values())
+
+
+def test_the_next_free_port_is_taken_and_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with Viewer(port=port) as viewer:
+            found = int(viewer.url.rsplit(":", 1)[1])
+            assert viewer.url.startswith("http://127.0.0.1:") and found > port
+            socket.create_connection(("127.0.0.1", found), timeout=5).close()
+
+
+@pytest.mark.parametrize(("host", "port"), [("256.1.1.1", 8080), ("192.0.2.1", 8080), ("127.0.0.1", 70000)])
+def test_an_impossible_address_is_one_line(host: str, port: int) -> None:
+    with pytest.raises(UserError) as caught:
+        Viewer(host, port)
+    assert "\n" not in str(caught.value) and (host in str(caught.value) or str(port) in str(caught.value))
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with Viewer() as viewer:
+        for step in fake_distill(3, seconds=0):
+            viewer.update(step)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_is_the_same_with_a_viewer() -> None:
+    alone = final(fake_distill(20, seconds=0))
+
+    def watched():
+        with Viewer() as viewer:
+            for step in fake_distill(20, seconds=0):
+                viewer.update(step)
+                yield step
+
+    assert all(torch.equal(a, b) for a, b in zip(alone, final(watched()), strict=True))
+
+
+def test_a_problem_in_the_viewer_is_reported_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Viewer() as viewer:
+        monkeypatch.setattr(viewer._stage, "put", lambda *_: 1 / 0)
+        for step in fake_distill(3, seconds=0):
+            viewer.update(step)
+        viewer.finish()
+        deadline = time.monotonic() + 5
+        while not viewer.problems and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert any("ZeroDivisionError" in line and "test_live.py" in line for line in viewer.problems)
+
+
+def test_a_step_the_viewer_cannot_read_is_reported_and_the_run_goes_on() -> None:
+    with Viewer() as viewer:
+        viewer.update(object())
+        assert "no attribute 'index'" in viewer.problems[-1]
+
+
+def test_stop_is_seen_by_the_loop() -> None:
+    taken = 0
+    with Viewer() as viewer:
+        for step in fake_distill(50, seconds=0):
+            taken += 1
+            if taken == 4:
+                viewer.gate.stop()
+            viewer.update(step)
+            if viewer.stop_requested:
+                break
+    assert taken == 4
+
+
+def mean_colors(png: bytes, boxes: list[tuple[int, int]]) -> list[np.ndarray]:
+    """Mean RGB of 20 x 20 pixels about each (x, y) of a screenshot."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(float)
+    return [pixels[y - 10 : y + 10, x - 10 : x + 10].mean(axis=(0, 1)) for x, y in boxes]
+
+
+def test_watch_pause_step_resume_stop(browser: Chromium) -> None:
+    with Viewer(about={"prompt": "three <b>balls"}) as viewer:
+        seen: list[int] = []
+
+        def run() -> None:
+            for step in fake_distill(10_000, seconds=0.01):
+                seen.append(step.index)
+                viewer.update(step)
+                if viewer.stop_requested:
+                    break
+            viewer.finish(["out/balls.ply"])
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        browser.open(viewer.url)
+        browser.wait_text("three <b>balls")
+        browser.wait_text("Running")
+        browser.click_text("Pause")
+        browser.wait_text("Paused")
+        time.sleep(0.2)
+        held = len(seen)
+        time.sleep(0.3)
+        assert len(seen) == held
+        browser.click_text("Step once")
+        browser.wait_text(f"{held + 1} / 10000")
+        assert len(seen) == held + 1
+        browser.click_text("Resume")
+        browser.wait_text("Running")
+        time.sleep(0.3)
+        assert len(seen) > held + 3
+        browser.click_text("Stop & export")
+        thread.join(10)
+        browser.wait_text("Finished")
+        browser.wait_text("out/balls.ply")
+        assert viewer.problems == [] and seen[-1] == len(seen) < 10_000
+
+
+def test_the_picture_is_upright_and_shows_the_front(browser: Chromium) -> None:
+    """Red stands in front (+X), green on the right (+Y seen from +X), blue on top."""
+    with Viewer() as viewer:
+        for step in fake_distill(1, seconds=0):
+            step.splats.__dict__.update(three_balls(600).__dict__)
+            viewer.update(step)
+        browser.open(viewer.url)
+        browser.wait_text("Running")
+        browser.wait_for("!!document.querySelector('canvas')")
+        deadline = time.monotonic() + 10
+        while True:
+            blue, red, green = mean_colors(browser.screenshot(), [(480, 190), (370, 470), (690, 430)])
+            colours = (int(c.argmax()) for c in (red, green, blue))
+            if tuple(colours) == (0, 1, 2) and min(red[0], green[1], blue[2]) > 150:
+                break
+            assert time.monotonic() < deadline, (red, green, blue)
+            time.sleep(0.2)

@@ -1,0 +1,79 @@
+"""A run without a prior: splats settle on three balls, red at +X (the front), green at +Y, blue at +Z."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rfgs.cameras import Cameras, sample_orbit
+from rfgs.splats import SH_C0, Splats, ball
+
+
+@dataclass
+class FakeConfig:
+    """The fields of a configuration that the viewer may change."""
+
+    prompt: str = "three balls"
+    negative_prompt: str = ""
+    guidance_scale: float = 7.5
+    inner_steps: int = 1
+    noise_range: tuple[float, float] = (0.15, 0.98)
+    lr_means: float = 8e-3
+
+
+@dataclass(frozen=True)
+class FakeFrames:
+    rgb: Tensor
+
+
+@dataclass(frozen=True)
+class FakeStep:
+    """What `rfgs.distill.Step` has, as far as a viewer reads it."""
+
+    index: int
+    total: int
+    loss: Tensor
+    residual: Tensor
+    splats: Splats
+    frames: FakeFrames
+    cameras: Cameras
+    x0_hat: Tensor
+    t: Tensor
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def three_balls(count: int, *, seed: int = 0) -> Splats:
+    """`count` splats in three balls: red at +X, green at +Y, blue at +Z."""
+    generator = torch.Generator().manual_seed(seed)
+    splats = ball(count, 0.25, generator=generator, opacity=0.6, scale=0.06)
+    which = torch.arange(count) % 3
+    splats.means += 0.6 * torch.eye(3)[which]
+    splats.sh0[:, 0] = (0.15 + 0.8 * torch.eye(3)[which] - 0.5) / SH_C0
+    return splats
+
+
+def fake_distill(
+    steps: int, count: int = 300, *, seconds: float = 0.02, config: FakeConfig | None = None, seed: int = 0
+) -> Iterator[FakeStep]:
+    """Moves random splats to the three balls in `steps` steps of about `seconds`, drawing noise each step."""
+    generator = torch.Generator().manual_seed(seed)
+    config = config or FakeConfig()
+    goal = three_balls(count, seed=seed)
+    splats = ball(count, 1.0, generator=generator, opacity=0.3)
+    for index in range(1, steps + 1):
+        time.sleep(seconds)
+        rate = 0.05 * config.guidance_scale / 7.5
+        with torch.no_grad():
+            for now, then in zip(splats.parameters().values(), goal.parameters().values(), strict=True):
+                now.add_(rate * (then - now) + 1e-3 * torch.randn(now.shape, generator=generator))
+        loss = (splats.means - goal.means).pow(2).mean()
+        cameras = sample_orbit(4, 64, 64, generator=generator)
+        frames = FakeFrames(torch.rand(4, 3, 64, 64, generator=generator))
+        x0_hat = torch.rand(4, 3, 8, 8, generator=generator)
+        yield FakeStep(
+            index, steps, loss, loss.sqrt(), splats, frames, cameras, x0_hat, torch.full((4,), 0.5)
+        )
