@@ -1,0 +1,62 @@
+"""`rfgs doctor`: what this machine has, and what would run on it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Doctor:
+    """Say what this machine has, and which backends would run on it.
+
+    Looks at files and drivers only, so it takes no longer than a moment.
+    """
+
+    def run(self) -> None:
+        """Prints one line for each fact; a problem comes with its remedy."""
+        from rfgs import backends, machine, preflight
+
+        versions = machine.versions()
+        rows = [
+            ("rfgs", f"{versions['rfgs']}, Python {versions['python']} at {sys.executable}"),
+            ("processor", machine.cpu_model()),
+            ("torch", f"{versions['torch'] or 'not installed'}, built for {_build()}"),
+        ]
+        rows += [("GPU", f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB") for gpu in machine.gpus()] or [
+            ("GPU", "none")
+        ]
+        compiler = machine.nvcc()
+        release = machine.nvcc_version(compiler) if compiler else None
+        rows.append(("nvcc", f"{release} at {compiler}" if compiler else "none"))
+        rows.append(
+            ("gsplat", f"{versions['gsplat'] or 'not installed'}, {_KERNELS[machine.gsplat_state()]}")
+        )
+        rows.append(("disk", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free at {Path.cwd()}"))
+
+        cuda = preflight.cuda_problem()
+        kernels = None if cuda else preflight.gsplat_problem()
+        rows.append(("--device", "cuda" if not (cuda or kernels) else "cpu"))
+        rows += [("", f"no cuda: {problem}") for problem in (cuda, kernels) if problem]
+        rows += [("--backend", f"{name}: {status}") for name, status in backends.overview(gpu=cuda is None)]
+        width = max(len(label) for label, _ in rows)
+        for label, text in rows:
+            print(f"{label:<{width}}  {text}")
+
+
+_KERNELS = {
+    "absent": "no CUDA kernels",
+    "no compiler": "CUDA kernels neither pre-built nor to be compiled (no nvcc)",
+    "to be compiled": "CUDA kernels will be compiled at first use, once, which takes minutes",
+    "compiled": "CUDA kernels compiled",
+    "pre-built": "CUDA kernels pre-built",
+}
+
+
+def _build() -> str:
+    from rfgs import machine
+
+    cuda = machine.torch_cuda()
+    return f"CUDA {cuda}" if cuda else "the CPU"

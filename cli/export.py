@@ -1,0 +1,36 @@
+"""`rfgs export`: a file of splats into another format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass
+class Export:
+    """Convert a file of splats; the suffix of the new file names the format.
+
+    .ply for all splat viewers, .splat for browsers, .glb for glTF with KHR_gaussian_splatting, .mp4 for a turntable
+    video, .png for a strip of views.
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
+    """The file of splats to read (.ply)."""
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """The file to write."""
+    overwrite: bool = False
+    """Replace the target if it exists."""
+
+    def run(self) -> None:
+        """Reads, converts, writes."""
+        from rfgs import preflight
+
+        preflight.check_files((self.source,))
+        preflight.check_target(self.target, overwrite=self.overwrite)
+        from rfgs.export import export, read_ply
+
+        export(read_ply(self.source), self.target)
+        print(self.target)

@@ -1,0 +1,173 @@
+"""`rfgs generate`: a sentence becomes a 3D asset."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from rfgs.job import QUALITIES, Guidance, Job, QualityName
+
+from .flags import Folder, Number, Text, WholeNumber, by_quality, default
+
+if TYPE_CHECKING:
+    from rfgs.distill import Step
+    from rfgs.viewer import Viewer
+
+BEGAN = time.perf_counter()
+
+
+@dataclass
+class Generate:
+    """Make a 3D asset from a sentence.
+
+    Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early
+    and still writes what there is; a second Ctrl-C quits at once.
+    """
+
+    prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
+    """What to make, in quotes, such as "a red cube on a blue cylinder"."""
+    backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
+    """The text-to-image model to learn from: tiny-sd3 is part of rfgs and runs anywhere; sd3, sd3.5-medium and
+    sd3.5-large want a GPU, and their licence accepted on the model hub. `rfgs doctor` says which would run here."""
+    model: Annotated[Text, default("the backend's own")] = None
+    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    quality: QualityName = "normal"
+    """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
+    guidance: Guidance = "rfds-rev"
+    """How the model judges the views: rfds is faster; rfds-rev first finds the noise that belongs to each view,
+    and looks better."""
+    steps: Annotated[WholeNumber, default(by_quality("steps"))] = None
+    """Number of optimisation steps."""
+    views_per_step: Annotated[WholeNumber, default(by_quality("views_per_step"))] = None
+    """Camera views rendered in each step; more is steadier, slower, and takes more memory."""
+    splats: Annotated[WholeNumber, default(by_quality("splats"))] = None
+    """Number of Gaussians at the start."""
+    resolution: Annotated[WholeNumber, default("the model's own")] = None
+    """Width and height of the views in pixels, a multiple of 8."""
+    guidance_scale: Annotated[Number, default("the model's own")] = None
+    """How strongly the prompt is enforced, without a unit: 1 is not at all, higher is stricter and more saturated."""
+    negative_prompt: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = ""
+    """What the views should not look like."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Start of all random numbers: the same seed gives the same asset, another seed another one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes an NVIDIA GPU if there is one."""
+    output: Annotated[Folder, default("runs/PROMPT-SEED, with a number behind it if that is taken")] = None
+    """Folder for everything that the run writes."""
+    overwrite: bool = False
+    """Replace the files of the run that is in the output folder."""
+    resume: Annotated[Folder, default("a new run")] = None
+    """Go on with the run in this folder from its last checkpoint. Prompt and settings are taken from there; only
+    --steps may be given with it, to make the run longer, and the viewer's flags."""
+    viewer: bool = False
+    """Serve a page on this machine that shows the asset while it forms, with buttons to pause and stop."""
+    port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
+    """Port of that page; the next free one is taken. 0 lets the system choose."""
+    keep_viewer: bool = False
+    """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
+
+    def run(self) -> None:
+        """Checks all that can be checked without a model, then does the work."""
+        from rfgs import backends, preflight, runs
+
+        preflight.check_port(self.port)
+        if self.resume is None:
+            job = self._job()
+            folder = runs.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
+        else:
+            self._check_only_steps()
+            job = runs.job_to_resume(self.resume, steps=self.steps)
+            preflight.check_device(job.device)
+            backends.check_source(job.model)
+            folder = self.resume
+        try:
+            self._generate(job, folder)
+        except BaseException:
+            # A run that came to nothing leaves no empty folder behind; one with files in it stays.
+            if self.resume is None and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+
+    def _job(self) -> Job:
+        from rfgs import backends, preflight
+
+        preset = QUALITIES[self.quality]
+        steps = preset.steps if self.steps is None else self.steps
+        views = preset.views_per_step if self.views_per_step is None else self.views_per_step
+        splats = preset.splats if self.splats is None else self.splats
+        return Job(
+            prompt=preflight.check_prompt(self.prompt),
+            steps=preflight.check_count("--steps", steps, preset.steps),
+            views_per_step=preflight.check_count("--views-per-step", views, preset.views_per_step),
+            splats=preflight.check_count("--splats", splats, preset.splats),
+            resolution=None if self.resolution is None else preflight.check_resolution(self.resolution),
+            guidance=self.guidance,
+            guidance_scale=None
+            if self.guidance_scale is None
+            else preflight.check_guidance_scale(self.guidance_scale),
+            negative_prompt=self.negative_prompt,
+            seed=preflight.check_seed(self.seed),
+            device=preflight.check_device(self.device),
+            # Last, since it may ask the model hub.
+            model=backends.find_model(backends.find_backend(self.backend), self.model),
+        )
+
+    def _check_only_steps(self) -> None:
+        from dataclasses import fields
+
+        from rfgs.errors import UserError
+
+        allowed = {"resume", "steps", "viewer", "port", "keep_viewer"}
+        for field in fields(self):
+            if field.name not in allowed and getattr(self, field.name) != field.default:
+                flag = "a prompt" if field.name == "prompt" else "--" + field.name.replace("_", "-")
+                raise UserError(
+                    f"--resume {self.resume}: goes on with that run's own settings, so {flag} cannot be given; "
+                    f"leave it out, or start a new run without --resume"
+                )
+
+    def _generate(self, job: Job, folder: Path) -> None:
+        # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
+        from .console import Progress, print_result, stop_on_interrupt
+
+        with ExitStack() as stack:
+            progress = stack.enter_context(Progress())
+            viewer = stack.enter_context(self._viewer(job)) if self.viewer or self.keep_viewer else None
+            if viewer:
+                progress.say(f"viewer: {viewer.url}")
+            progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
+            from rfgs.generate import generate
+
+            def on_step(step: Step) -> None:
+                progress.show(step)
+                if viewer:
+                    viewer.update(step)
+
+            with stop_on_interrupt(progress.say, viewer.gate.stop if viewer else lambda: None) as interrupted:
+                result = generate(
+                    job,
+                    folder,
+                    resume=self.resume is not None,
+                    on_step=on_step,
+                    on_preview=lambda path: progress.say(f"preview: {path}"),
+                    stop=lambda: interrupted() or (viewer is not None and viewer.stop_requested),
+                    began=BEGAN,
+                )
+            progress.close()
+            print_result(result, job, folder)
+            if viewer:
+                viewer.finish(result.paths)
+                if self.keep_viewer:
+                    progress.say(f"the page stays at {viewer.url} until Ctrl-C")
+                    viewer.wait()
+
+    def _viewer(self, job: Job) -> Viewer:
+        from rfgs.viewer import Viewer
+
+        about = {"prompt": job.prompt, "backend": job.model, "guidance": job.guidance, "seed": str(job.seed)}
+        return Viewer(port=self.port, about=about)

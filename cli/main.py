@@ -1,0 +1,60 @@
+"""The entry point: picks a command, and turns what a user can mend into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from rfgs import __version__
+from rfgs.errors import UserError
+
+from .doctor import Doctor
+from .export import Export
+from .generate import Generate
+from .view import View
+from .warmup import Warmup
+
+Command = (
+    Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[View, tyro.conf.subcommand("view")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Warmup, tyro.conf.subcommand("warmup")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
+
+  rfgs generate "a red cube on a blue cylinder"
+  rfgs view runs/a-red-cube-on-a-blue-cylinder-0/splats.ply
+
+`rfgs COMMAND --help` explains a command and all its flags."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `rfgs` with `arguments` (those of the process by default).
+
+    Exit codes: 0 done, 1 an unexpected error (with its traceback), 2 bad input or a missing resource, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"rfgs {__version__}")
+        return
+    command = tyro.cli(
+        Command,
+        prog="rfgs",
+        description=DESCRIPTION,
+        # Without a command there is nothing to do but to explain the commands.
+        args=arguments or ["--help"],
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    try:
+        command.run()
+    except UserError as error:
+        print(f"rfgs: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        print("rfgs: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,176 @@
+"""The text-to-image models that rfgs knows by name, and whether one can be had here before anything is loaded.
+
+A backend's name is a shorthand for where its weights are; any other place (a folder in diffusers' layout, or an id
+on the model hub) works as well. No torch and no diffusers here: a missing model has to be told in a moment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from rfgs.errors import UserError
+
+INDEX = "model_index.json"
+"""The file that makes a folder a model in diffusers' layout."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A model by name."""
+
+    name: str
+    summary: str
+    hub_id: str | None = None
+    """Where the weights are on the model hub; None for those that are part of the package."""
+
+    @property
+    def licence_page(self) -> str | None:
+        """Where the licence of gated weights is accepted."""
+        return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
+
+
+BACKENDS = (
+    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows a small world of coloured solids"),
+    Backend("sd3", "Stable Diffusion 3 medium", "stabilityai/stable-diffusion-3-medium-diffusers"),
+    Backend("sd3.5-medium", "Stable Diffusion 3.5 medium", "stabilityai/stable-diffusion-3.5-medium"),
+    Backend("sd3.5-large", "Stable Diffusion 3.5 large", "stabilityai/stable-diffusion-3.5-large"),
+)
+
+
+def find_backend(name: str) -> Backend:
+    """The backend called `name`; UserError that lists all of them otherwise."""
+    names = [backend.name for backend in BACKENDS]
+    if name in names:
+        return BACKENDS[names.index(name)]
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(
+        f"--backend {name}: no such backend; {hint}There are {', '.join(names)}; "
+        "weights of your own are named with --model FOLDER"
+    )
+
+
+def embedded_folder(backend: Backend) -> Path:
+    """Where the weights of a backend that is part of the package lie."""
+    return Path(str(files("rfgs.assets"))) / backend.name
+
+
+def find_model(backend: Backend, model: str | None = None) -> str:
+    """What to load, after a check that it is there and may be read.
+
+    Args:
+        backend: the family; its own weights are taken where `model` is None.
+        model: a folder in diffusers' layout or a hub id ("owner/name"); a folder wins where both could be meant.
+
+    Returns:
+        As `rfgs.priors.load_prior` takes it: the name of a backend that is part of the package, a folder, or a hub id.
+
+    Raises:
+        UserError: a folder that is missing or holds no model; a hub model that is absent, gated or out of reach.
+    """
+    return check_source(model if model is not None else backend.hub_id or backend.name)
+
+
+def check_source(source: str) -> str:
+    """`source` (an embedded backend's name, a folder, a hub id) if it can be loaded; UserError if not."""
+    embedded = next((backend for backend in BACKENDS if backend.name == source and not backend.hub_id), None)
+    if embedded:
+        _check_folder(
+            embedded_folder(embedded), f"--backend {source}", "its files are missing, install rfgs again"
+        )
+        return source
+    folder = Path(source).expanduser()
+    if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+        remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
+        _check_folder(folder, f"--model {source}", remedy)
+        return str(folder)
+    _check_hub_id(source)
+    return source
+
+
+def overview(*, gpu: bool) -> list[tuple[str, str]]:
+    """Each backend's name and whether it would run here, found without the network.
+
+    Args:
+        gpu: whether torch can use a GPU.
+    """
+    return [(backend.name, _status(backend, gpu)) for backend in BACKENDS]
+
+
+def _status(backend: Backend, gpu: bool) -> str:
+    if backend.hub_id is None:
+        return (
+            "ready"
+            if (embedded_folder(backend) / INDEX).is_file()
+            else "its files are missing, install rfgs again"
+        )
+    slow = "" if gpu else ", and very slow without a GPU"
+    if _is_cached(backend.hub_id):
+        return f"downloaded{slow}"
+    if _has_token():
+        return f"to be downloaded, once its licence is accepted at {backend.licence_page}{slow}"
+    return f"to be downloaded: accept its licence at {backend.licence_page}, then `hf auth login`{slow}"
+
+
+def _check_folder(folder: Path, name: str, remedy: str) -> None:
+    if not folder.exists():
+        raise UserError(f"{name}: no such folder; {remedy}")
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{name}: no {INDEX} in it, so it is no model; {remedy}")
+
+
+def _check_hub_id(hub_id: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    local = "use a local copy with --model FOLDER"
+    log_in = "log in with `hf auth login` (or set HF_TOKEN)"
+    page = f"https://huggingface.co/{hub_id}"
+    if _is_cached(hub_id):
+        return
+    known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
+    if known and not _has_token():
+        raise UserError(
+            f"{hub_id}: its weights are gated; accept the licence at {page}, then {log_in}, or {local}"
+        )
+    try:
+        HfApi().auth_check(hub_id)
+    except GatedRepoError as error:
+        raise UserError(
+            f"{hub_id}: its weights are gated and this account may not read them; accept the licence at {page}, "
+            f"then {log_in}, or {local}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{hub_id}: neither a folder here nor a model on the hub that this account may see; "
+            f"check the spelling, {log_in}, or {local}"
+        ) from error
+    except (OfflineModeIsEnabled, OSError) as error:
+        raise UserError(_unreachable(hub_id, local)) from error
+    except Exception as error:
+        # The hub's client has changed its HTTP library twice, and with it the class of "no connection".
+        if not any("Connect" in cls.__name__ or "Timeout" in cls.__name__ for cls in type(error).__mro__):
+            raise
+        raise UserError(_unreachable(hub_id, local)) from error
+
+
+def _unreachable(hub_id: str, local: str) -> str:
+    return (
+        f"{hub_id}: not downloaded yet and the model hub cannot be reached; check the connection, or {local}"
+    )
+
+
+def _is_cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, INDEX), str)
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return get_token() is not None

@@ -1,0 +1,112 @@
+"""The whole way from a sentence to a run's files: the model, the splats, the loop, the recorder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rfgs import runs
+from rfgs.distill import DistillConfig, Step, distill
+from rfgs.errors import UserError
+from rfgs.job import Job
+from rfgs.priors import load_prior
+from rfgs.recorder import Recorder
+from rfgs.splats import Splats, ball
+
+START_RADIUS = 0.5
+"""World units; the object is to fill a ball of radius about 1, and it is easier to grow than to shed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    splats: Splats
+    paths: list[Path]
+    """The files written, the asset first."""
+    record: dict
+    """The content of run.json."""
+
+
+def generate(
+    job: Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_start: Callable[[DistillConfig], None] = lambda config: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_preview: Callable[[Path], None] = lambda path: None,
+    stop: Callable[[], bool] = lambda: False,
+    began: float | None = None,
+) -> Result:
+    """Does a job and fills its folder.
+
+    Args:
+        folder: claimed for this run (`rfgs.runs.claim_folder`), or that of the run to resume.
+        resume: go on from the checkpoint in `folder`; the steps then are the same, bit by bit, as without the break.
+        on_start: gets the loop's settings once the model is there. They may be changed while the loop runs.
+        on_step: called after each step; the next one starts when it returns.
+        on_preview: called with each preview that was written.
+        stop: asked after each step; True ends the loop, and what there is gets exported.
+        began: `time.perf_counter()` at the start of the program, for the record's startup time.
+
+    Raises:
+        UserError: the model cannot be loaded, the checkpoint cannot be read, or the GPU's memory does not suffice.
+    """
+    began = time.perf_counter() if began is None else began
+    checkpoint = runs.load_checkpoint(folder) if resume else None
+    prior = load_prior(job.model, device=job.device)
+    config = _config(job, prior.image_size) if checkpoint is None else DistillConfig(**checkpoint["config"])
+    config.steps = job.steps
+    generator = torch.Generator().manual_seed(job.seed)
+    splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
+    on_start(config)
+
+    recorder = Recorder(folder, job, config, startup=time.perf_counter() - began, checkpoint=checkpoint)
+    state = None if checkpoint is None else checkpoint["state"]
+    step = None
+    try:
+        for step in distill(job.prompt, prior, splats, config, generator=generator, resume=state):
+            splats = step.splats
+            known = len(recorder.previews)
+            recorder.keep(step)
+            for path in recorder.previews[known:]:
+                on_preview(path)
+            recorder.timed("viewer", on_step, step)
+            if stop():
+                break
+    except BaseException as error:
+        recorder.fail(error)
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise UserError(_out_of_memory(job, folder)) from error
+        raise
+    if step is not None:
+        recorder.write_checkpoint(step)
+    finished = step is not None and step.index == step.total
+    paths = recorder.finish(splats, "finished" if finished else "stopped")
+    return Result(splats, paths, recorder.record)
+
+
+def _config(job: Job, image_size: int) -> DistillConfig:
+    config = DistillConfig(
+        steps=job.steps,
+        views_per_step=job.views_per_step,
+        resolution=job.resolution or image_size,
+        guidance=job.guidance,
+        negative_prompt=job.negative_prompt,
+    )
+    if job.guidance_scale is not None:
+        config.guidance_scale = job.guidance_scale
+    return config
+
+
+def _out_of_memory(job: Job, folder: Path) -> str:
+    go_on = f"; the last checkpoint is in {folder}" if (folder / runs.CHECKPOINT).exists() else ""
+    return (
+        f"the GPU's memory does not suffice for {job.views_per_step} views of this size with {job.model}; "
+        f"lower --views-per-step, --resolution or --splats, or take a smaller --backend{go_on}"
+    )

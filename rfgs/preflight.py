@@ -1,0 +1,146 @@
+"""Checks of a command's input before any work: each failure is one line that names the value and the remedy.
+
+Nothing here imports torch or diffusers, so that a slip of the pen is told at once and not after a download.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rfgs import machine
+from rfgs.errors import UserError
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+GSPLAT_INSTALL = "https://docs.gsplat.studio/main/#installation"
+
+
+def check_prompt(prompt: str) -> str:
+    """The prompt without the white space around it; UserError where nothing is left."""
+    words = " ".join(prompt.split())
+    if not words:
+        raise UserError(
+            'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
+        )
+    return words
+
+
+def check_count(flag: str, value: int, example: int) -> int:
+    """A number of things of which there has to be at least one."""
+    if value < 1:
+        raise UserError(f"{flag} {value}: has to be at least 1; try {flag} {example}")
+    return value
+
+
+def check_seed(seed: int) -> int:
+    """A seed that torch's generators take."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: has to be a whole number from 0 to 2^63 - 1; try --seed 0")
+    return seed
+
+
+def check_resolution(resolution: int) -> int:
+    """Pixels along each side of a view: the models' image encoders shrink by 8."""
+    if resolution < 32 or resolution % 8:
+        nearest = max(32, 8 * round(resolution / 8))
+        raise UserError(
+            f"--resolution {resolution}: has to be a multiple of 8 and at least 32; try --resolution {nearest}"
+        )
+    return resolution
+
+
+def check_guidance_scale(scale: float) -> float:
+    """A finite scale, 0 or more."""
+    if not math.isfinite(scale) or scale < 0:
+        raise UserError(
+            f"--guidance-scale {scale:g}: has to be a number of at least 0 (1 means no guidance); "
+            "try --guidance-scale 7.5"
+        )
+    return scale
+
+
+def check_port(port: int) -> int:
+    """A TCP port; 0 lets the system choose."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: has to be from 0 to 65535; try --port 8080")
+    return port
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """At least one file of splats, and all of them there."""
+    if not files:
+        raise UserError("no file given; name a file of splats, such as runs/a-red-cube-0/splats.ply")
+    for file in files:
+        if not file.is_file():
+            inside = f"; did you mean {file / 'splats.ply'}?" if (file / "splats.ply").is_file() else ""
+            what = "is a folder" if file.is_dir() else "no such file"
+            raise UserError(f"{file}: {what}{inside or '; give a file of splats (.ply)'}")
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """A file that may be written, in a format that is known by its suffix."""
+    formats = (".ply", ".splat", ".glb", ".mp4", ".png")
+    if target.suffix.lower() not in formats:
+        raise UserError(f"{target}: no known format; end the name with one of {', '.join(formats)}")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists already; choose another name, or replace it with --overwrite")
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: there is no folder {target.parent}; create it or choose another")
+
+
+def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
+    """The device to work on: with "auto" a GPU where torch can use one, the CPU elsewhere.
+
+    Raises:
+        UserError: a GPU was asked for and there is none, torch is a CPU build, or gsplat cannot run on the GPU.
+    """
+    if choice == "cpu":
+        return "cpu"
+    problem = cuda_problem()
+    if problem:
+        if choice == "cuda":
+            raise UserError(f"--device cuda: {problem}, or use --device cpu")
+        return "cpu"
+    problem = gsplat_problem()
+    if problem:
+        raise UserError(f"--device {choice}: {problem}, or use --device cpu")
+    return "cuda"
+
+
+def cuda_problem() -> str | None:
+    """Why torch cannot use a GPU here, with a remedy; None where it can."""
+    if machine.version("torch") is None:
+        return "torch is not installed; install it with `pip install torch`"
+    if not machine.gpus():
+        return "no NVIDIA GPU or driver is visible (nvidia-smi should list one); check the driver"
+    if machine.torch_cuda() is None:
+        return (
+            f"torch {machine.version('torch')} is a CPU build; "
+            "install one for CUDA with `pip install --force-reinstall torch`"
+        )
+    return None
+
+
+def gsplat_problem() -> str | None:
+    """Why gsplat's CUDA kernels cannot run on a machine that has a GPU, with a remedy; None where they can."""
+    state = machine.gsplat_state()
+    if state == "absent":
+        return "gsplat is not installed; install it with `pip install gsplat`"
+    if state == "no compiler":
+        return (
+            "gsplat has to compile its kernels and no CUDA toolkit (nvcc) is found; install the toolkit for CUDA "
+            f"{machine.torch_cuda()} and set CUDA_HOME, install a pre-built gsplat ({GSPLAT_INSTALL})"
+        )
+    compiler = machine.nvcc()
+    if state == "to be compiled" and compiler is not None:
+        # torch's extension builder refuses another major release, after minutes of work have gone by.
+        ours, theirs = machine.torch_cuda(), machine.nvcc_version(compiler)
+        if ours and theirs and ours.split(".")[0] != theirs.split(".")[0]:
+            return (
+                f"torch is built for CUDA {ours} but {compiler} is {theirs}, so gsplat cannot compile; set CUDA_HOME "
+                f"to a toolkit {ours}, install a pre-built gsplat ({GSPLAT_INSTALL})"
+            )
+    return None
