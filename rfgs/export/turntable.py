@@ -1,0 +1,146 @@
+"""Pictures of splats: turntable videos, and strips or contact sheets of several views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d
+
+from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, Numbers, orbit, turntable
+from rfgs.errors import UserError
+from rfgs.export.files import atomic
+from rfgs.render import render
+from rfgs.splats import Splats
+
+WHITE = (1.0, 1.0, 1.0)
+STRIP_VIEWS = 8
+
+
+def turntable_frames(
+    splats: Splats,
+    *,
+    frames: int = 120,
+    size: int = 512,
+    elevation: float = 15.0,
+    background: Sequence[float] = WHITE,
+) -> np.ndarray:
+    """One turn around the object, from its front, counter-clockwise seen from above.
+
+    Args:
+        frames: number of pictures, 360 / frames degrees apart.
+        size: width and height, pixels.
+        elevation: degrees.
+        background: red, green, blue in [0, 1].
+
+    Returns:
+        uint8 [frames, size, size, 3].
+    """
+    return np.stack(list(_pictures(splats, turntable(frames, size, size, elevation=elevation), background)))
+
+
+def write_turntable(
+    splats: Splats,
+    path: str | Path,
+    *,
+    frames: int = 120,
+    fps: float = 30.0,
+    size: int = 512,
+    elevation: float = 15.0,
+    background: Sequence[float] = WHITE,
+) -> None:
+    """Writes `turntable_frames` as an H.264 video that browsers play and loop without a jump.
+
+    Args:
+        fps: frames a second.
+
+    Raises:
+        UserError: an odd size, which the video's colour format lacks, or a folder that cannot be written to.
+    """
+    import imageio.v2 as imageio
+
+    if size % 2:
+        raise UserError(f"turntable: size {size} must be even for a video")
+    cameras = turntable(frames, size, size, elevation=elevation)
+    # Quality is set by -crf; faststart lets a browser begin before it has the whole file.
+    options = ["-crf", "18", "-movflags", "+faststart"]
+    with atomic(path) as temporary:
+        with imageio.get_writer(
+            temporary,
+            format="FFMPEG",
+            fps=fps,
+            codec="libx264",
+            pixelformat="yuv420p",
+            quality=None,
+            macro_block_size=2,
+            output_params=options,
+        ) as writer:
+            for picture in _pictures(splats, cameras, background):
+                writer.append_data(picture)
+
+
+def views_strip(
+    splats: Splats,
+    azimuths: Numbers,
+    elevations: Numbers = 15.0,
+    *,
+    size: int = 256,
+    columns: int | None = None,
+    background: Sequence[float] = WHITE,
+) -> np.ndarray:
+    """Several views in one picture, in reading order.
+
+    Args:
+        azimuths, elevations: degrees, a number or [C]; a number is repeated.
+        size: width and height of a view, pixels.
+        columns: views side by side; None puts all in one row. The last row is filled up with background.
+        background: red, green, blue in [0, 1].
+
+    Returns:
+        uint8 [rows * size, columns * size, 3].
+    """
+    cameras = orbit(azimuths, elevations, DEFAULT_DISTANCE, DEFAULT_FOV, size, size)
+    columns = len(cameras) if columns is None else columns
+    if columns < 1:
+        raise UserError(f"strip of views: columns {columns} must be at least 1")
+    rows = -(-len(cameras) // columns)
+    sheet = np.empty((rows, columns, size, size, 3), np.uint8)
+    sheet[:] = np.rint(np.clip(background, 0, 1) * np.float64(255))
+    for index, picture in enumerate(_pictures(splats, cameras, background)):
+        sheet[index // columns, index % columns] = picture
+    return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
+
+
+def write_strip(
+    splats: Splats,
+    path: str | Path,
+    *,
+    views: int = STRIP_VIEWS,
+    size: int = 256,
+    elevation: float = 15.0,
+    background: Sequence[float] = WHITE,
+) -> None:
+    """Writes `views` of a turntable side by side as one picture (PNG by its suffix).
+
+    Raises:
+        UserError: no view, or a folder that cannot be written to.
+    """
+    from PIL import Image
+
+    azimuths = turntable(views, size, size).azimuths
+    picture = Image.fromarray(views_strip(splats, azimuths, elevation, size=size, background=background))
+    with atomic(path) as temporary:
+        picture.save(temporary)
+
+
+def _pictures(splats: Splats, cameras: Cameras, background: Sequence[float]) -> Iterator[np.ndarray]:
+    """uint8 [H, W, 3] of each camera in turn, rendered at twice the size so that edges come out smooth."""
+    splats = splats.detach()
+    cameras = cameras.resized(2 * cameras.width, 2 * cameras.height).to(splats.device)
+    color = torch.tensor(background, dtype=torch.float32, device=splats.device)
+    for index in range(len(cameras)):
+        with torch.no_grad():
+            rgb = avg_pool2d(render(splats, cameras[index], color).rgb, 2)[0]
+        yield (rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
