@@ -224,6 +224,8 @@ def view_words(azimuths: Numbers, elevations: Numbers) -> list[str]:
             words.append("overhead view")
         elif abs(turn) < 45:
             words.append("front view")
+        elif abs(turn) > 135:
+            words.append("back view")
         else:
-            words.append("back view" if abs(turn) > 135 else "left side view" if turn > 0 else "right side view")
+            words.append("left side view" if turn > 0 else "right side view")
     return words
