@@ -184,7 +184,8 @@ def sample_orbit(
         if low > high:
             raise UserError(f"sample_orbit: {name} ({low:g}, {high:g}) must be given as (low, high)")
         ranged.append(low + draws[row].double() * (high - low))
-    return orbit(azimuths, *ranged, width, height)
+    elevations, distances, fovs = ranged
+    return orbit(azimuths, elevations, distances, fovs, width, height)
 
 
 def turntable(

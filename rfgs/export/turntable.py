@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -59,26 +60,27 @@ def write_turntable(
     Raises:
         UserError: an odd size, which the video's colour format lacks, or a folder that cannot be written to.
     """
-    import imageio.v2 as imageio
+    import imageio_ffmpeg
 
     if size % 2:
         raise UserError(f"turntable: size {size} must be even for a video")
     cameras = turntable(frames, size, size, elevation=elevation)
-    # Quality is set by -crf; faststart lets a browser begin before it has the whole file.
-    options = ["-crf", "18", "-movflags", "+faststart"]
     with atomic(path) as temporary:
-        with imageio.get_writer(
-            temporary,
-            format="FFMPEG",
+        video = imageio_ffmpeg.write_frames(
+            str(temporary),
+            (size, size),
             fps=fps,
             codec="libx264",
-            pixelformat="yuv420p",
-            quality=None,
+            pix_fmt_out="yuv420p",
             macro_block_size=2,
-            output_params=options,
-        ) as writer:
+            # -crf sets the quality; with faststart a browser begins before it has the whole file.
+            quality=None,
+            output_params=["-crf", "18", "-movflags", "+faststart"],
+        )
+        with closing(video):
+            video.send(None)
             for picture in _pictures(splats, cameras, background):
-                writer.append_data(picture)
+                video.send(np.ascontiguousarray(picture))
 
 
 def views_strip(
