@@ -35,13 +35,14 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; 
 fi
 # An absolute path, and no "activate": nothing here depends on the shell.
 venv=$PWD/.venv/bin
+# -qq below: what went well needs no words; what went wrong is still shown.
 pip() { "$venv/python" -m pip --disable-pip-version-check "$@"; }
 
 has_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; }
 
 # The libraries that pip would install along with "$1" and that only a GPU needs, one a line.
 cuda_libraries() {
-    pip install --quiet --dry-run --ignore-installed --report "$venv/../report.json" "$1" >/dev/null || return 1
+    pip install -qq --dry-run --ignore-installed --report "$venv/../report.json" "$1" >/dev/null || return 1
     "$venv/python" - "$venv/../report.json" <<'EOF'
 import json, re, sys
 
@@ -53,7 +54,7 @@ EOF
 
 # The version of torch in the wheel folders that pip is configured with (find-links); nothing if there is none.
 local_torch() {
-    pip install --quiet --dry-run --ignore-installed --no-deps --no-index --report "$venv/../report.json" torch \
+    pip install -qq --dry-run --ignore-installed --no-deps --no-index --report "$venv/../report.json" torch \
         >/dev/null 2>&1 || return 0
     "$venv/python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["install"][0]["metadata"]["version"])' \
         "$venv/../report.json"
@@ -64,12 +65,12 @@ answers() { "$venv/python" -c 'import sys, urllib.request as u; u.urlopen(sys.ar
 cpu_index=https://download.pytorch.org/whl/cpu
 install_torch() {
     if [ "$want_cuda" = yes ] || has_gpu || [ "$(uname -s)" = Darwin ]; then
-        say "installing torch"
-        pip install --quiet torch
+        say "installing torch, a large download"
+        pip install -qq torch
     elif answers "$cpu_index/torch/"; then
         say "no NVIDIA GPU here: installing the CPU build of torch"
         # Of two equal versions, pip takes the one marked +cpu.
-        pip install --quiet --extra-index-url "$cpu_index" torch
+        pip install -qq --extra-index-url "$cpu_index" torch
     else
         # Not every machine reaches that index. A wheel on disk is next, then whatever the usual index has.
         version=$(local_torch)
@@ -79,7 +80,7 @@ install_torch() {
 of torch with gigabytes of CUDA libraries. Either install a CPU build into .venv yourself and run this again, or take \
 that one with ./setup.sh --cuda"
         say "no NVIDIA GPU here: installing $wanted, which brings no CUDA libraries"
-        pip install --quiet "$wanted"
+        pip install -qq "$wanted"
     fi
 }
 
@@ -88,10 +89,10 @@ stamp=.venv/rfgs-setup
 state="$PWD $extras $(cat pyproject.toml setup.py | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
     # --dry-run and --report came with pip 22.2; Python 3.10 may bring an older one.
-    pip install --quiet 'pip>=22.2'
+    pip install -qq 'pip>=22.2'
     "$venv/python" -c 'import torch' 2>/dev/null || install_torch
-    say "installing rfgs and what it needs"
-    pip install --quiet --editable ".$extras"
+    say "installing rfgs and what it needs, which takes a minute or two"
+    pip install -qq --editable ".$extras"
     rm -f .venv/report.json
     printf '%s\n' "$state" >"$stamp"
 fi

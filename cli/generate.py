@@ -153,6 +153,7 @@ class Generate:
                     job,
                     folder,
                     resume=self.resume is not None,
+                    on_start=viewer.start if viewer else lambda config, prior: None,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
                     stop=lambda: interrupted() or (viewer is not None and viewer.stop_requested),

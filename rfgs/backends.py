@@ -47,9 +47,9 @@ def find_backend(name: str) -> Backend:
     if name in names:
         return BACKENDS[names.index(name)]
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise UserError(
-        f"--backend {name}: no such backend; {hint}There are {', '.join(names)}; "
+        f"--backend {name}: no such backend, there are {', '.join(names)}{hint}; "
         "weights of your own are named with --model FOLDER"
     )
 

@@ -13,7 +13,7 @@ from rfgs import runs
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.job import Job
-from rfgs.priors import load_prior
+from rfgs.priors import Prior, load_prior
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball
 
@@ -37,7 +37,7 @@ def generate(
     folder: Path,
     *,
     resume: bool = False,
-    on_start: Callable[[DistillConfig], None] = lambda config: None,
+    on_start: Callable[[DistillConfig, Prior], None] = lambda config, prior: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
@@ -48,7 +48,7 @@ def generate(
     Args:
         folder: claimed for this run (`rfgs.runs.claim_folder`), or that of the run to resume.
         resume: go on from the checkpoint in `folder`; the steps then are the same, bit by bit, as without the break.
-        on_start: gets the loop's settings once the model is there. They may be changed while the loop runs.
+        on_start: gets the loop's settings, which may be changed while it runs, and the model, once it is there.
         on_step: called after each step; the next one starts when it returns.
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported.
@@ -64,7 +64,7 @@ def generate(
     config.steps = job.steps
     generator = torch.Generator().manual_seed(job.seed)
     splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
-    on_start(config)
+    on_start(config, prior)
 
     recorder = Recorder(folder, job, config, startup=time.perf_counter() - began, checkpoint=checkpoint)
     state = None if checkpoint is None else checkpoint["state"]
@@ -72,11 +72,11 @@ def generate(
     try:
         for step in distill(job.prompt, prior, splats, config, generator=generator, resume=state):
             splats = step.splats
-            known = len(recorder.previews)
-            recorder.keep(step)
-            for path in recorder.previews[known:]:
-                on_preview(path)
+            # First the listeners, who may change settings, so that a checkpoint has the changes.
             recorder.timed("viewer", on_step, step)
+            preview = recorder.keep(step)
+            if preview:
+                on_preview(preview)
             if stop():
                 break
     except BaseException as error:

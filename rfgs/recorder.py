@@ -53,7 +53,6 @@ class Recorder:
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.job, self.config = folder, job, config
-        self.previews: list[Path] = []
         self.record: dict[str, Any] = {
             "state": "running",
             "job": asdict(job),
@@ -77,16 +76,17 @@ class Recorder:
         self._counted = 0.0
         self.write_record()
 
-    def keep(self, step: Step) -> None:
-        """Takes note of a step; writes a preview and a checkpoint where they are due."""
+    def keep(self, step: Step) -> Path | None:
+        """Takes note of a step; writes a checkpoint and a preview where they are due, and returns the preview."""
         for part in STEP_PARTS:
             self._count(part, step.seconds.get(part, 0.0))
         self.record["steps_done"] = step.index
         self._note_changes(step.index)
-        if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
-            self.timed("files", self.write_preview, step)
         if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
             self.timed("files", self.write_checkpoint, step)
+        if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
+            return self.timed("files", self.write_preview, step)
+        return None
 
     def timed(self, part: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` and counts the time it takes as `part` of the run's."""
@@ -96,12 +96,12 @@ class Recorder:
         finally:
             self._count(part, time.perf_counter() - start)
 
-    def write_preview(self, step: Step) -> None:
+    def write_preview(self, step: Step) -> Path:
         """A strip of views all around, as the splats are now."""
         path = self.folder / PREVIEWS / f"step-{step.index:06d}.png"
         path.parent.mkdir(exist_ok=True)
         write_strip(step.splats, path, views=6, size=128)
-        self.previews.append(path)
+        return path
 
     def write_checkpoint(self, step: Step) -> None:
         """Everything the next step depends on; a crash while writing leaves the checkpoint before it."""
@@ -150,7 +150,8 @@ class Recorder:
         settings = asdict(self.config)
         changed = [name for name, value in settings.items() if value != self._settings[name]]
         for name in changed:
-            self.record["changes"].append({"after_step": after, "setting": name, "value": settings[name]})
+            change = {"step": after + 1, "setting": name, "old": self._settings[name], "new": settings[name]}
+            self.record["changes"].append(change)
         self._settings = settings
 
     def _count(self, part: str, seconds: float) -> None:

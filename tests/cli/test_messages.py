@@ -1,0 +1,248 @@
+"""Every slip of the user is one line on stderr with the value and the remedy, exit code 2, before any heavy import.
+
+The messages are written out here, so that a change of wording is seen and meant.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rfgs import machine, preflight
+from rfgs.backends import BACKENDS
+from rfgs.cli.main import main
+
+FORMATS = ".ply, .splat, .glb, .mp4, .png"
+
+MESSAGES = {
+    ("generate",): (
+        'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
+    ),
+    ("generate", "  "): (
+        'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
+    ),
+    ("generate", "x", "--backend", "tiny-sd4"): (
+        "--backend tiny-sd4: no such backend, there are tiny-sd3, sd3, sd3.5-medium, sd3.5-large "
+        "(did you mean tiny-sd3?); weights of your own are named with --model FOLDER"
+    ),
+    ("generate", "x", "--backend", "flux"): (
+        "--backend flux: no such backend, there are tiny-sd3, sd3, sd3.5-medium, sd3.5-large; "
+        "weights of your own are named with --model FOLDER"
+    ),
+    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 300",
+    (
+        "generate",
+        "x",
+        "--steps",
+        "-5",
+        "--quality",
+        "draft",
+    ): "--steps -5: has to be at least 1; try --steps 120",
+    (
+        "generate",
+        "x",
+        "--views-per-step",
+        "0",
+    ): "--views-per-step 0: has to be at least 1; try --views-per-step 4",
+    ("generate", "x", "--splats", "0"): "--splats 0: has to be at least 1; try --splats 3000",
+    ("generate", "x", "--resolution", "100"): (
+        "--resolution 100: has to be a multiple of 8 and at least 32; try --resolution 96"
+    ),
+    ("generate", "x", "--resolution", "0"): (
+        "--resolution 0: has to be a multiple of 8 and at least 32; try --resolution 32"
+    ),
+    ("generate", "x", "--guidance-scale", "-1"): (
+        "--guidance-scale -1: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+    ),
+    ("generate", "x", "--guidance-scale", "nan"): (
+        "--guidance-scale nan: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+    ),
+    ("generate", "x", "--guidance-scale", "inf"): (
+        "--guidance-scale inf: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+    ),
+    ("generate", "x", "--seed", "-1"): "--seed -1: has to be a whole number from 0 to 2^63 - 1; try --seed 0",
+    ("generate", "x", "--port", "65536"): "--port 65536: has to be from 0 to 65535; try --port 8080",
+    ("generate", "x", "--model", "./nothing"): (
+        "--model ./nothing: no such folder; give a folder in diffusers' layout (the one that holds "
+        "model_index.json) or a hub id (owner/name)"
+    ),
+    ("generate", "x", "--model", "."): (
+        "--model .: no model_index.json in it, so it is no model; give a folder in diffusers' layout "
+        "(the one that holds model_index.json) or a hub id (owner/name)"
+    ),
+    ("generate", "--resume", "nowhere"): (
+        "nowhere: holds no run (run.json is missing or damaged); give the folder of one, such as those in runs/"
+    ),
+    ("generate", "x", "--resume", "nowhere"): (
+        "--resume nowhere: goes on with that run's own settings, so a prompt cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
+    ("generate", "--seed", "3", "--resume", "nowhere"): (
+        "--resume nowhere: goes on with that run's own settings, so --seed cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
+    ("view",): "no file given; name a file of splats, such as runs/a-red-cube-0/splats.ply",
+    ("view", "nothing.ply"): "nothing.ply: no such file; give a file of splats (.ply)",
+    ("view", "."): ".: is a folder; give a file of splats (.ply)",
+    ("view", "run"): "run: is a folder; did you mean run/splats.ply?",
+    ("export", "nothing.ply", "out.glb"): "nothing.ply: no such file; give a file of splats (.ply)",
+    ("export", "run/splats.ply", "out.obj"): f"out.obj: no known format; end the name with one of {FORMATS}",
+    ("export", "run/splats.ply", "run/splats.ply"): (
+        "run/splats.ply: exists already; choose another name, or replace it with --overwrite"
+    ),
+    (
+        "export",
+        "run/splats.ply",
+        "no/out.glb",
+    ): "no/out.glb: there is no folder no; create it or choose another",
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder but for run/splats.ply."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splats.ply").write_bytes(b"")
+    return tmp_path
+
+
+def message_of(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert exit_.value.code == 2 and out == ""
+    assert err.startswith("rfgs: ") and err.endswith("\n") and err.count("\n") == 1
+    return err[len("rfgs: ") : -1]
+
+
+@pytest.mark.parametrize("arguments", MESSAGES, ids=" ".join)
+def test_message(arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message_of(arguments, capsys) == MESSAGES[arguments]
+
+
+def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: "tiny-sd3")
+    taken = "choose another folder, replace what a run writes with --overwrite, or go on with an unfinished run with"
+    (here / "old").mkdir()
+    (here / "old" / "run.json").write_text("{}")
+    expected = {
+        "old": f"--output old: already holds a run; {taken} --resume",
+        "run": f"--output run: is not empty; {taken} --resume",
+        "run/splats.ply": "--output run/splats.ply: has to be a folder, not a file; try --output run/splats",
+        "old/run.json": "--output old/run.json: is a file; choose a folder",
+        "old/run.json/x": (
+            "--output old/run.json/x: cannot be written (not a directory); choose another folder with --output"
+        ),
+        # No folder can be made there, not even by root.
+        "/proc/rfgs": (
+            "--output /proc/rfgs: cannot be written (no such file or directory); choose another folder with --output"
+        ),
+    }
+    for output, message in expected.items():
+        assert message_of(("generate", "x", "--output", output), capsys) == message
+    assert sorted(path.name for path in here.iterdir()) == ["old", "run"]
+
+
+def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = ("generate", "x", "--device", "cuda")
+    monkeypatch.setattr(machine, "version", lambda library: "2.13.0")
+    monkeypatch.setattr(machine, "gpus", lambda: [])
+    assert message_of(cuda, capsys) == (
+        "--device cuda: no NVIDIA GPU or driver is visible (nvidia-smi should list one); check the driver, "
+        "or use --device cpu"
+    )
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a GPU", 2**34)])
+    monkeypatch.setattr(machine, "torch_cuda", lambda: None)
+    assert message_of(cuda, capsys) == (
+        "--device cuda: torch 2.13.0 is a CPU build; install one for CUDA with "
+        "`pip install --force-reinstall torch`, or use --device cpu"
+    )
+    monkeypatch.setattr(machine, "torch_cuda", lambda: "12.8")
+    monkeypatch.setattr(machine, "gsplat_state", lambda: "no compiler")
+    without_toolkit = (
+        "gsplat has to compile its kernels and no CUDA toolkit (nvcc) is found; install the toolkit for CUDA 12.8 "
+        f"and set CUDA_HOME, install a pre-built gsplat ({preflight.GSPLAT_INSTALL}), or use --device cpu"
+    )
+    assert message_of(cuda, capsys) == f"--device cuda: {without_toolkit}"
+    assert message_of(("generate", "x"), capsys) == f"--device auto: {without_toolkit}"
+    monkeypatch.setattr(machine, "gsplat_state", lambda: "to be compiled")
+    monkeypatch.setattr(machine, "nvcc", lambda: "/cuda/bin/nvcc")
+    monkeypatch.setattr(machine, "nvcc_version", lambda path: "13.0")
+    assert message_of(cuda, capsys) == (
+        "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; set "
+        f"CUDA_HOME to a toolkit 12.8, install a pre-built gsplat ({preflight.GSPLAT_INSTALL}), or use --device cpu"
+    )
+    monkeypatch.setattr(machine, "nvcc_version", lambda path: "12.4")
+    assert preflight.check_device("auto") == "cuda"
+
+
+@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.hub_id], ids=lambda b: b.name)
+def test_gated_model(
+    backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.setattr(preflight, "check_device", lambda choice: "cpu")
+    assert message_of(("generate", "x", "--backend", backend.name), capsys) == (
+        f"{backend.hub_id}: its weights are gated; accept the licence at https://huggingface.co/{backend.hub_id}, "
+        "then log in with `hf auth login` (or set HF_TOKEN), or use a local copy with --model FOLDER"
+    )
+
+
+PARSING = {
+    ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
+    ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
+    ("generate", "x", "--guidance", "sds"): (
+        "invalid choice 'sds' for argument '--guidance'. Expected one of ('rfds', 'rfds-rev')."
+    ),
+    ("generate", "x", "--setps", "3"): "Perhaps you meant: --steps N",
+    ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",
+    ("export", "a.ply"): "OUT",
+}
+
+
+@pytest.mark.parametrize("arguments", PARSING, ids=" ".join)
+def test_what_cannot_be_parsed(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert exit_.value.code == 2 and out == ""
+    assert PARSING[arguments] in " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
+
+
+def test_nothing_heavy_is_imported_before_a_message() -> None:
+    script = (
+        "import sys\n"
+        "from rfgs.cli.main import main\n"
+        "try:\n    main(['generate', 'x', '--model', './nothing'])\n"
+        "except SystemExit as exit_:\n    assert exit_.code == 2\n"
+        "print(sorted({'torch', 'numpy', 'diffusers', 'transformers', 'numba', 'viser'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n" and done.stderr.startswith("rfgs: --model ./nothing: no such folder")
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(preflight, "check_port", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["generate", "x"])
+
+
+def test_ctrl_c_outside_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preflight, "check_port", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        main(["generate", "x"])
+    assert exit_.value.code == 130 and capsys.readouterr().err == "rfgs: interrupted\n"

@@ -1,0 +1,20 @@
+"""What all tests share: markers that skip, with the reason, what this machine cannot run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("gpu", "weights")}
+    if marked["gpu"]:
+        from rfgs.preflight import cuda_problem, gsplat_problem
+
+        problem = cuda_problem() or gsplat_problem()
+        for item in marked["gpu"] if problem else []:
+            item.add_marker(pytest.mark.skip(reason=problem))
+    if "RFGS_WEIGHTS" not in os.environ:
+        for item in marked["weights"]:
+            item.add_marker(pytest.mark.skip(reason="RFGS_WEIGHTS names no folder or hub id of a big model"))
