@@ -66,7 +66,7 @@ def generate(
     splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
     on_start(config, prior)
 
-    recorder = Recorder(folder, job, config, startup=time.perf_counter() - began, checkpoint=checkpoint)
+    recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
     state = None if checkpoint is None else checkpoint["state"]
     step = None
     try:

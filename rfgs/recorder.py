@@ -39,7 +39,7 @@ class Recorder:
         folder: exists, and is this run's alone.
         job: goes into the record.
         config: of the loop. It may be changed while the loop runs; the record says what was changed when.
-        startup: seconds from the start of the program to now.
+        began: `time.perf_counter()` at the start of the program.
         checkpoint: what `rfgs.runs.load_checkpoint` gave, for a run that goes on.
     """
 
@@ -49,7 +49,7 @@ class Recorder:
         job: Job,
         config: DistillConfig,
         *,
-        startup: float = 0.0,
+        began: float,
         checkpoint: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.job, self.config = folder, job, config
@@ -70,10 +70,9 @@ class Recorder:
         if checkpoint is not None:
             self.record.update(checkpoint["record"])
             self.record["resumed_after_steps"].append(self.record["steps_done"])
-        self.record["seconds"]["startup"] += startup
         self._settings = asdict(config)
-        self._began = time.perf_counter()
-        self._counted = 0.0
+        self._began, self._counted = began, 0.0
+        self._count("startup", time.perf_counter() - began)
         self.write_record()
 
     def keep(self, step: Step) -> Path | None:

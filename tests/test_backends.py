@@ -1,0 +1,117 @@
+"""Where a model comes from, and what is said when it cannot be had; the hub's client is real, its answers are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError  # noqa: E402
+
+from rfgs.backends import BACKENDS, check_source, find_backend, find_model, overview  # noqa: E402
+from rfgs.errors import UserError  # noqa: E402
+
+SD3 = find_backend("sd3")
+MINE = "me/my-model"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the hub has and answers: `cached` ids, a `token`, and the `error` that asking for a model raises."""
+    state: dict = {"cached": set(), "token": "a token", "error": None, "asked": []}
+
+    def auth_check(self: object, repo_id: str) -> None:
+        state["asked"].append(repo_id)
+        if state["error"]:
+            raise state["error"]
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", auth_check)
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda repo, name: name if repo in state["cached"] else None,
+    )
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: state["token"])
+    return state
+
+
+def hub_error(kind: type[Exception], status: int) -> Exception:
+    """An error as the hub's client raises it, whichever HTTP library it is built on."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, f"{status} from the hub")
+    return error
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path, hub: dict) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    assert find_model(SD3, str(tmp_path)) == str(tmp_path)
+    assert hub["asked"] == []
+
+
+def test_a_folder_wins_over_a_hub_id(tmp_path: Path, hub: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_model(SD3, MINE) == MINE and hub["asked"] == [MINE]
+    (tmp_path / MINE).mkdir(parents=True)
+    (tmp_path / MINE / "model_index.json").write_text("{}")
+    assert find_model(SD3, MINE) == MINE and hub["asked"] == [MINE]
+
+
+def test_what_is_downloaded_needs_no_hub(hub: dict) -> None:
+    hub.update(cached={SD3.hub_id}, token=None, error=OfflineModeIsEnabled())
+    assert find_model(SD3) == SD3.hub_id and hub["asked"] == []
+
+
+def test_what_may_be_read_is_taken(hub: dict) -> None:
+    assert find_model(SD3) == SD3.hub_id and hub["asked"] == [SD3.hub_id]
+
+
+class ConnectError(Exception):
+    """Named as the HTTP libraries name theirs."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            hub_error(GatedRepoError, 403),
+            ["this account may not read them", f"huggingface.co/{MINE}", "hf auth login"],
+        ),
+        (
+            hub_error(RepositoryNotFoundError, 404),
+            ["neither a folder here nor a model on the hub", "hf auth login"],
+        ),
+        (OfflineModeIsEnabled("offline"), ["not downloaded yet and the model hub cannot be reached"]),
+        (
+            ConnectError("name or service not known"),
+            ["not downloaded yet and the model hub cannot be reached"],
+        ),
+        (TimeoutError("too slow"), ["not downloaded yet and the model hub cannot be reached"]),
+    ],
+    ids=["gated", "absent", "offline", "no connection", "timeout"],
+)
+def test_what_the_hub_refuses(error: Exception, words: list[str], hub: dict) -> None:
+    hub["error"] = error
+    with pytest.raises(UserError) as raised:
+        check_source(MINE)
+    message = str(raised.value)
+    assert message.startswith(f"{MINE}: ") and "\n" not in message and "--model FOLDER" in message
+    for word in words:
+        assert word in message
+
+
+def test_an_error_that_says_nothing_of_the_user_is_not_hidden(hub: dict) -> None:
+    hub["error"] = RuntimeError("a bug in the client")
+    with pytest.raises(RuntimeError, match="a bug in the client"):
+        check_source(MINE)
+
+
+def test_overview_for_the_doctor(hub: dict) -> None:
+    hub.update(token=None, cached={"stabilityai/stable-diffusion-3.5-medium"})
+    assert [name for name, _ in overview(gpu=True)] == [backend.name for backend in BACKENDS]
+    status = dict(overview(gpu=True))
+    assert status["sd3.5-medium"] == "downloaded"
+    assert status["sd3"].endswith(f"accept its licence at {SD3.licence_page}, then `hf auth login`")
+    assert dict(overview(gpu=False))["sd3.5-medium"] == "downloaded, and very slow without a GPU"
+    assert hub["asked"] == []
