@@ -1,0 +1,105 @@
+"""Ctrl-C, the progress bar, and the last words of a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rfgs.cli.console import Progress, print_result, stop_on_interrupt
+from rfgs.job import Job
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # The handler runs between two instructions of the main thread.
+
+
+def test_first_ctrl_c_asks_and_second_quits() -> None:
+    said: list[str] = []
+    stopped: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        with stop_on_interrupt(said.append, lambda: stopped.append(True)) as interrupted:
+            assert not interrupted()
+            press_ctrl_c()
+            assert interrupted() and stopped == [True]
+            assert said == ["stopping after this step, and writing what there is; Ctrl-C again quits at once"]
+            press_ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is before and len(said) == 1
+
+
+def test_ctrl_c_is_as_before_after_the_block() -> None:
+    with stop_on_interrupt(lambda message: None, lambda: None):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        press_ctrl_c()
+
+
+def test_ctrl_c_opens_a_gate_that_the_loop_waits_at() -> None:
+    from rfgs.viewer.gate import Gate
+
+    gate = Gate()
+    gate.pause()
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with stop_on_interrupt(lambda message: None, gate.stop) as interrupted:
+        assert gate.wait() < 5
+        assert interrupted() and gate.stop_requested
+
+
+def test_progress_shows_splats_loss_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.say("before the bar")
+        for index in range(1, 5):
+            progress.show(
+                SimpleNamespace(index=index, total=4, loss=torch.tensor(0.125 / index), splats=range(1500))
+            )
+            progress.say(f"after {index}")
+    err = capsys.readouterr().err
+    assert err.startswith("before the bar\n") and "after 4\n" in err
+    last = err.split("\r")[-1]
+    assert "100%" in last and "4/4" in last and "1500 splats, loss 0.0312" in last and "step/s" in last
+
+
+def test_progress_of_a_resumed_run_starts_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.show(SimpleNamespace(index=51, total=100, loss=torch.tensor(1.0), splats=range(10)))
+    assert "51/100" in capsys.readouterr().err
+
+
+def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {"startup": 6.04, "prior": 10.0, "encode": 0.01, "render": 4.0, "rest": 0.96}
+    record = {
+        "splats": 3000,
+        "steps_done": 40,
+        "seconds": seconds,
+        "peak_memory": 3 * 2**29,
+        "peak_gpu_memory": None,
+    }
+    result = SimpleNamespace(
+        record=record, paths=[Path("runs/x-0/splats.ply"), Path("runs/x-0/turntable.mp4")]
+    )
+    print_result(result, Job("x", steps=100), Path("runs/x-0"))
+    assert capsys.readouterr().out == (
+        "\n"
+        "3000 splats in 21.0 s, stopped after step 40 of 100\n"
+        "  seconds: startup 6.0, prior 10.0, render 4.0, rest 1.0\n"
+        "  peak memory: 1.50 GiB\n"
+        "  runs/x-0/splats.ply\n"
+        "  runs/x-0/turntable.mp4\n"
+        "\n"
+        "open it:  rfgs view runs/x-0/splats.ply\n"
+        "go on:    rfgs generate --resume runs/x-0\n"
+    )
+    record.update(steps_done=100, peak_gpu_memory=2**30)
+    print_result(result, Job("x", steps=100), Path("runs/x-0"))
+    out = capsys.readouterr().out
+    assert (
+        "3000 splats in 21.0 s\n" in out and "1.50 GiB, 1.00 GiB on the GPU\n" in out and "go on:" not in out
+    )

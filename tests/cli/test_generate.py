@@ -1,0 +1,119 @@
+"""`rfgs generate` from its flags to what it asks of the library, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rfgs.cli.main import main
+from rfgs.generate import Result
+from rfgs.job import QUALITIES, Job
+from rfgs.splats import ball
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Path, dict[str, Any]]]:
+    """The calls of the library's `generate`, which here makes nothing but run.json; the working folder is empty."""
+    import torch
+
+    calls: list[tuple[Job, Path, dict[str, Any]]] = []
+
+    def generate(job: Job, folder: Path, **options: Any) -> Result:
+        calls.append((job, folder, options))
+        record = {
+            "job": vars(job),
+            "splats": 1,
+            "steps_done": job.steps,
+            "seconds": {"startup": 1.0},
+            "peak_memory": None,
+            "peak_gpu_memory": None,
+        }
+        (folder / "run.json").write_text(json.dumps(record))
+        return Result(ball(1, 1.0, generator=torch.Generator()), [folder / "splats.ply"], record)
+
+    monkeypatch.setattr("rfgs.generate.generate", generate)
+    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: model or backend.name)
+    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cpu")
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", " a  red cube "])
+    ((job, folder, options),) = asked
+    assert job == Job("a red cube") and folder == Path("runs/a-red-cube-0") and options["resume"] is False
+    out, err = capsys.readouterr()
+    assert "open it:  rfgs view runs/a-red-cube-0/splats.ply\n" in out
+    assert 'making "a red cube" with tiny-sd3 on the cpu; writing to runs/a-red-cube-0\n' in err
+
+
+@pytest.mark.parametrize("name", QUALITIES)
+def test_flags_win_over_the_preset(name: str, asked: list) -> None:
+    main(["generate", "x", "--quality", name])
+    main(["generate", "x", "--steps", "7", "--quality", name])
+    preset = QUALITIES[name]
+    (first, _, _), (second, _, _) = asked
+    assert (first.steps, first.views_per_step, first.splats) == (
+        preset.steps,
+        preset.views_per_step,
+        preset.splats,
+    )
+    assert (second.steps, second.views_per_step, second.splats) == (7, preset.views_per_step, preset.splats)
+
+
+def test_every_flag_arrives(asked: list) -> None:
+    flags = "--model /m --guidance rfds --steps 5 --views-per-step 3 --splats 9 --resolution 96 --guidance-scale 12.5"
+    main(["generate", "x", *flags.split(), "--seed", "4", "--negative-prompt", "bad", "--output", "there"])
+    ((job, folder, _),) = asked
+    assert folder == Path("there")
+    assert job == Job(
+        "x",
+        model="/m",
+        guidance="rfds",
+        steps=5,
+        views_per_step=3,
+        splats=9,
+        resolution=96,
+        guidance_scale=12.5,
+        negative_prompt="bad",
+        seed=4,
+    )
+
+
+def test_the_same_command_again_gets_a_folder_of_its_own(asked: list) -> None:
+    main(["generate", "x"])
+    main(["generate", "x"])
+    main(["generate", "x", "--overwrite"])
+    assert [folder.name for _, folder, _ in asked] == ["x-0", "x-0-2", "x-0"]
+
+
+def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    main(["generate", "x", "--steps", "5", "--seed", "8", "--output", "there"])
+    Path("there/checkpoint.pt").touch()
+    main(["generate", "--resume", "there", "--steps", "9"])
+    (first, _, _), (second, folder, options) = asked
+    assert second.steps == 9 and second.seed == 8 and second.prompt == first.prompt
+    assert folder == Path("there") and options["resume"] is True
+
+
+def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(job: Job, folder: Path, **options: Any) -> Result:
+        raise RuntimeError("no model")
+
+    monkeypatch.setattr("rfgs.generate.generate", broken)
+    with pytest.raises(RuntimeError, match="no model"):
+        main(["generate", "x"])
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_viewer_follows_the_run(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "x", "--viewer", "--port", "0"])
+    ((_, _, options),) = asked
+    assert "viewer: http://" in capsys.readouterr().err
+    assert options["stop"]() is True, (
+        "the page was closed with the run, and a closed page asks for nothing more"
+    )
