@@ -86,15 +86,19 @@ that one with ./setup.sh --cuda"
 
 # What was installed last time, so that a second call costs nothing. A checkout that moved has to be installed again.
 stamp=.venv/rfgs-setup
-state="$PWD $extras $(cat pyproject.toml setup.py | cksum)"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
+source="$PWD $(cat pyproject.toml setup.py | cksum)"
+case "$(cat "$stamp" 2>/dev/null)" in
+    "$source $extras" | "$source [dev]") installed=yes ;;
+    *) installed=no ;;
+esac
+if [ $installed = no ]; then
     # --dry-run and --report came with pip 22.2; Python 3.10 may bring an older one.
     pip install -qq 'pip>=22.2'
     "$venv/python" -c 'import torch' 2>/dev/null || install_torch
     say "installing rfgs and what it needs, which takes a minute or two"
     pip install -qq --editable ".$extras"
     rm -f .venv/report.json
-    printf '%s\n' "$state" >"$stamp"
+    printf '%s\n' "$source $extras" >"$stamp"
 fi
 
 "$venv/rfgs" warmup
