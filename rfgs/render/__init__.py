@@ -1,0 +1,122 @@
+"""Splats and cameras to images: our CPU rasterizer, or gsplat on CUDA, with the same meaning and the same results.
+
+    frames = render(splats, cameras, background=torch.ones(3))
+    frames.rgb      # [C, 3, H, W]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+
+if TYPE_CHECKING:
+    from rfgs.cameras import Cameras
+    from rfgs.splats import Splats
+
+__all__ = ["Frames", "render", "warmup"]
+
+Backend = Literal["auto", "cpu", "gsplat"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """C rendered images."""
+
+    rgb: Tensor
+    """Colours over the background, [C, 3, H, W]; in [0, 1] where the splats' colours are."""
+    alpha: Tensor
+    """Opacity, [C, 1, H, W] in [0, 1]."""
+    depth: Tensor | None = None
+    """Expected camera z of what is seen, in world units, [C, 1, H, W]; 0 where nothing is."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """gsplat's intermediate results with its keys: means2d [C, N, 2] (a tensor of the graph), radii [C, N, 2], ..."""
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    def detach(self) -> Frames:
+        """The pictures alone, without graph and info."""
+        return Frames(self.rgb.detach(), self.alpha.detach(), None if self.depth is None else self.depth.detach())
+
+
+def render(
+    splats: Splats,
+    cameras: Cameras,
+    background: Tensor | None = None,
+    *,
+    depth: bool = False,
+    antialiased: bool = False,
+    absgrad: bool = False,
+    backend: Backend = "auto",
+) -> Frames:
+    """Render `splats` from `cameras`; differentiable by all parameters of the splats and by the background.
+
+    Args:
+        background: colour in [0, 1], [3] or [C, 3]; None is black.
+        depth: also give the expected depth.
+        antialiased: scale opacities so that Gaussians smaller than a pixel do not grow (Mip-Splatting, Yu et al. 2024).
+        absgrad: the backward pass sets `info["means2d"].absgrad` (AbsGS, Ye et al. 2024) for densification.
+        backend: "auto" takes gsplat for splats on a CUDA device and our rasterizer for splats on the CPU.
+
+    Raises:
+        UserError: on shapes that do not fit, an unknown backend, or gsplat chosen where its CUDA kernels cannot run.
+    """
+    if backend == "auto":
+        backend = "gsplat" if splats.means.is_cuda else "cpu"
+    if backend == "cpu":
+        from .cpu import rasterization
+    elif backend == "gsplat":
+        from .gsplat_backend import rasterization
+    else:
+        raise UserError(f"render backend {backend!r} must be 'auto', 'cpu' or 'gsplat'")
+    coefficients = splats.sh0 if splats.shN is None else torch.cat((splats.sh0, splats.shN), dim=1)
+    image, alpha, info = rasterization(
+        splats.means,
+        splats.quats,
+        splats.scales,
+        splats.opacities,
+        coefficients,
+        cameras.viewmats,
+        cameras.Ks,
+        cameras.width,
+        cameras.height,
+        sh_degree=splats.sh_degree,
+        backgrounds=_backgrounds(background, len(cameras.viewmats), splats.means),
+        render_mode="RGB+ED" if depth else "RGB",
+        rasterize_mode="antialiased" if antialiased else "classic",
+        absgrad=absgrad,
+    )
+    image = image.permute(0, 3, 1, 2)
+    return Frames(image[:, :3], alpha.permute(0, 3, 1, 2), image[:, 3:] if depth else None, info)
+
+
+def _backgrounds(background: Tensor | None, count: int, like: Tensor) -> Tensor | None:
+    """[3] or [C, 3] -> [C, 3] on the splats' device."""
+    if background is None:
+        return None
+    if tuple(background.shape) not in ((3,), (count, 3)):
+        raise UserError(f"background has the shape {list(background.shape)}, expected [3] or [{count}, 3]")
+    return background.to(like).expand(count, 3)
+
+
+def warmup(report: Callable[[str], None] | None = None) -> None:
+    """Compile the CPU rasterizer's kernels now, 10 to 30 s once per machine, and keep them on disk.
+
+    `report` gets one line per kernel compiled; without it one line goes to stderr. Nothing is said where all are cached.
+    """
+    from . import bin, composite, jit, project
+
+    jit.announce(report)
+    try:
+        for module in (project, bin, composite):
+            for kernel in vars(module).values():
+                if isinstance(kernel, jit.Kernel):
+                    kernel.compile()
+    finally:
+        jit.announce(None)

@@ -1,0 +1,278 @@
+"""Differentiable Gaussian rasterization on the CPU, with gsplat's arguments, meaning and results.
+
+Two autograd functions, as in gsplat: `_Project` (3D to 2D, all cameras at once) and `_Rasterize` (binning and
+compositing), so that `info["means2d"]` is a tensor between them whose gradient densification can keep.
+"""
+
+import functools
+import importlib.metadata
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+
+from . import bin as binning
+from . import composite, project
+from .jit import launch
+from .sh import colors_from_sh
+
+_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+
+
+@functools.cache
+def gsplat_max_alpha() -> float:
+    """The largest alpha of one Gaussian in the installed gsplat: 0.999 up to 1.5, 0.99 from 1.6 (and if not installed: 0.999).
+
+    Read from the package's metadata: importing gsplat takes seconds.
+    """
+    try:
+        major, minor = importlib.metadata.version("gsplat").split(".")[:2]
+    except importlib.metadata.PackageNotFoundError:
+        return 0.999
+    return 0.999 if (int(major), int(minor)) < (1, 6) else 0.99
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    """The tensor's own memory as a flat array."""
+    return tensor.detach().view(-1).numpy()
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, width, height, near, far, radius_clip, eps2d, antialiased):
+        means, quats, scales = means.contiguous(), quats.contiguous(), scales.contiguous()
+        viewmats, Ks = viewmats.contiguous(), Ks.contiguous()
+        C, N = len(viewmats), len(means)
+        radii = torch.empty(C, N, 2, dtype=torch.int32)
+        means2d, depths, conics = torch.empty(C, N, 2), torch.empty(C, N), torch.empty(C, N, 3)
+        compensations = torch.empty((C, N) if antialiased else (0,))
+        launch(
+            project.project_forward, -(-N // project.CHUNK),
+            _flat(means), _flat(quats), _flat(scales), _flat(opacities.contiguous()), _flat(viewmats), _flat(Ks), N, C,
+            width, height, near, far, radius_clip, eps2d, antialiased,
+            _flat(radii), _flat(means2d), _flat(depths), _flat(conics), _flat(compensations),
+        )  # fmt: skip
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics, compensations)
+        ctx.settings = (width, height, eps2d, antialiased)
+        ctx.mark_non_differentiable(radii)
+        return radii, means2d, depths, conics, compensations
+
+    @staticmethod
+    def backward(ctx, _, v_means2d, v_depths, v_conics, v_compensations):
+        means, quats, scales, viewmats, Ks, radii, conics, compensations = ctx.saved_tensors
+        N, C = len(means), len(viewmats)
+        v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+        gradients = (_flat(g.contiguous()) for g in (v_means2d, v_depths, v_conics, v_compensations))
+        launch(
+            project.project_backward, -(-N // project.CHUNK),
+            _flat(means), _flat(quats), _flat(scales), _flat(viewmats), _flat(Ks), N, C, *ctx.settings,
+            _flat(radii), _flat(conics), _flat(compensations), *gradients,
+            _flat(v_means), _flat(v_quats), _flat(v_scales),
+        )  # fmt: skip
+        return v_means, v_quats, v_scales, *(None,) * 10
+
+
+def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
+    """Everything that the compositor needs to know about which Gaussian is where, as a dict of arrays."""
+    C, N = depths.shape
+    across, down = -(-width // binning.TILE), -(-height // binning.TILE)
+    records = torch.empty(C * N, binning.RECORD).numpy()
+    boxes, tiles = np.empty((C * N, 4), np.int32), torch.empty(C, N, dtype=torch.int32)
+    launch(
+        binning.pack_records, -(-C * N // binning.CHUNK),
+        means2d.detach().view(C * N, 2).numpy(), conics.detach().view(C * N, 3).numpy(), opacities.detach().numpy(),
+        colors.detach().numpy(), radii.view(C * N, 2).numpy(), N, width, height, records, boxes, _flat(tiles),
+    )  # fmt: skip
+    order, counts = np.empty(C * N, np.int32), np.empty(C, np.int32)
+    launch(binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(tiles), N, order, counts)
+    lengths = np.empty((C, across * down), np.int32)
+    launch(binning.count_tiles, C, boxes, order, counts, N, across, lengths)
+    starts = np.zeros(lengths.size + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    first_edge = np.zeros(C * N + 1, np.int32)
+    np.cumsum(_flat(tiles), out=first_edge[1:])
+    flatten_ids, edges = torch.empty(int(starts[-1]), dtype=torch.int32), np.empty(int(starts[-1]), np.int32)
+    launch(binning.fill_tiles, C, boxes, order, counts, first_edge, starts, N, across, _flat(flatten_ids), edges)
+    return {
+        "records": records, "tiles_per_gauss": tiles, "first_edge": first_edge, "edges": edges, "starts": starts,
+        "flatten_ids": flatten_ids, "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
+    }  # fmt: skip
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, means2d, conics, colors, opacities, backgrounds, radii, depths, width, height, absgrad):
+        C, D = len(means2d), colors.shape[-1]
+        bins = _bin(means2d, conics, opacities, colors, radii, depths, width, height)
+        out, alphas = torch.empty(C, height, width, D), torch.empty(C, height, width, 1)
+        launch(
+            composite.composite_forward, C * bins["tiles"],
+            bins["records"], _flat(bins["flatten_ids"]), bins["starts"], bins["longest"], bins["across"], bins["tiles"],
+            width, height, gsplat_max_alpha(), backgrounds.detach().numpy(), _flat(out), _flat(alphas),
+        )  # fmt: skip
+        ctx.bins, ctx.settings = bins, (width, height, gsplat_max_alpha())
+        ctx.means2d = means2d if absgrad else None
+        ctx.save_for_backward(out, alphas)
+        ctx.shape = (C, colors.shape[1], D)
+        ctx.mark_non_differentiable(bins["tiles_per_gauss"], bins["flatten_ids"])
+        offsets = torch.from_numpy(bins["starts"][:-1]).view(C, -1, bins["across"])
+        ctx.mark_non_differentiable(offsets)
+        return out, alphas, bins["tiles_per_gauss"], bins["flatten_ids"], offsets
+
+    @staticmethod
+    def backward(ctx, v_colors, v_alphas, *_):
+        out, alphas = ctx.saved_tensors
+        C, N, D = ctx.shape
+        bins = ctx.bins
+        sums = torch.empty(len(bins["edges"]), composite.GRADS).numpy()
+        launch(
+            composite.composite_backward, C * bins["tiles"],
+            bins["records"], _flat(bins["flatten_ids"]), bins["edges"], bins["starts"], bins["longest"], bins["across"],
+            bins["tiles"], *ctx.settings, D, _flat(out), _flat(alphas), _flat(v_colors.contiguous()),
+            _flat(v_alphas.contiguous()), ctx.means2d is not None, sums,
+        )  # fmt: skip
+        v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
+        v_opacities, v_splats = torch.empty(C, N), torch.empty(C, N, D)
+        v_abs = torch.empty((C, N, 2) if ctx.means2d is not None else (0, 2))
+        launch(
+            composite.gather_gradients, -(-C * N // binning.CHUNK),
+            sums, bins["first_edge"], _flat(bins["tiles_per_gauss"]), bins["records"], C * N, D,
+            v_means2d.view(-1, 2).numpy(), v_conics.view(-1, 3).numpy(), _flat(v_opacities),
+            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(),
+        )  # fmt: skip
+        if ctx.means2d is not None:
+            ctx.means2d.absgrad = v_abs
+        v_backgrounds = None
+        if ctx.needs_input_grad[4]:
+            v_backgrounds = (v_colors * (1.0 - alphas)).sum((1, 2))
+        return v_means2d, v_conics, v_splats, v_opacities, v_backgrounds, *(None,) * 5
+
+
+def rasterization(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,
+    render_mode: str = "RGB",
+    rasterize_mode: str = "classic",
+    absgrad: bool = False,
+) -> tuple[Tensor, Tensor, dict]:
+    """`gsplat.rasterization` (version 1.5, packed=False, pinhole cameras) on the CPU.
+
+    Args:
+        means: centres, [N, 3].
+        quats: rotations wxyz, not necessarily normalised, [N, 4].
+        scales: standard deviations along the axes, positive, [N, 3].
+        opacities: [N], in [0, 1].
+        colors: values of any D channels, [N, D] or [C, N, D]; or with `sh_degree` spherical-harmonics coefficients,
+            [N, K, 3] or [C, N, K, 3], K >= (sh_degree + 1)^2.
+        viewmats: world to camera, OpenCV axes, [C, 4, 4]. No gradient.
+        Ks: intrinsics in pixels, [C, 3, 3]. No gradient.
+        width, height: of the image, in pixels.
+        near_plane, far_plane: Gaussians outside this range of camera z are dropped.
+        radius_clip: Gaussians whose radii (pixels) are both at most this are dropped.
+        eps2d: added to the diagonal of the image covariance, in squared pixels.
+        backgrounds: [C, D], added with weight 1 - alpha; zeros behind depth.
+        render_mode: "RGB", "D" (accumulated depth), "ED" (expected depth), "RGB+D" or "RGB+ED" (depth is the last channel).
+        rasterize_mode: "classic", or "antialiased" (opacities times the compensation of Mip-Splatting, Yu et al. 2024).
+        absgrad: the backward pass sets `info["means2d"].absgrad`, [C, N, 2] (AbsGS, Ye et al. 2024).
+
+    Returns:
+        colors [C, height, width, X], alphas [C, height, width, 1], and gsplat's info: radii [C, N, 2] int32, means2d
+        [C, N, 2], depths [C, N], conics [C, N, 3], opacities [C, N], tiles_per_gauss [C, N], flatten_ids, isect_offsets
+        [C, tile_height, tile_width], width, height, tile_size, tile_width, tile_height, n_cameras, n_batches, and None
+        for batch_ids, camera_ids and gaussian_ids. (gsplat's isect_ids, its sorting keys, do not exist here.)
+
+    Raises:
+        UserError: on shapes, devices, dtypes or modes that cannot be rendered.
+    """
+    antialiased = rasterize_mode == "antialiased"
+    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode)
+    C, N = len(viewmats), len(means)
+    radii, means2d, depths, conics, compensations = _Project.apply(
+        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
+    )
+    opacities = opacities.expand(C, N)
+    if antialiased:
+        opacities = opacities * compensations
+
+    if render_mode in ("D", "ED"):
+        channels, backgrounds = depths[..., None], None
+    else:
+        channels = colors if sh_degree is None else colors_from_sh(sh_degree, colors, means, viewmats, radii)
+        channels = channels.expand(C, N, channels.shape[-1])
+        if render_mode != "RGB":
+            channels = torch.cat((channels, depths[..., None]), -1)
+            if backgrounds is not None:
+                backgrounds = torch.nn.functional.pad(backgrounds, (0, 1))
+    if backgrounds is None:
+        backgrounds = torch.zeros(C, channels.shape[-1])
+    backgrounds = backgrounds.contiguous()
+
+    rendered = []
+    for first in range(0, channels.shape[-1], 4):  # the kernels carry up to four channels
+        part = slice(first, first + 4)
+        out, alphas, tiles_per_gauss, flatten_ids, offsets = _Rasterize.apply(
+            means2d, conics, channels[..., part], opacities, backgrounds[:, part].contiguous(), radii, depths.detach(),
+            width, height, absgrad,
+        )  # fmt: skip
+        rendered.append(out)
+    colors_out = rendered[0] if len(rendered) == 1 else torch.cat(rendered, -1)
+    if render_mode in ("ED", "RGB+ED"):
+        expected = colors_out[..., -1:] / alphas.clamp(min=1e-10)
+        colors_out = torch.cat((colors_out[..., :-1], expected), -1)
+    info = {
+        "batch_ids": None, "camera_ids": None, "gaussian_ids": None,
+        "radii": radii, "means2d": means2d, "depths": depths, "conics": conics, "opacities": opacities,
+        "tile_width": offsets.shape[2], "tile_height": offsets.shape[1], "tiles_per_gauss": tiles_per_gauss,
+        "flatten_ids": flatten_ids, "isect_offsets": offsets, "width": width, "height": height,
+        "tile_size": binning.TILE, "n_batches": 1, "n_cameras": C,
+    }  # fmt: skip
+    return colors_out, alphas, info
+
+
+def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode):
+    """Raise a UserError for the first argument that does not fit."""
+    N, C = len(means), len(viewmats)
+    wanted = {"means": (means, (N, 3)), "quats": (quats, (N, 4)), "scales": (scales, (N, 3)), "opacities": (opacities, (N,)),
+              "viewmats": (viewmats, (C, 4, 4)), "Ks": (Ks, (C, 3, 3))}  # fmt: skip
+    for name, (tensor, shape) in wanted.items():
+        if tuple(tensor.shape) != shape:
+            raise UserError(f"{name} has the shape {tuple(tensor.shape)}, expected {shape}")
+    for name, tensor in {**{k: t for k, (t, _) in wanted.items()}, "colors": colors, "backgrounds": backgrounds}.items():
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
+            raise UserError(
+                f"{name} is {tensor.dtype} on {tensor.device}; the CPU rasterizer takes torch.float32 on cpu "
+                "(CUDA tensors go to the gsplat backend)"
+            )
+    tail = (N,) if sh_degree is None else (N, colors.shape[-2])
+    if colors.shape[:-1] not in (tail, (C, *tail)) or (sh_degree is not None and colors.shape[-1] != 3):
+        layout = "[N, D] or [C, N, D]" if sh_degree is None else "[N, K, 3] or [C, N, K, 3]"
+        raise UserError(f"colors has the shape {tuple(colors.shape)}, expected {layout} with N = {N}, C = {C}")
+    if sh_degree is not None and not (0 <= sh_degree <= 3 and (sh_degree + 1) ** 2 <= colors.shape[-2]):
+        raise UserError(f"sh_degree {sh_degree} must be 0 to 3 and needs {(sh_degree + 1) ** 2} coefficients, colors has {colors.shape[-2]}")
+    if render_mode not in _MODES:
+        raise UserError(f"render_mode {render_mode!r} must be one of {', '.join(_MODES)}")
+    if rasterize_mode not in ("classic", "antialiased"):
+        raise UserError(f"rasterize_mode {rasterize_mode!r} must be 'classic' or 'antialiased'")
+    if width < 1 or height < 1:
+        raise UserError(f"an image of {width} x {height} pixels cannot be rendered")
+    channels = colors.shape[-1]
+    if backgrounds is not None and render_mode not in ("D", "ED") and tuple(backgrounds.shape) != (C, channels):
+        raise UserError(f"backgrounds has the shape {tuple(backgrounds.shape)}, expected {(C, channels)}")
+    if viewmats.requires_grad or Ks.requires_grad:
+        raise UserError("the CPU rasterizer has no gradient by viewmats and Ks; pass them detached")

@@ -1,0 +1,68 @@
+"""gsplat's CUDA rasterizer behind the same function as `rfgs.render.cpu`."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+
+
+@functools.cache
+def check_available() -> None:
+    """Raise a UserError, before any work, if gsplat's CUDA kernels cannot run here.
+
+    gsplat finds out at its first CUDA operation, after minutes of loading, and says "cannot open shared object file".
+    """
+    from rfgs.preflight import cuda_problem, gsplat_problem
+
+    problem = cuda_problem() or gsplat_problem()
+    if problem:
+        raise UserError(f"render backend 'gsplat': {problem}, or render on the CPU (backend='cpu')")
+
+
+def rasterization(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,
+    render_mode: str = "RGB",
+    rasterize_mode: str = "classic",
+    absgrad: bool = False,
+) -> tuple[Tensor, Tensor, dict]:
+    """`gsplat.rasterization` with info per camera and Gaussian (packed=False), as densification needs it.
+
+    The arguments and results are those of `rfgs.render.cpu.rasterization`, on a CUDA device.
+
+    Raises:
+        UserError: gsplat or its CUDA kernels cannot be had, or the tensors are not on a CUDA device.
+    """
+    check_available()
+    if not means.is_cuda:
+        raise UserError(f"render backend 'gsplat': the splats are on {means.device}; move them with .to('cuda')")
+    return call_gsplat(
+        means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats.to(means),
+        Ks=Ks.to(means), width=width, height=height, near_plane=near_plane, far_plane=far_plane,
+        radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, backgrounds=backgrounds, render_mode=render_mode,
+        rasterize_mode=rasterize_mode, absgrad=absgrad,
+    )  # fmt: skip
+
+
+def call_gsplat(**arguments) -> tuple[Tensor, Tensor, dict]:
+    """`gsplat.rasterization(**arguments, packed=False)`; apart so that it can be tried without a GPU."""
+    import gsplat
+
+    # Outside [near, far] and off screen gsplat leaves memory as it found it; radii say what counts.
+    return gsplat.rasterization(**arguments, packed=False)

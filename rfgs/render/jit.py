@@ -1,0 +1,140 @@
+"""How kernels are compiled, kept on disk, and run on several threads.
+
+A `Kernel` compiles on first use, for one signature, and Numba keeps the machine code on disk (next to this file, or in
+the user's cache directory where that is read-only, or in NUMBA_CACHE_DIR).
+
+Kernels are plain functions that release the GIL and take their items from a shared counter; `launch` calls them from a
+small pool of Python threads. Numba's own `parallel=True` is not used: its OpenMP layer next to torch's makes two
+runtimes that spin against each other (stalls of 10 ms per launch on a busy machine), its workqueue layer aborts the
+process when a viewer renders while another thread trains, and both double the compile time.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+_SOURCES = ("simd.py", "project.py", "bin.py", "composite.py")
+
+_compiling = threading.RLock()
+_report: Callable[[str], None] | None = None
+_announced = False
+
+
+def announce(report: Callable[[str], None] | None) -> None:
+    """Send the messages about compilation to `report` from now on (None: to stderr)."""
+    global _report, _announced
+    _report, _announced = report, False
+
+
+def _say(message: str) -> None:
+    if _report is not None:
+        _report(message)
+    else:
+        print(message, file=sys.stderr, flush=True)
+
+
+class Kernel:
+    """A function compiled by Numba on its first call, for the one `signature`, and cached on disk."""
+
+    def __init__(self, function: Callable, signature: str):
+        self.name = function.__name__
+        self._function = function
+        self._signature = signature
+        self._compiled: Callable | None = None
+
+    def __call__(self, *args):
+        return (self._compiled or self.compile())(*args)
+
+    def compile(self) -> Callable:
+        with _compiling:
+            if self._compiled is None:
+                self._compiled = self._load()
+            return self._compiled
+
+    def _load(self) -> Callable:
+        global _announced
+        options = {"nogil": True, "error_model": "numpy"}
+        try:
+            dispatcher = numba.njit(cache=True, **options)(self._function)
+        except RuntimeError:  # Numba found no directory that it may write to
+            dispatcher = numba.njit(**options)(self._function)
+        if not _is_cached(dispatcher, self._function):
+            if not _announced:
+                _say("rfgs: compiling the CPU rasterizer for this processor (once; about 10-20 s) ...")
+                _announced = True
+            if _report is not None:
+                _report(f"rfgs: compiling {self.name}")
+        dispatcher.compile(self._signature)
+        return dispatcher
+
+
+def _is_cached(dispatcher, function: Callable) -> bool:
+    """Is machine code for this kernel on disk? Code older than the sources it is made of is thrown away.
+
+    Numba compares only the file that holds the kernel, and would go on using code made from an older simd.py.
+    """
+    folder = dispatcher.stats.cache_path
+    if folder is None:
+        return False
+    name = f"*.{function.__qualname__}-{function.__code__.co_firstlineno}.*"
+    index = list(Path(folder).glob(f"{name}.nbi"))
+    newest_source = max((Path(__file__).parent / source).stat().st_mtime for source in _SOURCES)
+    if any(path.stat().st_mtime < newest_source for path in index):
+        for path in Path(folder).glob(name):
+            path.unlink(missing_ok=True)
+        return False
+    return bool(index)
+
+
+def kernel(signature: str) -> Callable[[Callable], Kernel]:
+    """Decorate a kernel. `signature` is Numba's text form; see `F1`, `F2`, ... below for the array types."""
+    return lambda function: Kernel(function, signature)
+
+
+device = numba.njit(error_model="numpy")  # for the helpers that kernels call
+
+F1, F2, F3 = "float32[::1]", "float32[:,::1]", "float32[:,:,::1]"
+I1, I2, COUNTER = "int32[::1]", "int32[:,::1]", "int64[::1]"
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def _forget_pool() -> None:
+    """A forked child has none of its parent's threads."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def launch(function: Kernel, items: int, *args, grain: int = 1) -> None:
+    """Run `function(counter, items, *args)` on up to torch.get_num_threads() threads, this one included.
+
+    The function takes items from `counter` until `items` are gone. `grain` items are worth one more thread; results
+    must not depend on who takes which item.
+    """
+    global _pool
+    if items <= 0:
+        return
+    function.compile()
+    counter = np.zeros(1, np.int64)
+    helpers = min(torch.get_num_threads(), os.cpu_count() or 1, max(1, items // grain)) - 1
+    futures = []
+    if helpers > 0:
+        with _pool_lock:
+            if _pool is None:
+                _pool = ThreadPoolExecutor(max((os.cpu_count() or 1) - 1, 1), "rfgs-raster")
+        futures = [_pool.submit(function, counter, items, *args) for _ in range(helpers)]
+    function(counter, items, *args)
+    for future in futures:
+        future.result()
