@@ -10,22 +10,34 @@ from typing import Any
 
 import viser
 
+from rfgs.cameras import Cameras
 from rfgs.splats import Splats
 from rfgs.viewer.background import Background, describe
+from rfgs.viewer.cameras_shown import ShownCameras
+from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
+from rfgs.viewer.pictures import Pictures
+from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
+from rfgs.viewer.save_panel import SavePanel
 from rfgs.viewer.server import open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage, snapshot
+from rfgs.viewer.steer_panel import Change, Steering, SteerPanel
+from rfgs.viewer.turn import Turntable
+from rfgs.viewer.view_panel import ViewPanel
 
 WATCHED_PERIOD, UNWATCHED_PERIOD = 0.2, 2.0
 """Least seconds between two snapshots of the splats, with and without a browser."""
+SIGHT_PERIOD = 1.0
+"""Least seconds between two looks at what the prior sees."""
 
 
 class Viewer:
     """Serves the page of one run from its making until `close`.
 
         with Viewer(about={"prompt": prompt}) as viewer:
+            viewer.start(config, prior)
             for step in distill(...):
                 viewer.update(step)
                 if viewer.stop_requested:
@@ -33,39 +45,57 @@ class Viewer:
             viewer.finish([path])
 
     Nothing that happens in a page reaches the run, except through the gate (pause, step once, stop) and the
-    settings
-    that the Steer panel changes between two steps: exceptions are reported in the page, browsers may come and
-        go.
+    settings that the Steer panel changes between two steps: exceptions are reported in the page, browsers may
+    come and go.
 
     Args:
         host: interface to listen on; the default is reachable from this machine only.
         port: first port to try; the next free one is taken.
         about: lines for the Run panel, by label, such as prompt, backend and guidance.
+        server_render: whether pages open with pictures rendered here instead of splats drawn by the browser;
+            None takes it where the splats are on a GPU.
 
     Raises:
         UserError: an address that cannot be listened on.
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 8080, *, about: Mapping[str, str] | None = None
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        *,
+        about: Mapping[str, str] | None = None,
+        server_render: bool | None = None,
     ) -> None:
         self.gate = Gate()
+        self.steering = Steering()
         self.problems: list[str] = []
         """What went wrong in the page, newest last; a run has nothing to do about it."""
+        self._about = dict(about or {})
+        self._server_render = server_render
+        self._config: Any = None
+        self._steer_panel: SteerPanel | None = None
+        self._decode: Decode | None = None
         self._progress = Progress()
         self._latest: Splats | None = None
-        self._latest_time = -float("inf")
+        self._latest_time = self._sight_time = -float("inf")
+        self._views: tuple[Cameras, Any] | None = None
+        self._sight: Sight | None = None
+        self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
         self._closed = threading.Event()
-
         self._server = open_server(host, port, title="rfgs")
         self._stage = Stage(self._server)
-        tabs = self._server.gui.add_tab_group()
-        with tabs.add_tab("Run", viser.Icon.PLAYER_PLAY):
-            self._run_panel = RunPanel(self._server.gui, self.gate, about or {}, self._wake)
-        self._jobs = [
-            Background("splats", self._push_splats, self._report, period=WATCHED_PERIOD, duty=0.2),
-            Background("panels", self._push_panels, self._report, period=0.5, duty=0.1),
+        self._cameras = ShownCameras(self._server)
+        self._turntable = Turntable(self._server, self._report)
+        self._add_panels()
+        self._pictures = Pictures(self._server, self._stage, self._report, duty=0.5)
+        # The shares of time bound what a run loses to one browser on a machine without a core to spare.
+        self._jobs: list[Pictures | Background] = [
+            self._pictures,
+            Background("splats", self._push_splats, self._report, period=WATCHED_PERIOD, duty=0.1),
+            Background("panels", self._push_panels, self._report, period=0.5, duty=0.05),
+            Background("prior", self._push_sight, self._report, period=SIGHT_PERIOD, duty=0.05),
         ]
         self._server.on_client_connect(self._connected)
         self._wake()
@@ -85,15 +115,42 @@ class Viewer:
         """Whether somebody pressed Stop & export; the loop then ends as if this step had been the last."""
         return self.gate.stop_requested
 
-    def update(self, step: Any) -> None:
-        """Takes a `Step` of the loop, on the loop's thread. Returns at once, or when a pause ends.
+    @property
+    def changes(self) -> list[Change]:
+        """What was changed from the page so far, for the run's record."""
+        return self.steering.changes
 
-        It never raises, except KeyboardInterrupt, so that Ctrl-C works in a pause.
+    def start(self, config: Any, prior: Any = None) -> None:
+        """Tells the page what it may steer and how to show what the prior sees; call it once, before the loop.
+
+        Args:
+            config: the loop's settings, a mutable dataclass. `update` changes it, and nothing else does.
+            prior: its `decode` is used, on another thread than the loop's, while somebody watches.
+        """
+        try:
+            self._config = config
+            self._decode = None if prior is None else prior.decode
+            with self._steer_tab:
+                self._steer_note.visible = False
+                self._steer_panel = SteerPanel(
+                    self._server.gui, config, self.steering, self._report, lambda: None
+                )
+            self._prior_folder.visible = self._decode is not None
+        except Exception as problem:
+            self._report("start", problem)
+
+    def update(self, step: Any) -> None:
+        """Takes a `Step` of the loop, on the loop's thread, and changes the settings that somebody steered.
+
+        It returns at once, or when a pause ends. It never raises, except KeyboardInterrupt, so that Ctrl-C works
+        in a pause.
         """
         try:
             self._listen(step)
             waited = self.gate.wait()
             self._progress.waited += waited
+            if self._config is not None:
+                self._steer(step.index + 1)
             if waited > 0.1:
                 self._wake()
         except Exception as problem:
@@ -119,6 +176,7 @@ class Viewer:
             return
         self._closed.set()
         self.gate.stop()
+        self._turntable.close()
         for job in self._jobs:
             job.close()
         stop_server(self._server)
@@ -129,17 +187,53 @@ class Viewer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _add_panels(self) -> None:
+        gui = self._server.gui
+        tabs = gui.add_tab_group()
+        with tabs.add_tab("Run", viser.Icon.PLAYER_PLAY):
+            self._run_panel = RunPanel(gui, self.gate, self._about, self._report, self._wake)
+            self._prior_folder = gui.add_folder("What the prior sees", visible=False)
+            with self._prior_folder:
+                self._prior_panel = PriorPanel(gui)
+            with gui.add_folder("Curves"):
+                self._curves_panel = CurvesPanel(gui)
+        self._steer_tab = tabs.add_tab("Steer", viser.Icon.STEERING_WHEEL)
+        with self._steer_tab:
+            self._steer_note = gui.add_markdown("There is nothing to steer before the loop starts.")
+        with tabs.add_tab("View", viser.Icon.EYE):
+            self._view_panel = ViewPanel(
+                gui, self._stage, self._turntable, self._report, self._wake, with_cameras=True
+            )
+        with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
+            SavePanel(gui, self._stage, self._report, lambda: file_stem(self._about.get("prompt", "")))
+
     def _listen(self, step: Any) -> None:
         self._progress.add(step.index, step.total, step.loss, step.residual, len(step.splats))
-        watched = self.watched
+        if self._server_render is None:
+            self._server_render = step.splats.device.type == "cuda"
+            if self._server_render:
+                self._view_panel.set_server_side(True)
+        watched, held = self.watched, self.gate.would_wait()
         now = time.perf_counter()
         due = now - self._latest_time >= (WATCHED_PERIOD if watched else UNWATCHED_PERIOD)
-        if due or step.index == step.total or self.gate.would_wait():
+        if due or held or step.index == step.total:
             self._latest, self._latest_time = snapshot(step.splats), now
-            if watched:
-                self._wake()
+        if watched and (held or now - self._sight_time >= SIGHT_PERIOD):
+            self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
+            self._views, self._sight_time = (step.cameras, step.frames.rgb), now
+        if watched and (due or held):
+            self._wake()
+
+    def _steer(self, next_step: int) -> None:
+        made = self.steering.apply(self._config, next_step)
+        for change in made:
+            if change.field == "prompt":
+                self._run_panel.describe("prompt", change.new)
+        if made:
+            self._wake()
 
     def _connected(self, client: viser.ClientHandle) -> None:
+        self._pictures.watch(client)
         self._wake()
 
     def _wake(self) -> None:
@@ -149,15 +243,38 @@ class Viewer:
     def _push_splats(self) -> None:
         if self._latest is not None:
             self._stage.put("/asset", self._latest)
+        self._stage.draw()
+        self._pictures.wake()
 
     def _push_panels(self) -> None:
         if self._finished is None:
             self._run_panel.show(self._progress)
         else:
             self._run_panel.finish(self._progress, self._finished)
+        self._curves_panel.show(self._progress)
+        if self._steer_panel is not None:
+            self._steer_panel.show(self.changes)
+        if self._view_panel.cameras_wanted and self._views is not None:
+            self._cameras.show(*self._views)
+        else:
+            self._cameras.hide()
+
+    def _push_sight(self) -> None:
+        sight = self._sight
+        if self._decode is None or sight is None or sight is self._sight_shown:
+            return
+        if self._prior_panel.wanted and self.watched:
+            self._sight_shown = sight
+            self._prior_panel.show(sight, self._decode)
 
     def _report(self, where: str, problem: BaseException) -> None:
         line = f"{where}: {describe(problem)}"
         if line not in self.problems[-1:]:
             self.problems.append(line)
-            self._run_panel.report(line)
+            self._run_panel.warn(line)
+
+
+def file_stem(prompt: str) -> str:
+    """A file's name made of the prompt's first words: "A red cube!" is "a-red-cube"."""
+    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+    return "-".join(words)[:60].rstrip("-") or "splats"

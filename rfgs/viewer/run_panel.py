@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 import viser
 
+from rfgs.viewer.background import Report
 from rfgs.viewer.gate import Gate
 from rfgs.viewer.progress import Progress, clock
-from rfgs.viewer.server import set_value
+from rfgs.viewer.widgets import guarded, set_value
 
 STATE_COLORS = {"running": "#4dabf7", "paused": "#fab005", "stopping": "#fab005", "finished": "#51cf66"}
 LABEL_STYLE = "opacity:0.6;padding-right:0.9em;white-space:nowrap;vertical-align:top"
@@ -27,14 +28,19 @@ class RunPanel:
     """
 
     def __init__(
-        self, gui: viser.GuiApi, gate: Gate, about: Mapping[str, str], changed: Callable[[], None]
+        self,
+        gui: viser.GuiApi,
+        gate: Gate,
+        about: Mapping[str, str],
+        report: Report,
+        changed: Callable[[], None],
     ) -> None:
         self._gate, self._about = gate, dict(about)
         self._status = gui.add_html("")
         self._bar = gui.add_progress_bar(0.0)
         self._pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
         self._resume = gui.add_button("Resume", icon=viser.Icon.PLAYER_PLAY, visible=False)
-        self._once = gui.add_button("Step once", icon=viser.Icon.PLAYER_TRACK_NEXT)
+        self._once = gui.add_button("Step once", icon=viser.Icon.PLAYER_TRACK_NEXT, color="gray")
         self._stop = gui.add_button(
             "Stop & export",
             icon=viser.Icon.PLAYER_STOP,
@@ -48,15 +54,7 @@ class RunPanel:
             (self._once, gate.step_once),
             (self._stop, gate.stop),
         ):
-            button.on_click(self._pressed(action, changed))
-
-    @staticmethod
-    def _pressed(action: Callable[[], None], changed: Callable[[], None]) -> Callable[[viser.GuiEvent], None]:
-        def pressed(_: viser.GuiEvent) -> None:
-            action()
-            changed()
-
-        return pressed
+            button.on_click(guarded(report, button.label, action, changed))
 
     def describe(self, label: str, value: str) -> None:
         """Changes a line of what the run is about."""
@@ -86,7 +84,7 @@ class RunPanel:
         for button in (self._pause, self._resume, self._once, self._stop):
             button.visible = False
 
-    def report(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Shows the newest problem of the page itself; the run is not touched by it."""
         self._problem.content = (
             '<div style="padding:0.4em 0.9em;font-size:0.8em;color:#ff8787">The viewer had a problem, '

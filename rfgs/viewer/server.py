@@ -7,7 +7,6 @@ import socket
 import warnings
 from collections.abc import Iterator
 from math import cos, radians, sin
-from typing import Any
 
 import viser
 
@@ -16,6 +15,11 @@ from rfgs.errors import UserError
 
 FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; the page opens on the object's front, turned a little so that its depth shows."""
+FIRST_POSITION = (
+    DEFAULT_DISTANCE * cos(radians(FIRST_ELEVATION)) * cos(radians(FIRST_AZIMUTH)),
+    DEFAULT_DISTANCE * cos(radians(FIRST_ELEVATION)) * sin(radians(FIRST_AZIMUTH)),
+    DEFAULT_DISTANCE * sin(radians(FIRST_ELEVATION)),
+)
 
 
 def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
@@ -42,15 +46,18 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
     )
     server.gui.main_panel.dock_right()
     server.scene.set_up_direction("+z")
-    azimuth, elevation = radians(FIRST_AZIMUTH), radians(FIRST_ELEVATION)
-    server.initial_camera.position = (
-        DEFAULT_DISTANCE * cos(elevation) * cos(azimuth),
-        DEFAULT_DISTANCE * cos(elevation) * sin(azimuth),
-        DEFAULT_DISTANCE * sin(elevation),
-    )
+    server.initial_camera.position = FIRST_POSITION
     server.initial_camera.look_at = (0.0, 0.0, 0.0)
     server.initial_camera.fov = radians(DEFAULT_FOV)
     return server
+
+
+def look_from_front(client: viser.ClientHandle) -> None:
+    """Moves one browser's camera to where the page opened."""
+    with client.atomic():
+        client.camera.position = FIRST_POSITION
+        client.camera.look_at = (0.0, 0.0, 0.0)
+        client.camera.up_direction = (0.0, 0.0, 1.0)
 
 
 def server_url(server: viser.ViserServer) -> str:
@@ -93,8 +100,3 @@ def _check_address(host: str, port: int) -> None:
             f"viewer: cannot listen on host {host!r} ({error.strerror}); "
             "use 127.0.0.1 for this machine only or 0.0.0.0 for all networks"
         ) from error
-
-
-def set_value(handle: Any, value: object) -> None:
-    """Shows `value` in an input of the page. (To a type checker viser's `value` is read-only.)"""
-    handle.value = value

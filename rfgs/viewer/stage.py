@@ -42,8 +42,10 @@ class Item:
     """One set of splats, where it stands, and its handle in the browsers."""
 
     splats: Splats
-    position: tuple[float, float, float]
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     handle: viser.GaussianSplatHandle | None = None
+    drawn: tuple[Splats, float] | None = None
+    """The splats and splat scale that browsers have."""
 
 
 class Stage:
@@ -52,67 +54,68 @@ class Stage:
     def __init__(self, server: viser.ViserServer) -> None:
         self.server = server
         self.look = Look()
-        self.version = 0
-        """Grows with every change of what a picture would show."""
         self._items: dict[str, Item] = {}
+        self._version = 0
         # Guards the items while they are packed and queued, some milliseconds. A run never takes it.
         self._lock = threading.RLock()
         self.paint_background()
 
     def put(self, name: str, splats: Splats, position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
-        """Shows `splats` under `name`, in place of what it showed before.
+        """Lets `splats` stand under `name`, in place of what stood there before; `draw` shows them.
 
         Args:
             name: a scene path such as "/asset".
-            splats: not changed by anybody afterwards; the caller clones those that an optimiser owns.
+            splats: not changed by anybody afterwards; the caller copies those that an optimiser owns.
             position: world units.
         """
         with self._lock:
-            item = self._items.get(name)
-            if item is None:
-                item = self._items[name] = Item(splats, position)
+            item = self._items.setdefault(name, Item(splats))
             item.splats, item.position = splats, position
-            self._draw(name, item)
-            self.version += 1
+            self._version += 1
 
-    def redraw(self) -> None:
-        """Shows everything again, after the look changed."""
+    def draw(self) -> None:
+        """Sends the browsers what they do not have yet."""
         with self._lock:
             for name, item in self._items.items():
                 self._draw(name, item)
-            self.version += 1
+
+    def state(self) -> tuple[object, ...]:
+        """Changes whenever a picture of the scene would."""
+        return (self._version, *dataclasses.astuple(self.look))
 
     def paint_background(self) -> None:
         """Fills what lies behind the splats, in every browser."""
         self.server.scene.set_background_image(solid(self.look.background), format="png")
-        self.version += 1
 
     def splats(self) -> Splats | None:
         """All of them where they stand, as one set, or None while there are none."""
         with self._lock:
-            items = list(self._items.values())
-        if not items:
-            return None
-        placed = [
-            dataclasses.replace(
-                item.splats, means=item.splats.means + item.splats.means.new_tensor(item.position)
-            )
-            for item in items
-        ]
-        return placed[0] if len(placed) == 1 else Splats.merge([part.to("cpu") for part in placed])
+            placed = [
+                dataclasses.replace(
+                    item.splats, means=item.splats.means + item.splats.means.new_tensor(item.position)
+                )
+                for item in self._items.values()
+            ]
+        if len(placed) < 2:
+            return placed[0] if placed else None
+        return Splats.merge(placed)
 
     def _draw(self, name: str, item: Item) -> None:
+        # Without splats to show there is nothing to pack: they are sent when they are seen again.
         visible = not self.look.as_pictures
         if item.handle is not None:
-            item.handle.visible = visible
-            item.handle.position = item.position
-        if not visible:
-            return  # Nobody would see them; `redraw` packs them when they are seen again.
-        gaussians = pack(item.splats, self.look.splat_scale)
+            item.handle.visible, item.handle.position = visible, item.position
+        wanted = (item.splats, self.look.splat_scale)
+        if not visible or (
+            item.drawn is not None and item.drawn[0] is wanted[0] and item.drawn[1] == wanted[1]
+        ):
+            return
+        gaussians = pack(*wanted)
         if item.handle is None:
             item.handle = self.server.scene.add_gaussian_splats(name, *gaussians, position=item.position)
         else:
             item.handle.set_gaussians(*gaussians)
+        item.drawn = wanted
 
 
 def solid(rgb: tuple[int, int, int]) -> np.ndarray:

@@ -145,6 +145,10 @@ class Chromium:
             "Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], button="left", clickCount=1
         )
 
+    def wheel(self, x: float, y: float, delta: float) -> None:
+        """Turns the mouse wheel at (x, y): positive is away from the scene."""
+        self.command("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=delta)
+
     def type_into(self, selector: str, text: str) -> None:
         """Replaces the content of an input element and presses Enter."""
         self.evaluate(

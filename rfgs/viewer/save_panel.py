@@ -1,0 +1,83 @@
+"""The Save panel: files of the splats as they are now, sent to the browser that asked."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import viser
+
+from rfgs.export import export
+from rfgs.splats import Splats
+from rfgs.viewer.background import Report
+from rfgs.viewer.share import share_page
+from rfgs.viewer.stage import Stage, snapshot
+from rfgs.viewer.widgets import guarded_event
+
+
+class SavePanel:
+    """Made inside the container that shall hold it.
+
+    Args:
+        gui: the server's.
+        stage: whose splats are saved.
+        name: gives the files' stem, such as "a-red-cube", when asked.
+    """
+
+    def __init__(self, gui: viser.GuiApi, stage: Stage, report: Report, name: Callable[[], str]) -> None:
+        self._stage, self._name = stage, name
+        gui.add_html(
+            '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
+            "downloaded by this browser. The run goes on.</div>"
+        )
+        kinds = (
+            (
+                "Splats (.ply)",
+                ".ply",
+                viser.Icon.GRAIN,
+                "For SuperSplat, Blender, Unity, `rfgs view` and others",
+            ),
+            (
+                "Turntable (.mp4)",
+                ".mp4",
+                viser.Icon.MOVIE,
+                "A video of one turn; takes a while without a GPU",
+            ),
+            (
+                "Web page (.html)",
+                ".html",
+                viser.Icon.WORLD_WWW,
+                "One file that shows the splats in any browser",
+            ),
+        )
+        for label, suffix, icon, hint in kinds:
+            button = gui.add_button(label, icon=icon, hint=hint)
+            button.on_click(guarded_event(report, label, self._download(suffix)))
+
+    def _download(self, suffix: str) -> Callable[[viser.GuiEvent], None]:
+        def clicked(event: viser.GuiEvent) -> None:
+            splats = self._stage.splats()
+            if event.client is None or splats is None:
+                return
+            name = self._name() + suffix
+            note = event.client.add_notification(
+                f"Preparing {name}", "", loading=True, with_close_button=False
+            )
+            try:
+                content = file_of(snapshot(splats), suffix, self._stage, title=self._name())
+                event.client.send_file_download(name, content, save_immediately=True)
+            finally:
+                note.remove()
+
+        return clicked
+
+
+def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str) -> bytes:
+    """The bytes of a file of `splats`: ".html", or any suffix that `rfgs.export.export` knows."""
+    if suffix == ".html":
+        return share_page(splats, title=title, look=stage.look).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"splats{suffix}"
+        export(splats, path)
+        return path.read_bytes()

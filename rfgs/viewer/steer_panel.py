@@ -1,0 +1,141 @@
+"""The Steer panel: settings of the loop that may be changed while it runs, and the record of what was changed."""
+
+from __future__ import annotations
+
+import html
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import viser
+
+from rfgs.viewer.background import Report
+from rfgs.viewer.widgets import guarded
+
+TEXTS = ("prompt", "negative_prompt")
+SHOWN_CHANGES = 6
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that was changed from the page."""
+
+    step: int
+    """The first step that ran with the new value, 1-based."""
+    field: str
+    old: Any
+    new: Any
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a run's record."""
+        return asdict(self)
+
+
+class Steering:
+    """Carries wishes from the page to the configuration, which only the loop's own thread changes, between steps."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self._wishes: dict[str, Any] = {}
+        self._lock = threading.Lock()  # Held for a dictionary's assignment, nothing more.
+
+    def wish(self, field: str, value: Any) -> None:
+        """Asks for a new value; a later wish for the same field replaces it."""
+        with self._lock:
+            self._wishes[field] = value
+
+    def apply(self, config: Any, next_step: int) -> list[Change]:
+        """Grants all wishes on `config`, notes them as of `next_step`, and returns the new notes."""
+        if not self._wishes:
+            return []
+        with self._lock:
+            wishes, self._wishes = self._wishes, {}
+        made = []
+        for field, value in wishes.items():
+            old = getattr(config, field)
+            if old != value:
+                setattr(config, field, value)
+                made.append(Change(next_step, field, old, value))
+        self.changes.extend(made)
+        return made
+
+
+class SteerPanel:
+    """Made inside the container that shall hold it, for the fields of one configuration.
+
+    Args:
+        gui: the server's.
+        config: the loop's settings, a dataclass. It is only read here.
+        steering: gets the wishes.
+        wished: called after a wish, so that a paused run may show it.
+    """
+
+    def __init__(
+        self, gui: viser.GuiApi, config: Any, steering: Steering, report: Report, wished: Callable[[], None]
+    ) -> None:
+        self._gui, self._steering, self._report, self._wished = gui, steering, report, wished
+        named = {field.name: getattr(config, field.name) for field in fields(config)}
+        texts = {name: value for name, value in named.items() if name in TEXTS and isinstance(value, str)}
+        if texts:
+            self._add_texts(texts)
+        for name, value in named.items():
+            self._add_input(name, value)
+        self._log = gui.add_html("")
+
+    def show(self, changes: list[Change]) -> None:
+        """Lists the newest of `changes`."""
+        lines = "".join(
+            f"<div>from step {change.step}: {label(change.field).lower()} "
+            f"{html.escape(str(change.old))} → <b>{html.escape(str(change.new))}</b></div>"
+            for change in reversed(changes[-SHOWN_CHANGES:])
+        )
+        self._log.content = f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
+
+    def _add_texts(self, texts: dict[str, str]) -> None:
+        # Every key typed is an event, and every new text costs a pass through the text encoders: so there is a button.
+        inputs = {
+            name: self._gui.add_text(label(name), value, multiline=True) for name, value in texts.items()
+        }
+        button = self._gui.add_button("Apply text", icon=viser.Icon.CHECK)
+
+        def apply() -> None:
+            for name, text in inputs.items():
+                if name == "prompt" and not text.value.strip():
+                    raise ValueError("the prompt is empty")
+                self._steering.wish(name, text.value.strip())
+
+        button.on_click(guarded(self._report, "Apply text", apply, self._wished))
+
+    def _add_input(self, name: str, value: Any) -> None:
+        gui, title = self._gui, label(name)
+        handle: viser.GuiInputHandle
+        if name == "guidance_scale":
+            top = max(40.0, 2 * value)
+            handle = gui.add_slider(title, min=1.0, max=top, step=0.5, initial_value=float(value))
+        elif name.endswith("noise_range") and isinstance(value, tuple):
+            handle = gui.add_multi_slider(
+                title,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                initial_value=value,
+                min_range=0.01,
+                hint="Noise fractions drawn",
+            )
+        elif name == "inner_steps":
+            handle = gui.add_slider(title, min=0, max=max(8, value), step=1, initial_value=value)
+        elif name.startswith(("lr_", "learning_rate")) and isinstance(value, float) and value > 0:
+            grain = 10.0 ** (math.floor(math.log10(value)) - 1)
+            handle = gui.add_number(title, value, min=0.0, step=grain)
+        else:
+            return
+        handle.on_update(
+            guarded(self._report, title, lambda: self._steering.wish(name, handle.value), self._wished)
+        )
+
+
+def label(field: str) -> str:
+    """A field's name as words: "guidance_scale" is "Guidance scale", "lr_means" is "Learning rate means"."""
+    return field.replace("lr_", "learning_rate_").replace("_", " ").capitalize()

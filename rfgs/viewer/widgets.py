@@ -1,0 +1,46 @@
+"""Small help with viser's inputs: callbacks that cannot fail unseen, and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import viser
+
+from rfgs.viewer.background import Report, describe
+
+Pressed = Callable[[viser.GuiEvent], None]
+
+
+def guarded(report: Report, where: str, *actions: Callable[[], None]) -> Pressed:
+    """A callback for an input that does `actions` in turn; a problem is reported and told to who caused it."""
+
+    def by_event(_: viser.GuiEvent) -> None:
+        for action in actions:
+            action()
+
+    return guarded_event(report, where, by_event)
+
+
+def guarded_event(report: Report, where: str, action: Pressed) -> Pressed:
+    """As `guarded`, for one action that wants to know which browser asked."""
+
+    def called(event: viser.GuiEvent) -> None:
+        try:
+            action(event)
+        except Exception as problem:
+            report(where, problem)
+            notify(event, where, describe(problem), color="red")
+
+    return called
+
+
+def notify(event: viser.GuiEvent, title: str, body: str, *, color: Any = None) -> None:
+    """Shows a message for some seconds in the browser that caused `event`."""
+    if event.client is not None:
+        event.client.add_notification(title, body, color=color, auto_close_seconds=8)
+
+
+def set_value(handle: Any, value: object) -> None:
+    """Shows `value` in an input of the page. (To a type checker viser's own `value` is read-only.)"""
+    handle.value = value
