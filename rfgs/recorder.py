@@ -16,7 +16,7 @@ from rfgs import machine
 from rfgs.distill import DistillConfig, Step
 from rfgs.export import export
 from rfgs.export.files import atomic
-from rfgs.export.turntable import write_strip
+from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.job import Job
 from rfgs.runs import CHECKPOINT, PREVIEWS, RECORD, SPLATS, STRIP, VIDEO
 from rfgs.splats import Splats
@@ -142,8 +142,10 @@ class Recorder:
 
     def _write_asset(self, splats: Splats) -> None:
         splats = splats.detach()
-        for name in (SPLATS, VIDEO, STRIP):
-            export(splats, self.folder / name, comments=[f"prompt: {self.job.prompt}"])
+        export(splats, self.folder / SPLATS, comments=[f"prompt: {self.job.prompt}"])
+        write_strip(splats, self.folder / STRIP)
+        # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
+        write_turntable(splats, self.folder / VIDEO, frames=60, fps=15, size=384)
 
     def _note_changes(self, after: int) -> None:
         settings = asdict(self.config)
