@@ -1,5 +1,8 @@
-"""The live viewer: a page that shows the splats while they form."""
+"""The viewer: live pages of runs that can be watched and steered, and pages of files."""
 
+from rfgs.viewer.files import FileViewer, view, view_files
 from rfgs.viewer.live import Viewer
+from rfgs.viewer.share import share_page
+from rfgs.viewer.steer_panel import Change
 
-__all__ = ["Viewer"]
+__all__ = ["Change", "FileViewer", "Viewer", "share_page", "view", "view_files"]

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import viser
+from torch import Tensor
 
 from rfgs.cameras import Cameras
 from rfgs.splats import Splats
-from rfgs.viewer.background import Background, describe
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
-from rfgs.viewer.pictures import Pictures
+from rfgs.viewer.page import Page
 from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
 from rfgs.viewer.save_panel import SavePanel
-from rfgs.viewer.server import open_server, server_url, stop_server
-from rfgs.viewer.stage import Stage, snapshot
+from rfgs.viewer.stage import snapshot
 from rfgs.viewer.steer_panel import Change, Steering, SteerPanel
-from rfgs.viewer.turn import Turntable
 from rfgs.viewer.view_panel import ViewPanel
 
 WATCHED_PERIOD, UNWATCHED_PERIOD = 0.2, 2.0
@@ -69,8 +66,6 @@ class Viewer:
     ) -> None:
         self.gate = Gate()
         self.steering = Steering()
-        self.problems: list[str] = []
-        """What went wrong in the page, newest last; a run has nothing to do about it."""
         self._about = dict(about or {})
         self._server_render = server_render
         self._config: Any = None
@@ -79,36 +74,35 @@ class Viewer:
         self._progress = Progress()
         self._latest: Splats | None = None
         self._latest_time = self._sight_time = -float("inf")
-        self._views: tuple[Cameras, Any] | None = None
+        self._views: tuple[Cameras, Tensor] | None = None
         self._sight: Sight | None = None
         self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
-        self._closed = threading.Event()
-        self._server = open_server(host, port, title="rfgs")
-        self._stage = Stage(self._server)
-        self._cameras = ShownCameras(self._server)
-        self._turntable = Turntable(self._server, self._report)
+        self._page = Page(host, port, title="rfgs")
+        self._cameras = ShownCameras(self._page.server)
         self._add_panels()
-        self._pictures = Pictures(self._server, self._stage, self._report, duty=0.5)
+        if server_render:
+            self._view_panel.set_server_side(True)
         # The shares of time bound what a run loses to one browser on a machine without a core to spare.
-        self._jobs: list[Pictures | Background] = [
-            self._pictures,
-            Background("splats", self._push_splats, self._report, period=WATCHED_PERIOD, duty=0.1),
-            Background("panels", self._push_panels, self._report, period=0.5, duty=0.05),
-            Background("prior", self._push_sight, self._report, period=SIGHT_PERIOD, duty=0.05),
-        ]
-        self._server.on_client_connect(self._connected)
-        self._wake()
+        self._page.add_job("splats", self._push_splats, period=WATCHED_PERIOD, duty=0.1)
+        self._page.add_job("panels", self._push_panels, period=0.5, duty=0.05)
+        self._page.add_job("prior", self._push_sight, period=SIGHT_PERIOD, duty=0.05)
+        self._page.wake()
 
     @property
     def url(self) -> str:
         """The page's address."""
-        return server_url(self._server)
+        return self._page.url
 
     @property
     def watched(self) -> bool:
         """Whether a browser is connected."""
-        return bool(self._server.get_clients())
+        return self._page.watched
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in the page, newest last; a run has nothing to do about it."""
+        return self._page.problems
 
     @property
     def stop_requested(self) -> bool:
@@ -133,17 +127,17 @@ class Viewer:
             with self._steer_tab:
                 self._steer_note.visible = False
                 self._steer_panel = SteerPanel(
-                    self._server.gui, config, self.steering, self._report, lambda: None
+                    self._page.server.gui, config, self.steering, self._page.report, lambda: None
                 )
             self._prior_folder.visible = self._decode is not None
         except Exception as problem:
-            self._report("start", problem)
+            self._page.report("start", problem)
 
     def update(self, step: Any) -> None:
         """Takes a `Step` of the loop, on the loop's thread, and changes the settings that somebody steered.
 
-        It returns at once, or when a pause ends. It never raises, except KeyboardInterrupt, so that Ctrl-C works
-        in a pause.
+        It returns at once, or when a pause ends. It never raises, except KeyboardInterrupt, so that Ctrl-C
+        works in a pause.
         """
         try:
             self._listen(step)
@@ -152,34 +146,24 @@ class Viewer:
             if self._config is not None:
                 self._steer(step.index + 1)
             if waited > 0.1:
-                self._wake()
+                self._page.wake()
         except Exception as problem:
-            self._report("update", problem)
+            self._page.report("update", problem)
 
     def finish(self, paths: Iterable[str | Path] = ()) -> None:
         """Says in the page that the run ended, and which files it wrote. The page stays up until `close`."""
         self._progress.end()
         self._finished = [str(path) for path in paths]
-        self._wake()
+        self._page.wake()
 
     def wait(self) -> None:
         """Serves the page until Ctrl-C or `close`."""
-        try:
-            while not self._closed.wait(0.5):
-                pass
-        except KeyboardInterrupt:
-            pass
+        self._page.wait()
 
     def close(self) -> None:
-        """Closes the page. May be called twice."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        """Closes the page, and the gate for good. May be called twice."""
         self.gate.stop()
-        self._turntable.close()
-        for job in self._jobs:
-            job.close()
-        stop_server(self._server)
+        self._page.close()
 
     def __enter__(self) -> Viewer:
         return self
@@ -188,10 +172,12 @@ class Viewer:
         self.close()
 
     def _add_panels(self) -> None:
-        gui = self._server.gui
+        page = self._page
+        gui = page.server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("Run", viser.Icon.PLAYER_PLAY):
-            self._run_panel = RunPanel(gui, self.gate, self._about, self._report, self._wake)
+            self._run_panel = RunPanel(gui, self.gate, self._about, page.report, page.wake)
+            page.on_problem = self._run_panel.warn
             self._prior_folder = gui.add_folder("What the prior sees", visible=False)
             with self._prior_folder:
                 self._prior_panel = PriorPanel(gui)
@@ -202,10 +188,10 @@ class Viewer:
             self._steer_note = gui.add_markdown("There is nothing to steer before the loop starts.")
         with tabs.add_tab("View", viser.Icon.EYE):
             self._view_panel = ViewPanel(
-                gui, self._stage, self._turntable, self._report, self._wake, with_cameras=True
+                gui, page.stage, page.turntable, page.report, page.wake, with_cameras=True
             )
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
-            SavePanel(gui, self._stage, self._report, lambda: file_stem(self._about.get("prompt", "")))
+            SavePanel(gui, page.stage, page.report, lambda: file_stem(self._about.get("prompt", "")))
 
     def _listen(self, step: Any) -> None:
         self._progress.add(step.index, step.total, step.loss, step.residual, len(step.splats))
@@ -222,7 +208,7 @@ class Viewer:
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):
-            self._wake()
+            self._page.wake()
 
     def _steer(self, next_step: int) -> None:
         made = self.steering.apply(self._config, next_step)
@@ -230,21 +216,13 @@ class Viewer:
             if change.field == "prompt":
                 self._run_panel.describe("prompt", change.new)
         if made:
-            self._wake()
-
-    def _connected(self, client: viser.ClientHandle) -> None:
-        self._pictures.watch(client)
-        self._wake()
-
-    def _wake(self) -> None:
-        for job in self._jobs:
-            job.wake()
+            self._page.wake()
 
     def _push_splats(self) -> None:
         if self._latest is not None:
-            self._stage.put("/asset", self._latest)
-        self._stage.draw()
-        self._pictures.wake()
+            self._page.stage.put("/asset", self._latest)
+        self._page.stage.draw()
+        self._page.pictures.wake()
 
     def _push_panels(self) -> None:
         if self._finished is None:
@@ -266,12 +244,6 @@ class Viewer:
         if self._prior_panel.wanted and self.watched:
             self._sight_shown = sight
             self._prior_panel.show(sight, self._decode)
-
-    def _report(self, where: str, problem: BaseException) -> None:
-        line = f"{where}: {describe(problem)}"
-        if line not in self.problems[-1:]:
-            self.problems.append(line)
-            self._run_panel.warn(line)
 
 
 def file_stem(prompt: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import cos, radians, sin
 
 import viser
@@ -35,8 +35,7 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
         UserError: a host that is not an interface of this machine, or a port out of range.
     """
     _check_address(host, port)
-    # viser warns on stderr about messages to a browser that has just left. They cannot be avoided, only be
-    # late.
+    # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     with quiet_console():
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
@@ -46,17 +45,24 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
     )
     server.gui.main_panel.dock_right()
     server.scene.set_up_direction("+z")
-    server.initial_camera.position = FIRST_POSITION
-    server.initial_camera.look_at = (0.0, 0.0, 0.0)
     server.initial_camera.fov = radians(DEFAULT_FOV)
+    aim(server, (0.0, 0.0, 0.0), 1.0)
     return server
 
 
-def look_from_front(client: viser.ClientHandle) -> None:
+def aim(server: viser.ViserServer, center: Sequence[float], radius: float) -> None:
+    """Lets pages open on a ball of `radius` about `center` in world units: from its front, a little aside."""
+    x, y, z = center
+    dx, dy, dz = FIRST_POSITION
+    server.initial_camera.position = (x + radius * dx, y + radius * dy, z + radius * dz)
+    server.initial_camera.look_at = (x, y, z)
+
+
+def look_from_front(server: viser.ViserServer, client: viser.ClientHandle) -> None:
     """Moves one browser's camera to where the page opened."""
     with client.atomic():
-        client.camera.position = FIRST_POSITION
-        client.camera.look_at = (0.0, 0.0, 0.0)
+        client.camera.position = server.initial_camera.position
+        client.camera.look_at = server.initial_camera.look_at
         client.camera.up_direction = (0.0, 0.0, 1.0)
 
 

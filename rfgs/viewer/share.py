@@ -18,7 +18,8 @@ def share_page(splats: Splats, *, title: str = "rfgs", look: Look | None = None)
         title: of the document, such as the prompt.
         look: background and splat scale; the channel is RGB always.
     """
-    # A server of its own, for a moment: the scene of a live one may be showing something else than its splats.
+    # A server of its own, for a moment: the scene of a live one may be showing something else than its
+    # splats.
     server = open_server("127.0.0.1", 0, title=title)
     try:
         stage = Stage(server)

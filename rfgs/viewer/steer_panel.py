@@ -94,7 +94,8 @@ class SteerPanel:
         self._log.content = f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
 
     def _add_texts(self, texts: dict[str, str]) -> None:
-        # Every key typed is an event, and every new text costs a pass through the text encoders: so there is a button.
+        # Every key typed is an event, and every new text costs a pass through the text encoders: so there is
+        # a button.
         inputs = {
             name: self._gui.add_text(label(name), value, multiline=True) for name, value in texts.items()
         }

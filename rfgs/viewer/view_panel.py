@@ -93,4 +93,4 @@ class ViewPanel:
 
     def _front(self, event: viser.GuiEvent) -> None:
         if event.client is not None:
-            look_from_front(event.client)
+            look_from_front(self._stage.server, event.client)

@@ -64,7 +64,7 @@ def test_a_run_is_the_same_with_a_viewer() -> None:
 
 def test_a_problem_in_the_viewer_is_reported_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with Viewer() as viewer:
-        monkeypatch.setattr(viewer._stage, "put", lambda *_: 1 / 0)
+        monkeypatch.setattr(viewer._page.stage, "put", lambda *_: 1 / 0)
         for step in fake_distill(3, seconds=0):
             viewer.update(step)
         viewer.finish()

@@ -1,0 +1,203 @@
+"""Pages of files: splats side by side, and runs with a slider over their time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import viser
+
+from rfgs.errors import UserError
+from rfgs.export.ply import read_ply
+from rfgs.splats import Splats
+from rfgs.viewer.page import Page
+from rfgs.viewer.save_panel import SavePanel
+from rfgs.viewer.server import aim
+from rfgs.viewer.view_panel import ViewPanel
+from rfgs.viewer.widgets import guarded
+
+SNAPSHOT = re.compile(r"(\d+)\.ply$")
+SPACING = 2.2
+"""Between the centres of neighbours, in radii of the largest."""
+
+
+@dataclass
+class Exhibit:
+    """Something shown: one file, or the snapshots of a run."""
+
+    name: str
+    frames: list[tuple[str, Path]]
+    """What to call each moment, and its file, in order of time."""
+    splats: dict[int, Splats] = field(default_factory=dict)
+    """By frame, those read so far."""
+
+    def read(self, index: int) -> Splats:
+        """The splats of a frame, from its file or from memory; past its end, those of the last."""
+        index = min(index, len(self.frames) - 1)
+        if index not in self.splats:
+            self.splats[index] = read_ply(self.frames[index][1])
+        return self.splats[index]
+
+
+def exhibit(path: Path) -> Exhibit:
+    """What `path` has to show: a splat file, or a run's folder with its asset and the snapshots it kept.
+
+    Snapshots are the files `*<step>.ply` in the folder "snapshots".
+
+    Raises:
+        UserError: nothing to show there.
+    """
+    if not path.is_dir():
+        return Exhibit(path.name, [(path.name, path)])
+    numbered = [
+        (int(found.group(1)), file)
+        for file in (path / "snapshots").glob("*.ply")
+        if (found := SNAPSHOT.search(file.name))
+    ]
+    frames = [(f"step {step}", file) for step, file in sorted(numbered)]
+    frames += [("end", file) for file in [path / "splats.ply"] if file.exists()]
+    if not frames:
+        raise UserError(
+            f"{path}: holds no splats.ply; give a splat file or the folder of a run that has written one"
+        )
+    return Exhibit(path.resolve().name, frames)
+
+
+class FileViewer:
+    """Serves a page of files from its making until `close`; see `view_files`."""
+
+    def __init__(self, exhibits: Sequence[Exhibit], host: str, port: int) -> None:
+        self.exhibits = exhibits
+        # Everything is read once before there is a page, so that a damaged file is the user's to hear of.
+        first = [one.read(len(one.frames) - 1) for one in exhibits]
+        balls = [bounding_ball(splats) for splats in first]
+        radius = max(r for _, r in balls)
+        half = SPACING * radius * (len(exhibits) - 1) / 2
+        # Seen from the front, +Y is on the right: the first file stands on the left.
+        self._positions = [
+            (-x, -y - half + index * SPACING * radius, -z) if len(exhibits) > 1 else (0.0, 0.0, 0.0)
+            for index, ((x, y, z), _) in enumerate(balls)
+        ]
+        self._moment = max(len(one.frames) for one in exhibits) - 1
+        self._page = Page(host, port, title="rfgs view")
+        aim(self._page.server, (0.0, 0.0, 0.0) if len(exhibits) > 1 else balls[0][0], half + radius)
+        if len(exhibits) > 1:
+            for one, (_, y, _) in zip(exhibits, self._positions, strict=True):
+                place = (0.0, y + balls[exhibits.index(one)][0][1], -1.15 * radius)
+                self._page.server.scene.add_label(f"/labels/{exhibits.index(one)}", one.name, position=place)
+        self._add_panels()
+        self._page.add_job("splats", self._show, period=0.05)
+        self._page.wake()
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return self._page.url
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in the page, newest last."""
+        return self._page.problems
+
+    def wait(self) -> None:
+        """Serves the page until Ctrl-C or `close`."""
+        self._page.wait()
+
+    def close(self) -> None:
+        """Closes the page. May be called twice."""
+        self._page.close()
+
+    def __enter__(self) -> FileViewer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _add_panels(self) -> None:
+        page = self._page
+        gui = page.server.gui
+        tabs = gui.add_tab_group()
+        with tabs.add_tab("View", viser.Icon.EYE):
+            self._summary = gui.add_markdown("")
+            if self._moment > 0:
+                slider = gui.add_slider(
+                    "Time",
+                    min=0,
+                    max=self._moment,
+                    step=1,
+                    initial_value=self._moment,
+                    hint="Over the run's snapshots",
+                )
+
+                def move() -> None:
+                    self._moment = int(slider.value)
+
+                slider.on_update(guarded(page.report, "Time", move, page.wake))
+            ViewPanel(gui, page.stage, page.turntable, page.report, page.wake, with_cameras=False)
+            trouble = gui.add_markdown("")
+        with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
+            SavePanel(gui, page.stage, page.report, lambda: Path(self.exhibits[0].name).stem)
+
+        def warn(line: str) -> None:
+            trouble.content = f"**Problem:** `{line}`"
+
+        page.on_problem = warn
+
+    def _show(self) -> None:
+        lines = []
+        for index, (one, position) in enumerate(zip(self.exhibits, self._positions, strict=True)):
+            splats = one.read(self._moment)
+            self._page.stage.put(f"/files/{index}", splats, position)
+            moment = one.frames[min(self._moment, len(one.frames) - 1)][0]
+            when = f", {moment}" if len(one.frames) > 1 else ""
+            lines.append(f"- `{one.name}`{when}: {len(splats):,} splats")
+        self._page.stage.draw()
+        self._summary.content = "\n".join(lines)
+        self._page.pictures.wake()
+
+
+def bounding_ball(splats: Splats) -> tuple[tuple[float, float, float], float]:
+    """Centre and radius in world units of what matters: our unit ball, if the splats fit it, else most of them.
+
+    Captured scenes have stray splats far away, so the radius is that of the nearest 95 percent.
+    """
+    means = splats.means
+    if len(means) == 0 or float(means.norm(dim=-1).max()) <= 1.5:
+        return (0.0, 0.0, 0.0), 1.0
+    center = means.median(dim=0).values
+    distances = (means - center).norm(dim=-1).sort().values
+    x, y, z = center.tolist()
+    return (x, y, z), max(float(distances[int(0.95 * (len(distances) - 1))]), 1e-3)
+
+
+def view_files(paths: Iterable[str | Path], *, host: str = "127.0.0.1", port: int = 8080) -> FileViewer:
+    """Opens a page that shows splat files, and runs by their folders, side by side.
+
+    Args:
+        paths: PLY files that `rfgs.export.read_ply` knows, or run folders.
+        host: interface to listen on; the default is reachable from this machine only.
+        port: first port to try; the next free one is taken.
+
+    Raises:
+        UserError: no path, a file that is missing, damaged or holds no splats, or an address that cannot be
+            listened on.
+    """
+    exhibits = [exhibit(Path(path)) for path in paths]
+    if not exhibits:
+        raise UserError("view: no file given; give splat files (.ply) or the folders of runs")
+    return FileViewer(exhibits, host, port)
+
+
+def view(
+    paths: Iterable[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serves `view_files` until Ctrl-C, and says where."""
+    with view_files(paths, host=host, port=port) as viewer:
+        say(f"viewer: {viewer.url} (Ctrl-C ends it)")
+        viewer.wait()

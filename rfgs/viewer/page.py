@@ -1,0 +1,87 @@
+"""What every page of ours has: a server, a stage, pictures, a turntable, and reports instead of failures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import viser
+
+from rfgs.viewer.background import Background, describe
+from rfgs.viewer.pictures import Pictures
+from rfgs.viewer.server import open_server, server_url, stop_server
+from rfgs.viewer.stage import Stage
+from rfgs.viewer.turn import Turntable
+
+
+class Page:
+    """Serves from its making until `close`.
+
+    Args:
+        host, port, title: as for `open_server`.
+
+    Raises:
+        UserError: an address that cannot be listened on.
+    """
+
+    def __init__(self, host: str, port: int, *, title: str) -> None:
+        self.problems: list[str] = []
+        """What went wrong in the page, newest last. A run has nothing to do about it."""
+        self.on_problem: Callable[[str], None] = lambda line: None
+        """Told of each, to show it."""
+        self._closed = threading.Event()
+        self.server = open_server(host, port, title=title)
+        self.stage = Stage(self.server)
+        self.turntable = Turntable(self.server, self.report)
+        self.pictures = Pictures(self.server, self.stage, self.report, duty=0.5)
+        self._jobs: list[Background] = []
+        self.server.on_client_connect(self._connected)
+
+    @property
+    def url(self) -> str:
+        return server_url(self.server)
+
+    @property
+    def watched(self) -> bool:
+        """Whether a browser is connected."""
+        return bool(self.server.get_clients())
+
+    def add_job(self, name: str, job: Callable[[], None], *, period: float, duty: float = 1.0) -> None:
+        """Does `job` in the background whenever the page is woken; see `Background`."""
+        self._jobs.append(Background(name, job, self.report, period=period, duty=duty))
+
+    def wake(self) -> None:
+        """Lets all jobs look for something to do. Returns at once."""
+        for job in self._jobs:
+            job.wake()
+        self.pictures.wake()
+
+    def report(self, where: str, problem: BaseException) -> None:
+        """Notes a problem and shows it; one that comes again and again is noted once."""
+        line = f"{where}: {describe(problem)}"
+        if line not in self.problems[-1:]:
+            self.problems.append(line)
+            self.on_problem(line)
+
+    def wait(self) -> None:
+        """Returns on Ctrl-C or `close`."""
+        try:
+            while not self._closed.wait(0.5):
+                pass
+        except KeyboardInterrupt:
+            pass
+
+    def close(self) -> None:
+        """Ends the jobs and closes the port. May be called twice."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.turntable.close()
+        self.pictures.close()
+        for job in self._jobs:
+            job.close()
+        stop_server(self.server)
+
+    def _connected(self, client: viser.ClientHandle) -> None:
+        self.pictures.watch(client)
+        self.wake()
