@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -62,33 +61,31 @@ class Progress:
             self._bar.close()
 
 
-@contextmanager
-def stop_on_interrupt(
-    say: Callable[[str], None], on_stop: Callable[[], None]
-) -> Iterator[Callable[[], bool]]:
-    """Within the block, the first Ctrl-C asks for an early end and the second one quits as usual.
+class StopOnInterrupt:
+    """Within its block, the first Ctrl-C asks for an early end and the second one quits as usual.
 
     Args:
         say: shows a line to the user.
         on_stop: called at the first Ctrl-C, for whatever holds the loop up.
-
-    Yields:
-        A function that tells whether Ctrl-C was pressed.
     """
-    pressed = False
 
-    def first(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-        say("stopping after this step, and writing what there is; Ctrl-C again quits at once")
-        on_stop()
+    def __init__(self, say: Callable[[str], None], on_stop: Callable[[], None]) -> None:
+        self._say, self._on_stop = say, on_stop
+        self._before: Any = None
+        self.pressed = False
 
-    before = signal.signal(signal.SIGINT, first)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __enter__(self) -> StopOnInterrupt:
+        self._before = signal.signal(signal.SIGINT, self._first)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _first(self, number: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        signal.signal(signal.SIGINT, self._before)
+        self._say("stopping after this step, and writing what there is; Ctrl-C again quits at once")
+        self._on_stop()
 
 
 def print_result(result: Result, job: Job, folder: Path) -> None:

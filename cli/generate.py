@@ -15,7 +15,8 @@ from rfgs.job import QUALITIES, Guidance, Job, QualityName
 from .flags import Folder, Number, Text, WholeNumber, by_quality, default
 
 if TYPE_CHECKING:
-    from rfgs.distill import Step
+    from rfgs.distill import DistillConfig, Step
+    from rfgs.priors import Prior
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
@@ -133,7 +134,7 @@ class Generate:
 
     def _generate(self, job: Job, folder: Path) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
-        from .console import Progress, print_result, stop_on_interrupt
+        from .console import Progress, StopOnInterrupt, print_result
 
         with ExitStack() as stack:
             progress = stack.enter_context(Progress())
@@ -143,20 +144,28 @@ class Generate:
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
             from rfgs.generate import generate
 
+            interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
+
+            def on_start(config: DistillConfig, prior: Prior) -> None:
+                if viewer:
+                    viewer.start(config, prior)
+                # Before this there is nothing to export, so that Ctrl-C quits at once.
+                loop.enter_context(interrupt)
+
             def on_step(step: Step) -> None:
                 progress.show(step)
                 if viewer:
                     viewer.update(step)
 
-            with stop_on_interrupt(progress.say, viewer.gate.stop if viewer else lambda: None) as interrupted:
+            with ExitStack() as loop:
                 result = generate(
                     job,
                     folder,
                     resume=self.resume is not None,
-                    on_start=viewer.start if viewer else lambda config, prior: None,
+                    on_start=on_start,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
-                    stop=lambda: interrupted() or (viewer is not None and viewer.stop_requested),
+                    stop=lambda: interrupt.pressed or (viewer is not None and viewer.stop_requested),
                     began=BEGAN,
                 )
             progress.close()

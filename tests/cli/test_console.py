@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rfgs.cli.console import Progress, print_result, stop_on_interrupt
+from rfgs.cli.console import Progress, StopOnInterrupt, print_result
 from rfgs.job import Job
 
 
@@ -26,17 +26,17 @@ def test_first_ctrl_c_asks_and_second_quits() -> None:
     stopped: list[bool] = []
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        with stop_on_interrupt(said.append, lambda: stopped.append(True)) as interrupted:
-            assert not interrupted()
+        with StopOnInterrupt(said.append, lambda: stopped.append(True)) as interrupt:
+            assert not interrupt.pressed
             press_ctrl_c()
-            assert interrupted() and stopped == [True]
+            assert interrupt.pressed and stopped == [True]
             assert said == ["stopping after this step, and writing what there is; Ctrl-C again quits at once"]
             press_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is before and len(said) == 1
 
 
 def test_ctrl_c_is_as_before_after_the_block() -> None:
-    with stop_on_interrupt(lambda message: None, lambda: None):
+    with StopOnInterrupt(lambda message: None, lambda: None):
         pass
     with pytest.raises(KeyboardInterrupt):
         press_ctrl_c()
@@ -48,9 +48,9 @@ def test_ctrl_c_opens_a_gate_that_the_loop_waits_at() -> None:
     gate = Gate()
     gate.pause()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with stop_on_interrupt(lambda message: None, gate.stop) as interrupted:
+    with StopOnInterrupt(lambda message: None, gate.stop) as interrupt:
         assert gate.wait() < 5
-        assert interrupted() and gate.stop_requested
+        assert interrupt.pressed and gate.stop_requested
 
 
 def test_progress_shows_splats_loss_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +112,30 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
     with pytest.raises(RuntimeError, match="no model"):
         main(["generate", "x"])
     assert list(Path("runs").iterdir()) == []
+
+
+def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
+    asked: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = import_module("rfgs.generate").generate
+
+    def generate(job: Job, folder: Path, **options: Any) -> Result:
+        if job.steps == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        options["on_start"](None, None)
+        assert not options["stop"]()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        assert options["stop"]()
+        return done(job, folder, **options)
+
+    monkeypatch.setattr("rfgs.generate.generate", generate)
+    with pytest.raises(SystemExit) as exit_:
+        main(["generate", "x", "--steps", "1"])
+    assert exit_.value.code == 130 and asked == [] and list(Path("runs").iterdir()) == []
+    main(["generate", "x"])
+    assert len(asked) == 1 and "stopping after this step" in capsys.readouterr().err
 
 
 def test_a_viewer_follows_the_run(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
