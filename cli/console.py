@@ -100,7 +100,7 @@ def print_result(result: Result, job: Job, folder: Path) -> None:
     print(f"  peak memory: {_memory(record)}")
     for path in result.paths:
         print(f"  {path}")
-    print(f"\nopen it:  rfgs view {result.paths[0]}")
+    print(f"\nopen it:  rfgs view {folder}")
     if done < total:
         print(f"go on:    rfgs generate --resume {folder}")
 

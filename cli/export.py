@@ -28,7 +28,7 @@ class Export:
         """Reads, converts, writes."""
         from rfgs import preflight
 
-        preflight.check_files((self.source,))
+        preflight.check_source_file(self.source)
         preflight.check_target(self.target, overwrite=self.overwrite)
         from rfgs.export import export, read_ply
 

@@ -28,7 +28,7 @@ Command = (
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
 
   rfgs generate "a red cube on a blue cylinder"
-  rfgs view runs/a-red-cube-on-a-blue-cylinder-0/splats.ply
+  rfgs view runs/a-red-cube-on-a-blue-cylinder-0
 
 `rfgs COMMAND --help` explains a command and all its flags."""
 

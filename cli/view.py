@@ -1,4 +1,4 @@
-"""`rfgs view`: look at splat files in the browser."""
+"""`rfgs view`: look at files of splats and at runs, in the browser."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import tyro
 
 @dataclass
 class View:
-    """Look at splat files in the browser."""
+    """Look at files of splats, or at runs over time, in the browser."""
 
-    files: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    paths: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH", help_behavior_hint="")
     ] = ()
-    """Files of splats (.ply); several are shown side by side."""
+    """Files of splats (.ply), or folders of runs; several are shown side by side."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of the page; the next free one is taken. 0 lets the system choose."""
 
@@ -25,7 +25,7 @@ class View:
         from rfgs import preflight
 
         preflight.check_port(self.port)
-        preflight.check_files(self.files)
+        preflight.check_exhibits(self.paths)
         from rfgs.viewer import view
 
-        view(self.files, port=self.port)
+        view(self.paths, port=self.port)

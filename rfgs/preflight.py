@@ -69,15 +69,31 @@ def check_port(port: int) -> int:
     return port
 
 
-def check_files(files: Sequence[Path]) -> None:
-    """At least one file of splats, and all of them there."""
-    if not files:
-        raise UserError("no file given; name a file of splats, such as runs/a-red-cube-0/splats.ply")
-    for file in files:
-        if not file.is_file():
-            inside = f"; did you mean {file / 'splats.ply'}?" if (file / "splats.ply").is_file() else ""
-            what = "is a folder" if file.is_dir() else "no such file"
-            raise UserError(f"{file}: {what}{inside or '; give a file of splats (.ply)'}")
+def check_source_file(file: Path) -> None:
+    """A file of splats that is there."""
+    if file.is_dir():
+        asset = file / "splats.ply"
+        raise UserError(
+            f"{file}: is a folder; "
+            + (f"did you mean {asset}?" if asset.is_file() else "give a file of splats (.ply)")
+        )
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give a file of splats (.ply)")
+
+
+def check_exhibits(paths: Sequence[Path]) -> None:
+    """Something to look at: files of splats, or folders of runs that have written some."""
+    if not paths:
+        raise UserError(
+            "nothing to look at; name a file of splats (.ply) or the folder of a run, such as those in runs/"
+        )
+    for path in paths:
+        if not path.is_dir():
+            check_source_file(path)
+        elif not (path / "splats.ply").is_file() and not any(path.glob("snapshots/*.ply")):
+            raise UserError(
+                f"{path}: holds no splats.ply; give a file of splats (.ply) or the folder of a run"
+            )
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

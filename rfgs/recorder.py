@@ -18,7 +18,7 @@ from rfgs.export import export
 from rfgs.export.files import atomic
 from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.job import Job
-from rfgs.runs import CHECKPOINT, PREVIEWS, RECORD, SPLATS, STRIP, VIDEO
+from rfgs.runs import CHECKPOINT, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
 from rfgs.splats import Splats
 
 P = ParamSpec("P")
@@ -96,11 +96,14 @@ class Recorder:
             self._count(part, time.perf_counter() - start)
 
     def write_preview(self, step: Step) -> Path:
-        """A strip of views all around, as the splats are now."""
-        path = self.folder / PREVIEWS / f"step-{step.index:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        write_strip(step.splats, path, views=6, size=128)
-        return path
+        """A strip of views all around, as the splats are now, and the splats themselves; returns the strip."""
+        name = f"step-{step.index:06d}"
+        strip, snapshot = self.folder / PREVIEWS / f"{name}.png", self.folder / SNAPSHOTS / f"{name}.ply"
+        for path in (strip, snapshot):
+            path.parent.mkdir(exist_ok=True)
+        write_strip(step.splats, strip, views=6, size=128)
+        export(step.splats, snapshot)
+        return strip
 
     def write_checkpoint(self, step: Step) -> None:
         """Everything the next step depends on; a crash while writing leaves the checkpoint before it."""

@@ -18,7 +18,7 @@ from typing import Any
 from rfgs.errors import UserError
 from rfgs.job import Job
 
-RECORD, CHECKPOINT, PREVIEWS = "run.json", "checkpoint.pt", "previews"
+RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
 
 
@@ -139,5 +139,6 @@ def _in_use(folder: Path) -> bool:
 
 def _files_of_a_run(folder: Path) -> list[Path]:
     return [folder / name for name in (RECORD, CHECKPOINT, SPLATS, VIDEO, STRIP)] + [
-        *(folder / PREVIEWS).glob("step-*.png")
+        *(folder / PREVIEWS).glob("step-*.png"),
+        *(folder / SNAPSHOTS).glob("step-*.ply"),
     ]

@@ -102,6 +102,10 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     torch.testing.assert_close(read_ply(result.paths[0]).means, result.splats.means, atol=1e-6, rtol=1e-6)
 
     assert [path.name for path in previews] == PREVIEWS
+    snapshots = [path.name for path in sorted((tmp_path / "snapshots").iterdir())]
+    assert snapshots == [name.replace(".png", ".ply") for name in PREVIEWS]
+    first, last = (read_ply(tmp_path / "snapshots" / name).means for name in (snapshots[0], snapshots[-1]))
+    assert (last - result.splats.means).norm() < (first - result.splats.means).norm()
     with Image.open(previews[0]) as picture:
         assert picture.size == (6 * 128, 128)
 

@@ -94,7 +94,7 @@ def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
         "  runs/x-0/splats.ply\n"
         "  runs/x-0/turntable.mp4\n"
         "\n"
-        "open it:  rfgs view runs/x-0/splats.ply\n"
+        "open it:  rfgs view runs/x-0\n"
         "go on:    rfgs generate --resume runs/x-0\n"
     )
     record.update(steps_done=100, peak_gpu_memory=2**30)

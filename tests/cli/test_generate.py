@@ -50,7 +50,7 @@ def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> N
     ((job, folder, options),) = asked
     assert job == Job("a red cube") and folder == Path("runs/a-red-cube-0") and options["resume"] is False
     out, err = capsys.readouterr()
-    assert "open it:  rfgs view runs/a-red-cube-0/splats.ply\n" in out
+    assert "open it:  rfgs view runs/a-red-cube-0\n" in out
     assert 'making "a red cube" with tiny-sd3 on the cpu; writing to runs/a-red-cube-0\n' in err
 
 

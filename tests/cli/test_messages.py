@@ -85,10 +85,13 @@ MESSAGES = {
         "--resume nowhere: goes on with that run's own settings, so --seed cannot be given; "
         "leave it out, or start a new run without --resume"
     ),
-    ("view",): "no file given; name a file of splats, such as runs/a-red-cube-0/splats.ply",
+    (
+        "view",
+    ): "nothing to look at; name a file of splats (.ply) or the folder of a run, such as those in runs/",
     ("view", "nothing.ply"): "nothing.ply: no such file; give a file of splats (.ply)",
-    ("view", "."): ".: is a folder; give a file of splats (.ply)",
-    ("view", "run"): "run: is a folder; did you mean run/splats.ply?",
+    ("view", "."): ".: holds no splats.ply; give a file of splats (.ply) or the folder of a run",
+    ("export", ".", "out.glb"): ".: is a folder; give a file of splats (.ply)",
+    ("export", "run", "out.glb"): "run: is a folder; did you mean run/splats.ply?",
     ("export", "nothing.ply", "out.glb"): "nothing.ply: no such file; give a file of splats (.ply)",
     ("export", "run/splats.ply", "out.obj"): f"out.obj: no known format; end the name with one of {FORMATS}",
     ("export", "run/splats.ply", "run/splats.ply"): (
