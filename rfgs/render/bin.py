@@ -9,13 +9,11 @@ An *edge* is one (Gaussian, tile) pair, numbered Gaussian by Gaussian; a *slot* 
 lists. Gradients are gathered per edge, so that threads never add to the same number.
 """
 
-import math
-
 import numpy as np
 from numba import float32, int32
 
-from .jit import COUNTER, F1, F2, F3, I1, I2, kernel
-from .simd import next_item
+from .jit import COUNTER, F1, I1, I2, kernel
+from .simd import ceil, floor, gather, log, maximum, minimum, next_item, scatter, select, sqrt
 
 TILE = 16
 RECORD = 16  # floats: mean x, y; conic xx/2, xy, yy/2; opacity; 4 channels; ellipse: slope, 1/xx, det/xx, reach; 2 free
@@ -23,53 +21,59 @@ CHUNK = 512
 DIGIT = 11
 
 
-@kernel(
-    f"void({COUNTER}, int64, {F2}, {F2}, float32[:,:], float32[:,:,:], {I2}, int64, int64, int64, {F2}, {I2}, {I1})"
-)
+@kernel(f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {I1}, {I1})")
 def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, width, height, records, boxes, tiles):
-    """means2d [C*N,2], conics [C*N,3], opacities [C,N], colors [C,N,1..4] -> records [C*N,16], boxes [C*N,4], tiles [C*N].
+    """Flat means2d [C,N,2], conics [C,N,3], opacities [C,N], radii [C,N,2] and colors [C,N,1..4] -> records [C*N,16],
+    boxes [C*N,4] and tiles [C*N], flat.
 
-    boxes are tile ranges x0, x1, y0, y1 (ends excluded), tiles their areas; 0 for Gaussians that touch no pixel centre.
+    boxes are ranges of tiles x0, x1, y0, y1 (ends excluded), tiles their areas; 0 for Gaussians that touch no pixel centre.
     """
-    total, channels = means2d.shape[0], colors.shape[2]
+    channels = colors.shape[2]
+    total = tiles.size
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        for i in range(item * CHUNK, min(total, (item + 1) * CHUNK)):
-            tiles[i] = 0
-            if radii[i, 0] <= 0:
-                continue
-            c = i // N
-            n = i - c * N
-            mx, my = means2d[i, 0], means2d[i, 1]
-            A, B, D = conics[i, 0], conics[i, 1], conics[i, 2]
-            opacity = opacities[c, n]
+        end = min(total, (item + 1) * CHUNK)
+        for i in range(item * CHUNK, end, 8):
+            last = min(7, total - 1 - i)
+            mx, my = gather(means2d, 2 * i, 2, last), gather(means2d, 2 * i + 1, 2, last)
+            A, B = gather(conics, 3 * i, 3, last), gather(conics, 3 * i + 1, 3, last)
+            D, opacity = gather(conics, 3 * i + 2, 3, last), gather(opacities, i, 1, last)
             det = A * D - B * B
-            if not (opacity >= float32(1.0 / 255.0) and det > 0.0 and A > 0.0):
-                continue
+            seen = (gather(radii, 2 * i, 2, last) > 0.0) & (opacity >= float32(1.0 / 255.0)) & (det > 0.0) & (A > 0.0)
             # alpha >= 1/255 inside the ellipse d' conic d <= reach; a hair is added, for the compositor decides.
-            reach = float32(2.0) * math.log(float32(255.0) * opacity) + float32(1e-3)
-            half_x = math.sqrt(reach * D / det) + float32(1e-2)
-            half_y = math.sqrt(reach * A / det) + float32(1e-2)
-            # Pixel j has its centre at j + 0.5; compare before converting, for floats may exceed any integer.
-            x0 = max(math.ceil(mx - half_x - float32(0.5)), float32(0.0))
-            x1 = min(math.floor(mx + half_x - float32(0.5)), float32(width - 1))
-            y0 = max(math.ceil(my - half_y - float32(0.5)), float32(0.0))
-            y1 = min(math.floor(my + half_y - float32(0.5)), float32(height - 1))
-            if not (x0 <= x1 and y0 <= y1):
-                continue
-            tx0, tx1, ty0, ty1 = int(x0) // TILE, int(x1) // TILE + 1, int(y0) // TILE, int(y1) // TILE + 1
-            boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = tx0, tx1, ty0, ty1
-            tiles[i] = (tx1 - tx0) * (ty1 - ty0)
-            record = records[i]
-            record[0], record[1] = mx, my
-            record[2], record[3], record[4] = float32(0.5) * A, B, float32(0.5) * D
-            record[5] = opacity
-            for k in range(4):
-                record[6 + k] = colors[c, n, k] if k < channels else float32(0.0)
-            inv = float32(1.0) / A
-            record[10], record[11], record[12], record[13] = B * inv, inv, det * inv, reach
+            reach = 2.0 * log(maximum(opacity * 255.0, 1.0)) + 1e-3
+            inv_A, inv_det = 1.0 / A, 1.0 / det
+            half_x, half_y = sqrt(reach * D * inv_det) + 1e-2, sqrt(reach * A * inv_det) + 1e-2
+            # Pixel j has its centre at j + 0.5.
+            x0, x1 = maximum(ceil(mx - half_x - 0.5), 0.0), minimum(floor(mx + half_x - 0.5), width - 1)
+            y0, y1 = maximum(ceil(my - half_y - 0.5), 0.0), minimum(floor(my + half_y - 0.5), height - 1)
+            seen = seen & (x0 <= x1) & (y0 <= y1)
+            x0, x1 = floor(x0 * (1.0 / TILE)), floor(x1 * (1.0 / TILE)) + 1.0
+            y0, y1 = floor(y0 * (1.0 / TILE)), floor(y1 * (1.0 / TILE)) + 1.0
+            scatter(tiles, i, 1, last, select(seen, (x1 - x0) * (y1 - y0), 0.0))
+            scatter(boxes, 4 * i, 4, last, select(seen, x0, 0.0))
+            scatter(boxes, 4 * i + 1, 4, last, select(seen, x1, 0.0))
+            scatter(boxes, 4 * i + 2, 4, last, select(seen, y0, 0.0))
+            scatter(boxes, 4 * i + 3, 4, last, select(seen, y1, 0.0))
+            r = RECORD * i
+            scatter(records, r, RECORD, last, mx)
+            scatter(records, r + 1, RECORD, last, my)
+            scatter(records, r + 2, RECORD, last, 0.5 * A)
+            scatter(records, r + 3, RECORD, last, B)
+            scatter(records, r + 4, RECORD, last, 0.5 * D)
+            scatter(records, r + 5, RECORD, last, opacity)
+            scatter(records, r + 10, RECORD, last, B * inv_A)
+            scatter(records, r + 11, RECORD, last, inv_A)
+            scatter(records, r + 12, RECORD, last, det * inv_A)
+            scatter(records, r + 13, RECORD, last, reach)
+        for i in range(item * CHUNK, end):
+            c, n = i // N, i % N
+            for k in range(channels):
+                records[i * RECORD + 6 + k] = colors[c, n, k]
+            for k in range(channels, 4):
+                records[i * RECORD + 6 + k] = float32(0.0)
 
 
 @kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, {I1}, {I1})")
@@ -112,22 +116,22 @@ def sort_by_depth(counter, items, keys, tiles, N, order, counts):
         order[c * N : c * N + count] = source[:count]
 
 
-@kernel(f"void({COUNTER}, int64, {I2}, {I1}, {I1}, int64, int64, {I2})")
-def count_tiles(counter, items, boxes, order, counts, N, across, lengths):
+@kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, int64, {I2})")
+def count_tiles(counter, items, boxes, tiles, N, across, lengths):
     """How many Gaussians each tile of each camera holds: lengths [C, tiles]."""
     while True:
         c = next_item(counter)
         if c >= items:
             break
         lengths[c, :] = 0
-        for j in range(c * N, c * N + counts[c]):
-            i = order[j]
-            for ty in range(boxes[i, 2], boxes[i, 3]):
-                for tx in range(boxes[i, 0], boxes[i, 1]):
-                    lengths[c, ty * across + tx] += 1
+        for i in range(c * N, (c + 1) * N):
+            if tiles[i] > 0:
+                for ty in range(boxes[4 * i + 2], boxes[4 * i + 3]):
+                    for tx in range(boxes[4 * i], boxes[4 * i + 1]):
+                        lengths[c, ty * across + tx] += 1
 
 
-@kernel(f"void({COUNTER}, int64, {I2}, {I1}, {I1}, {I1}, {I1}, int64, int64, {I1}, {I1})")
+@kernel(f"void({COUNTER}, int64, {I1}, {I1}, {I1}, {I1}, {I1}, int64, int64, {I1}, {I1})")
 def fill_tiles(counter, items, boxes, order, counts, first_edge, starts, N, across, flatten_ids, edges):
     """Deal the sorted Gaussians out: slot lists flatten_ids (index c*N+n) and edges, tile t of camera c from starts[c*tiles+t] on."""
     per_camera = (starts.size - 1) // items
@@ -139,8 +143,8 @@ def fill_tiles(counter, items, boxes, order, counts, first_edge, starts, N, acro
         for j in range(c * N, c * N + counts[c]):
             i = order[j]
             edge = first_edge[i]
-            for ty in range(boxes[i, 2], boxes[i, 3]):
-                for tx in range(boxes[i, 0], boxes[i, 1]):
+            for ty in range(boxes[4 * i + 2], boxes[4 * i + 3]):
+                for tx in range(boxes[4 * i], boxes[4 * i + 1]):
                     slot = cursor[ty * across + tx]
                     cursor[ty * across + tx] = slot + 1
                     flatten_ids[slot] = i

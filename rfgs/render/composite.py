@@ -12,7 +12,7 @@ Gaussian that would bring it to P <= 1e-4, and leaves that one out; as P never g
 import numpy as np
 from numba import float32, int64
 
-from .bin import CHUNK, TILE
+from .bin import CHUNK, RECORD, TILE
 from .jit import COUNTER, F1, F2, I1, device, kernel
 from .simd import (
     absolute,
@@ -41,22 +41,22 @@ GRADS = 12  # floats per edge: sums of g, g dx, g dy, g dx dx, g dx dy, g dy dy,
 
 
 @device
-def _span(record, dy):
+def _span(records, r, dy):
     """First and last pixel centre x that the ellipse covers in the rows at distance dy = mean - row; inverted if none."""
-    inside = (record[13] - record[12] * dy * dy) * record[11]
+    inside = (records[r + 13] - records[r + 12] * dy * dy) * records[r + 11]
     half = sqrt(maximum(inside, 0.0)) + float32(1e-2)
-    middle = fma(record[10], dy, record[0])
+    middle = fma(records[r + 10], dy, records[r])
     first, last = ceil(middle - half - 0.5) + 0.5, floor(middle + half - 0.5) + 0.5
     some = (inside >= 0.0) & (first <= last)
     return select(some, first, 1e9), select(some, last, -1e9)
 
 
 @device
-def _block_mask(record, left, top):
+def _block_mask(records, r, left, top):
     """Bit 8 * column + row is set if the Gaussian reaches a pixel centre of that block of the tile at (left, top)."""
-    dy = (record[1] - float32(0.5) - top) - 2.0 * ramp()
-    first, last = _span(record, dy)
-    first_odd, last_odd = _span(record, dy - 1.0)
+    dy = (records[r + 1] - float32(0.5) - top) - 2.0 * ramp()
+    first, last = _span(records, r, dy)
+    first_odd, last_odd = _span(records, r, dy - 1.0)
     first, last = minimum(first, first_odd), maximum(last, last_odd)
     mask = int64(0)
     for column in range(4):
@@ -66,15 +66,27 @@ def _block_mask(record, left, top):
 
 
 @device
-def _deal(records, flatten_ids, start, stop, left, top, lists, lengths):
-    """Fill each block's list with the positions (within the tile) of its Gaussians, front to back."""
+def _fetch(records, flatten_ids, start, stop, near):
+    """Copy the tile's records together: every block reads them, in order, from here on."""
+    for slot in range(start, stop):
+        r, row = flatten_ids[slot] * RECORD, (slot - start) * RECORD
+        store(near, row, load(records, r))
+        store(near, row + 8, load(records, r + 8))
+
+
+@device
+def _deal(masks, start, stop, lists, lengths):
+    """List each block's Gaussians, by the offsets of their records in the tile, front to back.
+
+    A loop of its own: its branches cannot be predicted, and must not wait for memory or for masks in the making.
+    """
     lengths[:] = 0
     for slot in range(start, stop):
-        mask = _block_mask(records[flatten_ids[slot]], left, top)
+        mask = masks[slot]
         while mask != 0:
             block = trailing_zeros(mask)
             mask &= mask - 1
-            lists[block, lengths[block]] = slot - start
+            lists[block, lengths[block]] = (slot - start) * RECORD
             lengths[block] += 1
 
 
@@ -97,21 +109,22 @@ def _exp_negative(s):
 
 
 @device
-def _alpha(record, dx, dy, max_alpha):
+def _alpha(records, r, dx, dy, max_alpha):
     """opacity * exp(-sigma), and the alpha made of it: clamped, and 0 where gsplat skips the pixel."""
-    sigma = fma(dx, fma(record[2], dx, record[3] * dy), record[4] * dy * dy)
-    raw = record[5] * _exp_negative(minimum(sigma, 7.5))
+    sigma = fma(dx, fma(records[r + 2], dx, records[r + 3] * dy), records[r + 4] * dy * dy)
+    raw = records[r + 5] * _exp_negative(minimum(sigma, 7.5))
     alpha = minimum(raw, max_alpha)
     return raw, select((sigma >= 0.0) & (alpha >= float32(1.0 / 255.0)), alpha, 0.0)
 
 
-@kernel(f"void({COUNTER}, int64, {F2}, {I1}, {I1}, int64, int64, int64, int64, int64, float32, {F2}, {F1}, {F1})")
+@kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, int64[::1], int64, int64, int64, int64, int64, float32, {F2}, {F1}, {F1})")
 def composite_forward(
-    counter, items, records, flatten_ids, starts, longest, across, tiles, width, height, max_alpha,
+    counter, items, records, flatten_ids, starts, masks, longest, across, tiles, width, height, max_alpha,
     backgrounds, colors, alphas,
 ):  # fmt: skip
-    """colors [C,H,W,D] and alphas [C,H,W] (flat) out; backgrounds [C,D] with D = 1..4. An item is a tile of a camera."""
+    """colors [C,H,W,D], alphas [C,H,W] and the slots' block masks (all flat) out; backgrounds [C,D] with D = 1..4. An item is a tile of a camera."""
     D = backgrounds.shape[1]
+    near = np.empty(longest * RECORD, np.float32)
     lists, lengths = np.empty((BLOCKS, longest), np.int32), np.empty(BLOCKS, np.int32)
     while True:
         item = next_item(counter)
@@ -120,7 +133,10 @@ def composite_forward(
         camera, tile = item // tiles, item % tiles
         left, top = (tile % across) * TILE, (tile // across) * TILE
         start, stop = starts[item], starts[item + 1]
-        _deal(records, flatten_ids, start, stop, float32(left), float32(top), lists, lengths)
+        _fetch(records, flatten_ids, start, stop, near)
+        for slot in range(start, stop):
+            masks[slot] = _block_mask(near, (slot - start) * RECORD, float32(left), float32(top))
+        _deal(masks, start, stop, lists, lengths)
         for block in range(BLOCKS):
             x0, y0 = left + 4 * (block // 8), top + 2 * (block % 8)
             if x0 >= width or y0 >= height:
@@ -129,13 +145,13 @@ def composite_forward(
             P, T = splat(1.0), splat(1.0)
             c0, c1, c2, c3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
             for k in range(lengths[block]):
-                record = records[flatten_ids[start + lists[block, k]]]
-                raw, alpha = _alpha(record, record[0] - px, record[1] - py, max_alpha)
+                r = lists[block, k]
+                raw, alpha = _alpha(near, r, near[r] - px, near[r + 1] - py, max_alpha)
                 after = P * (1.0 - alpha)
                 open_ = after > float32(1e-4)
                 weight = select(open_, P * alpha, 0.0)
-                c0, c1 = fma(weight, record[6], c0), fma(weight, record[7], c1)
-                c2, c3 = fma(weight, record[8], c2), fma(weight, record[9], c3)
+                c0, c1 = fma(weight, near[r + 6], c0), fma(weight, near[r + 7], c1)
+                c2, c3 = fma(weight, near[r + 8], c2), fma(weight, near[r + 9], c3)
                 T = select(open_, after, T)
                 P = after
                 if bits(open_) == 0:
@@ -156,11 +172,11 @@ def composite_forward(
 
 
 @kernel(
-    f"void({COUNTER}, int64, {F2}, {I1}, {I1}, {I1}, int64, int64, int64, int64, int64, float32, int64, "
-    f"{F1}, {F1}, {F1}, {F1}, boolean, {F2})"
+    f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {I1}, int64[::1], int64, int64, int64, int64, int64, float32, int64, "
+    f"{F1}, {F1}, {F1}, {F1}, boolean, {F1})"
 )
 def composite_backward(
-    counter, items, records, flatten_ids, edges, starts, longest, across, tiles, width, height, max_alpha, D,
+    counter, items, records, flatten_ids, edges, starts, masks, longest, across, tiles, width, height, max_alpha, D,
     colors, alphas, v_colors, v_alphas, absgrad, sums,
 ):  # fmt: skip
     """sums [edges, 12] out, from the forward's outputs and the gradients by them; every edge is written once.
@@ -169,9 +185,9 @@ def composite_backward(
     sum_i d_i alpha_i T_i + T_end (background . v_color - v_alpha); the part behind Gaussian i is the total, known from
     the outputs, less what has been passed, and its derivative by alpha_i is T_i d_i - behind_i / (1 - alpha_i).
     """
+    near = np.empty(longest * RECORD, np.float32)
     lists, lengths = np.empty((BLOCKS, longest), np.int32), np.empty(BLOCKS, np.int32)
-    local = np.empty((longest, 16), np.float32)
-    flat = local.reshape(local.size)
+    local = np.empty(longest * RECORD, np.float32)
     pixels = np.empty(6 * 8, np.float32)
     while True:
         item = next_item(counter)
@@ -182,8 +198,9 @@ def composite_backward(
         start, stop = starts[item], starts[item + 1]
         if start == stop:
             continue
-        _deal(records, flatten_ids, start, stop, float32(left), float32(top), lists, lengths)
-        local[: stop - start] = float32(0.0)
+        _fetch(records, flatten_ids, start, stop, near)
+        _deal(masks, start, stop, lists, lengths)
+        local[: (stop - start) * RECORD] = float32(0.0)
         for block in range(BLOCKS):
             x0, y0 = left + 4 * (block // 8), top + 2 * (block % 8)
             if lengths[block] == 0 or x0 >= width or y0 >= height:
@@ -194,35 +211,36 @@ def composite_backward(
             px, py = offsets_4x2(0) + (float32(x0) + float32(0.5)), offsets_4x2(1) + (float32(y0) + float32(0.5))
             P = load(pixels, 40)
             for k in range(lengths[block]):
-                position = lists[block, k]
-                record = records[flatten_ids[start + position]]
-                dx, dy = record[0] - px, record[1] - py
-                raw, alpha = _alpha(record, dx, dy, max_alpha)
+                r = lists[block, k]
+                dx, dy = near[r] - px, near[r + 1] - py
+                raw, alpha = _alpha(near, r, dx, dy, max_alpha)
                 after = P * (1.0 - alpha)
                 open_ = after > float32(1e-4)
                 weight = select(open_, P * alpha, 0.0)
-                d = fma(v0, record[6], fma(v1, record[7], fma(v2, record[8], v3 * record[9])))
+                d = fma(v0, near[r + 6], fma(v1, near[r + 7], fma(v2, near[r + 8], v3 * near[r + 9])))
                 behind = behind - weight * d
                 v_alpha = P * d - behind / (1.0 - alpha)
                 # A clamped alpha passes no gradient on.
                 g = select(open_ & (alpha > 0.0) & (raw <= max_alpha), raw * v_alpha, 0.0)
                 gx, gy = g * dx, g * dy
-                row = position * 16
-                store(flat, row, load(flat, row) + lane_sums(
+                store(local, r, load(local, r) + lane_sums(
                     g, gx, gy, gx * dx, gx * dy, gy * dy, weight * v0, weight * v1,
                 ))  # fmt: skip
-                flat[row + 8] += lane_sum(weight * v2)
+                local[r + 8] += lane_sum(weight * v2)
                 if D > 3:
-                    flat[row + 9] += lane_sum(weight * v3)
+                    local[r + 9] += lane_sum(weight * v3)
                 if absgrad:
-                    A, B, C = 2.0 * record[2], record[3], 2.0 * record[4]
-                    flat[row + 10] += lane_sum(absolute(A * gx + B * gy))
-                    flat[row + 11] += lane_sum(absolute(B * gx + C * gy))
+                    A, B, C = 2.0 * near[r + 2], near[r + 3], 2.0 * near[r + 4]
+                    local[r + 10] += lane_sum(absolute(A * gx + B * gy))
+                    local[r + 11] += lane_sum(absolute(B * gx + C * gy))
                 P = after
                 if bits(open_) == 0:
                     break
         for slot in range(start, stop):
-            sums[edges[slot], :] = local[slot - start, :12]
+            r, row = (slot - start) * RECORD, edges[slot] * GRADS
+            store(sums, row, load(local, r))
+            for k in range(8, GRADS):
+                sums[row + k] = local[r + k]
 
 
 @device
@@ -242,7 +260,7 @@ def _read_pixels(pixels, camera, x0, y0, width, height, D, colors, alphas, v_col
             pixels[40 + l] = float32(1.0)
 
 
-@kernel(f"void({COUNTER}, int64, {F2}, {I1}, {I1}, {F2}, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")
+@kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {F1}, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")
 def gather_gradients(
     counter, items, sums, first_edge, tiles, records, total, D, v_means2d, v_conics, v_opacities, v_colors, v_abs
 ):
@@ -252,26 +270,21 @@ def gather_gradients(
         if item >= items:
             break
         for i in range(item * CHUNK, min(total, (item + 1) * CHUNK)):
-            s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = float32(0.0)
+            total8, s8, s9, s10, s11 = splat(0.0), float32(0.0), float32(0.0), float32(0.0), float32(0.0)
             opacity = float32(1.0)
             A = B = C = float32(0.0)
             if tiles[i] > 0:
-                record = records[i]
-                A, B, C, opacity = float32(2.0) * record[2], record[3], float32(2.0) * record[4], record[5]
+                r = i * RECORD
+                A, B, C, opacity = 2.0 * records[r + 2], records[r + 3], 2.0 * records[r + 4], records[r + 5]
                 for edge in range(first_edge[i], first_edge[i] + tiles[i]):
-                    row = sums[edge]
-                    s0 += row[0]
-                    s1 += row[1]
-                    s2 += row[2]
-                    s3 += row[3]
-                    s4 += row[4]
-                    s5 += row[5]
-                    s6 += row[6]
-                    s7 += row[7]
-                    s8 += row[8]
-                    s9 += row[9]
-                    s10 += row[10]
-                    s11 += row[11]
+                    row = edge * GRADS
+                    total8 = total8 + load(sums, row)
+                    s8 += sums[row + 8]
+                    s9 += sums[row + 9]
+                    s10 += sums[row + 10]
+                    s11 += sums[row + 11]
+            s0, s1, s2, s3 = lane(total8, 0), lane(total8, 1), lane(total8, 2), lane(total8, 3)
+            s4, s5, s6, s7 = lane(total8, 4), lane(total8, 5), lane(total8, 6), lane(total8, 7)
             v_means2d[i, 0] = -(A * s1 + B * s2)
             v_means2d[i, 1] = -(B * s1 + C * s2)
             v_conics[i, 0], v_conics[i, 1], v_conics[i, 2] = float32(-0.5) * s3, -s4, float32(-0.5) * s5

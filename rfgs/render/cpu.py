@@ -78,17 +78,17 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     """Everything that the compositor needs to know about which Gaussian is where, as a dict of arrays."""
     C, N = depths.shape
     across, down = -(-width // binning.TILE), -(-height // binning.TILE)
-    records = torch.empty(C * N, binning.RECORD).numpy()
-    boxes, tiles = np.empty((C * N, 4), np.int32), torch.empty(C, N, dtype=torch.int32)
+    records = torch.empty(C * N * binning.RECORD).numpy()
+    boxes, tiles = np.empty(C * N * 4, np.int32), torch.empty(C, N, dtype=torch.int32)
     launch(
         binning.pack_records, -(-C * N // binning.CHUNK),
-        means2d.detach().view(C * N, 2).numpy(), conics.detach().view(C * N, 3).numpy(), opacities.detach().numpy(),
-        colors.detach().numpy(), radii.view(C * N, 2).numpy(), N, width, height, records, boxes, _flat(tiles),
+        _flat(means2d), _flat(conics), _flat(opacities.contiguous()), colors.detach().numpy(), _flat(radii),
+        N, width, height, records, boxes, _flat(tiles),
     )  # fmt: skip
     order, counts = np.empty(C * N, np.int32), np.empty(C, np.int32)
     launch(binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(tiles), N, order, counts)
     lengths = np.empty((C, across * down), np.int32)
-    launch(binning.count_tiles, C, boxes, order, counts, N, across, lengths)
+    launch(binning.count_tiles, C, boxes, _flat(tiles), N, across, lengths)
     starts = np.zeros(lengths.size + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
     first_edge = np.zeros(C * N + 1, np.int32)
@@ -97,7 +97,7 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     launch(binning.fill_tiles, C, boxes, order, counts, first_edge, starts, N, across, _flat(flatten_ids), edges)
     return {
         "records": records, "tiles_per_gauss": tiles, "first_edge": first_edge, "edges": edges, "starts": starts,
-        "flatten_ids": flatten_ids, "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
+        "flatten_ids": flatten_ids, "masks": np.empty(len(edges), np.int64), "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
     }  # fmt: skip
 
 
@@ -109,8 +109,8 @@ class _Rasterize(torch.autograd.Function):
         out, alphas = torch.empty(C, height, width, D), torch.empty(C, height, width, 1)
         launch(
             composite.composite_forward, C * bins["tiles"],
-            bins["records"], _flat(bins["flatten_ids"]), bins["starts"], bins["longest"], bins["across"], bins["tiles"],
-            width, height, gsplat_max_alpha(), backgrounds.detach().numpy(), _flat(out), _flat(alphas),
+            bins["records"], _flat(bins["flatten_ids"]), bins["starts"], bins["masks"], bins["longest"], bins["across"],
+            bins["tiles"], width, height, gsplat_max_alpha(), backgrounds.detach().numpy(), _flat(out), _flat(alphas),
         )  # fmt: skip
         ctx.bins, ctx.settings = bins, (width, height, gsplat_max_alpha())
         ctx.means2d = means2d if absgrad else None
@@ -126,11 +126,11 @@ class _Rasterize(torch.autograd.Function):
         out, alphas = ctx.saved_tensors
         C, N, D = ctx.shape
         bins = ctx.bins
-        sums = torch.empty(len(bins["edges"]), composite.GRADS).numpy()
+        sums = torch.empty(len(bins["edges"]) * composite.GRADS).numpy()
         launch(
             composite.composite_backward, C * bins["tiles"],
-            bins["records"], _flat(bins["flatten_ids"]), bins["edges"], bins["starts"], bins["longest"], bins["across"],
-            bins["tiles"], *ctx.settings, D, _flat(out), _flat(alphas), _flat(v_colors.contiguous()),
+            bins["records"], _flat(bins["flatten_ids"]), bins["edges"], bins["starts"], bins["masks"], bins["longest"],
+            bins["across"], bins["tiles"], *ctx.settings, D, _flat(out), _flat(alphas), _flat(v_colors.contiguous()),
             _flat(v_alphas.contiguous()), ctx.means2d is not None, sums,
         )  # fmt: skip
         v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
