@@ -63,7 +63,9 @@ def all_scenes() -> list[Scene]:
     return [Scene((thing,)) for thing in things] + pairs
 
 
-def _primitive(thing: Thing, size: float, center: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+def _primitive(
+    thing: Thing, size: float, center: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
     """One row of the tracer's array: `thing` with its half height or radius near `size`, in its canonical pose."""
     row = np.zeros(PRIMITIVE_WIDTH, dtype=np.float32)
     row[1:4] = center
@@ -102,7 +104,13 @@ def build(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     a, b = rng.uniform(0.42, 0.50), rng.uniform(0.50, 0.58)
     top, bottom = 2 * a * _half_height(first), 2 * b * _half_height(second)
     # A tip or a ring does not carry: what stands on a cone, or a ball on a ring, sinks in by a fixed share.
-    sink = 0.30 * a if second.kind == "cone" else 0.35 * a if (second.kind, first.kind) == ("torus", "sphere") else 0.03
+    sink = (
+        0.30 * a
+        if second.kind == "cone"
+        else 0.35 * a
+        if (second.kind, first.kind) == ("torus", "sphere")
+        else 0.03
+    )
     height = top + bottom - sink
     lower = _primitive(second, b, (0, 0, -height / 2 + bottom / 2), rng)
     upper = _primitive(first, a, (0, 0, height / 2 - top / 2), rng)

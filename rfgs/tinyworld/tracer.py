@@ -158,5 +158,7 @@ def render_scene(
 
 def scene_bound(prims: np.ndarray) -> float:
     """Radius of a ball about the origin that holds every primitive (generous for boxes and cones)."""
-    extent = np.where(prims[:, 0] == TORUS, prims[:, 13] + prims[:, 14], np.linalg.norm(prims[:, 13:16], axis=1))
+    extent = np.where(
+        prims[:, 0] == TORUS, prims[:, 13] + prims[:, 14], np.linalg.norm(prims[:, 13:16], axis=1)
+    )
     return float((np.linalg.norm(prims[:, 1:4], axis=1) + extent).max())

@@ -59,7 +59,14 @@ def random_crops(rgba: list[np.ndarray], count: int, size: int, rng: np.random.G
 
 
 def train_vae(
-    data: Path, checkpoint: Path, *, seconds: float, seed: int, batch: int = 32, crop: int = 64, kl_weight: float = 3e-4
+    data: Path,
+    checkpoint: Path,
+    *,
+    seconds: float,
+    seed: int,
+    batch: int = 32,
+    crop: int = 64,
+    kl_weight: float = 3e-4,
 ) -> Iterator[dict]:
     """Train for `seconds` of wall time in all (over restarts), yielding metrics; resumes from `checkpoint`.
 
@@ -78,6 +85,7 @@ def train_vae(
     images = open_images(data)
     test = random_crops(images[-1:], 32, images[-1].shape[1], np.random.default_rng(seed))
     vae = vae.to(memory_format=torch.channels_last)
+
     started = time.time() - spent
     while True:
         progress = (time.time() - started) / seconds
@@ -88,7 +96,7 @@ def train_vae(
         posterior = vae.encode(batch_images).latent_dist
         output = vae.decode(posterior.sample()).sample
         loss = reconstruction_loss(batch_images, output)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        kl = posterior.kl().mean() / posterior.mean[0].numel()  # Nats per latent element.
         (loss + kl_weight * kl).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()

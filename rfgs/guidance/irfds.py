@@ -1,0 +1,73 @@
+"""iRFDS: the same objective solved for the noise instead of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rfgs.flow import draw_times, estimate_x0, interpolate, per_sample
+from rfgs.guidance.common import Estimate, matching_loss, root_mean_square
+from rfgs.priors.base import Condition, Prior
+
+
+def noise_step(
+    x: Tensor, e: Tensor, v: Tensor, t: Tensor, step_size: float, *, exact: bool = False
+) -> Tensor:
+    """One explicit gradient step of the iRFDS loss on the noise, for a frozen velocity v (Yang et al., eq. 6).
+
+        e' = e + a (v - (e - x)),   a = step_size (1 - t),   or a = step_size if `exact`
+
+    With step size 1 the first is the authors' step for SD3, e' = x_t + (1 - t) v, the prior's own estimate of the noise;
+    the second is their step for InstaFlow, e' = x + v, which solves the frozen problem exactly.
+    All tensors [B, c, h, w], t [B].
+    """
+    a = step_size if exact else step_size * (1 - per_sample(t, x))
+    return e + a * (v - (e - x))
+
+
+def irfds(prior: Prior, x: Tensor, e: Tensor, condition: Condition, *, t: Tensor) -> Estimate:
+    """The iRFDS loss for the noise `e` (with gradient) of fixed latents x (Yang et al., eq. 6), both [B, c, h, w].
+
+    L = || (e - x) - sg[v(x_t, t)] ||^2,   without classifier-free guidance
+    """
+    x_t = interpolate(x, e.detach(), t)
+    v = prior.velocity(x_t, t, condition)
+    u = e - x
+    return Estimate(matching_loss(u, v, "mean"), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+
+
+def moment_penalty(e: Tensor) -> Tensor:
+    """mean(e)^2 + (var(e) - 1)^2, which keeps the noise Gaussian in its first two moments (authors' code)."""
+    return e.mean().square() + (e.var() - 1).square()
+
+
+@dataclass
+class InversionConfig:
+    """Settings of `invert`; the defaults are the authors' for SD3."""
+
+    steps: int = 1400
+    learning_rate: float = 2e-3
+    noise_range: tuple[float, float] = (0.01, 1.0)
+    """Noise fractions drawn."""
+    moment_weight: float = 1.0
+
+
+def invert(
+    prior: Prior, x: Tensor, condition: Condition, config: InversionConfig, *, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Estimate]]:
+    """Find the noise of the latents x [B, c, h, w]: yields (noise, estimate) after each of `config.steps` Adam steps.
+
+    The noise starts as Gaussian noise. Sampling from it with the same or another prompt reconstructs or edits the image.
+    """
+    e = torch.randn(x.shape, generator=generator).to(x).requires_grad_()
+    optimiser = torch.optim.AdamW([e], lr=config.learning_rate, weight_decay=0.0)
+    for _ in range(config.steps):
+        t = draw_times(len(x), config.noise_range, generator).to(x)
+        estimate = irfds(prior, x, e, condition, t=t)
+        (estimate.loss + config.moment_weight * moment_penalty(e)).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        yield e.detach(), estimate

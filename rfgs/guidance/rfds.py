@@ -1,0 +1,37 @@
+"""RFDS: score distillation with a rectified flow."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from rfgs.flow import estimate_x0, interpolate
+from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
+from rfgs.priors.base import Condition, Prior, guided_velocity
+
+
+def rfds(
+    prior: Prior,
+    x: Tensor,
+    condition: Condition,
+    negative: Condition,
+    *,
+    t: Tensor,
+    e: Tensor,
+    guidance_scale: float,
+    reduction: Reduction = "sum",
+) -> Estimate:
+    """Rectified-flow distillation sampling (Yang et al., "Text-to-Image Rectified Flow as Plug-and-Play Priors", eq. 4).
+
+    x_t = (1 - t) x + t e, and x is moved so that its straight path e - x agrees with the prior's velocity at x_t:
+
+        L = || (e - x) - sg[v_cfg(x_t, t)] ||^2
+
+    Args:
+        x: latents [B, c, h, w] with gradient.
+        t: noise fractions [B];  e: Gaussian noise like x.
+        guidance_scale: s of v_null + s (v_text - v_null).
+    """
+    x_t = interpolate(x.detach(), e, t)
+    v = guided_velocity(prior, x_t, t, condition, negative, guidance_scale)
+    u = e - x
+    return Estimate(matching_loss(u, v, reduction), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
