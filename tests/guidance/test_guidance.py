@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from analytic import GaussianPrior, TablePrior
 from torch import Tensor
 
-from analytic import GaussianPrior, TablePrior
 from rfgs.flow import interpolate
 from rfgs.guidance import (
     InversionConfig,
