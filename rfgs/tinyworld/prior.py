@@ -130,7 +130,8 @@ def train_prior(
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         step, spent = state["step"], state["spent"]
-    run = torch.compile(model) if compile else model
+    if compile:
+        model.transformer.compile()  # In place: names of weights stay.
     weights, averaged = list(model.parameters()), list(average.parameters())
     rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
     started, losses = time.time() - spent, []
@@ -144,7 +145,7 @@ def train_prior(
         e = torch.randn(x.shape, generator=generator)
         mix = t[:, None, None, None]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            v = run((1 - mix) * x + mix * e, t, ids)
+            v = model((1 - mix) * x + mix * e, t, ids)
         loss = (v.float() - (e - x)).square().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

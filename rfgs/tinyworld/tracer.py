@@ -44,7 +44,7 @@ def _distance(p, x, y, z):
         r = p[16]
         qx, qy, qz = abs(x) - p[13] + r, abs(y) - p[14] + r, abs(z) - p[15] + r
         ox, oy, oz = max(qx, 0.0), max(qy, 0.0), max(qz, 0.0)
-        return math.sqrt(ox * ox + oy * oy + oz * oz) + min(max(qx, max(qy, qz)), 0.0) - r
+        return math.sqrt(ox * ox + oy * oy + oz * oz) + min(max(qx, qy, qz), 0.0) - r
     rho = math.sqrt(x * x + y * y)
     if code == CYLINDER:
         r = p[15]

@@ -1,0 +1,184 @@
+"""The SD3 adapter against diffusers' own pipeline, on a model with random weights in the same layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from transformers import CLIPTokenizer
+
+from rfgs.errors import UserError
+from rfgs.priors import Condition, load_prior, unknown_words
+from rfgs.priors.base import guided_velocity
+from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SD3 with all its parts but T5, random weights, a shifted scheduler and latents as SD3 scales them."""
+    folder = tmp_path_factory.mktemp("sd3")
+    torch.manual_seed(0)
+    tokenizer: CLIPTokenizer = write_tokenizer(["red", "cube", "a", "blue"], folder / "words")
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_projection_dim=16,
+        joint_attention_dim=2 * TEXT_WIDTH + 8,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        pos_embed_max_size=12,
+    )
+    for parameter in transformer.parameters():  # Some are zero at the start, which would hide mistakes.
+        torch.nn.init.normal_(parameter, std=0.05)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 8, 8),
+        latent_channels=16,
+        norm_num_groups=2,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+    )
+    pipeline = StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae,
+        text_encoder=new_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        text_encoder_2=new_text_encoder(tokenizer),
+        tokenizer_2=tokenizer,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> StableDiffusion3Pipeline:
+    # A folder without T5 is loaded by the pipeline only if it is told so.
+    pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_text_embeddings_are_the_pipelines(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
+    prompts = ["a red cube", "blue"]
+    condition = load_prior(folder).embed(prompts)
+    tokens, _, pooled, _ = pipeline.encode_prompt(
+        prompts, prompts, prompts, do_classifier_free_guidance=False
+    )
+    torch.testing.assert_close(condition.tokens, tokens)
+    torch.testing.assert_close(condition.pooled, pooled)
+
+
+def test_a_whole_trajectory_is_the_pipelines(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
+    prior = load_prior(folder)
+    ours = prior.sample(
+        prior.embed(["a red cube"]),
+        prior.embed(["blue"]),
+        steps=6,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(3),
+    )
+    theirs = pipeline(
+        "a red cube",
+        negative_prompt="blue",
+        num_inference_steps=6,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(3),
+        height=64,
+        width=64,
+        output_type="pt",
+    ).images
+    assert ours.std() > 1e-3
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_velocity_is_the_transformer_at_1000_t(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
+    prior = load_prior(folder)
+    condition = prior.embed(["a red cube", "blue"])
+    x = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([0.2, 0.9])
+    with torch.no_grad():
+        expected = pipeline.transformer(
+            x, condition.tokens, condition.pooled, torch.tensor([200.0, 900.0]), return_dict=False
+        )[0]
+    torch.testing.assert_close(prior.velocity(x, t, condition), expected)
+
+
+def test_guided_velocity_mixes_two_single_evaluations(folder: Path) -> None:
+    prior = load_prior(folder)
+    text, null = prior.embed(["a red cube"]), prior.embed([""])
+    x, t = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
+    v_text, v_null = prior.velocity(x, t, text), prior.velocity(x, t, null)
+    guided = guided_velocity(prior, x, t, text, null, 5.0)
+    torch.testing.assert_close(guided, v_null + 5 * (v_text - v_null), atol=1e-5, rtol=1e-4)
+
+
+def test_latents_are_shifted_and_scaled(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
+    prior = load_prior(folder)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    latents = prior.encode(images)
+    with torch.no_grad():
+        mean = pipeline.vae.encode(2 * images - 1).latent_dist.mean
+    torch.testing.assert_close(latents.detach(), (mean - 0.0609) * 1.5305)
+    decoded = pipeline.vae.decode(mean).sample / 2 + 0.5
+    torch.testing.assert_close(
+        prior.decode(latents.detach()), decoded.detach().clamp(0, 1), atol=1e-5, rtol=1e-4
+    )
+    latents.sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_bfloat16_stays_close_to_float32(folder: Path) -> None:
+    exact, half = load_prior(folder), load_prior(folder, dtype=torch.bfloat16)
+    x, t = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(5)), torch.tensor([0.3, 0.8])
+    v, v_half = (p.velocity(x, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
+    assert v_half.dtype == torch.float32
+    assert ((v - v_half).norm() / v.norm()).item() < 0.05
+
+
+def test_sizes_that_do_not_fit(folder: Path) -> None:
+    with pytest.raises(UserError, match="72x64 pixels.*multiples of 16"):
+        load_prior(folder).encode(torch.rand(1, 3, 64, 72))
+
+
+def test_a_folder_with_a_part_missing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text((folder / "model_index.json").read_text())
+    with pytest.raises(UserError, match="not a whole SD3 model"):
+        load_prior(tmp_path)
+
+
+def test_another_pipeline_class(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KandinskyPipeline"}))
+    with pytest.raises(UserError, match="is a KandinskyPipeline, which has no adapter"):
+        load_prior(tmp_path)
+
+
+def test_conditions_select_and_join() -> None:
+    condition = Condition(torch.arange(6.0).reshape(3, 2, 1), torch.arange(3.0)[:, None])
+    both = Condition.cat([condition[2], condition[0:1]])
+    assert both.tokens[:, 0, 0].tolist() == [4.0, 0.0]
+    assert both.pooled.flatten().tolist() == [2.0, 0.0]
+    assert Condition.cat([Condition(torch.zeros(1, 1, 1))]).pooled is None
+
+
+def test_unknown_words() -> None:
+    class Knows:
+        vocabulary = frozenset({"a", "red", "cube"})
+
+    assert unknown_words(Knows(), "A red, zebra cube zebra!") == ["zebra"]
+    Knows.vocabulary = None
+    assert unknown_words(Knows(), "anything") == []
