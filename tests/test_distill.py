@@ -1,0 +1,159 @@
+"""The loop: resumes bit by bit, obeys changed settings, embeds once, and moves splats to what the prior wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from rfgs.distill import DistillConfig, Step, distill
+from rfgs.errors import UserError
+from rfgs.flow import per_sample
+from rfgs.priors.base import Condition
+from rfgs.splats import Splats, ball
+
+
+class OneColor:
+    """A prior whose every picture is plain grey 0.2 but for the prompt "white": 0.9. Latents are pictures made 4x smaller."""
+
+    name, kind, image_size, vocabulary = "one colour", "flow", 32, None
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        self.embedded.extend(prompts)
+        return Condition(torch.tensor([[[0.9 if "white" in text else 0.2]] for text in prompts]))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(images, 4)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(latents, scale_factor=4)
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return (x_t - condition.tokens[:, :, :, None]) / per_sample(t, x_t)
+
+
+CONFIG = DistillConfig(steps=6, resolution=32, views_per_step=2, guidance_scale=1.0)
+
+
+def start(count: int = 60) -> Splats:
+    return ball(count, 0.5, generator=torch.Generator().manual_seed(9), opacity=0.5)
+
+
+def run(config: DistillConfig = CONFIG, prompt: str = "white", **options) -> list[Step]:
+    generator = torch.Generator().manual_seed(1)
+    return list(distill(prompt, OneColor(), start(), replace(config), generator=generator, **options))
+
+
+def same(a: Splats, b: Splats) -> bool:
+    pairs = zip(a.parameters().values(), b.parameters().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_the_same_seed_gives_the_same_asset_and_another_seed_another() -> None:
+    first, second = run()[-1].splats, run()[-1].splats
+    assert same(first, second)
+    other = list(
+        distill("white", OneColor(), start(), replace(CONFIG), generator=torch.Generator().manual_seed(2))
+    )
+    assert not same(first, other[-1].splats)
+
+
+@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev"])
+def test_resume_goes_on_bit_by_bit(guidance) -> None:
+    config = replace(CONFIG, guidance=guidance)
+    whole = run(config)[-1]
+    generator = torch.Generator().manual_seed(1)
+    for step in distill("white", OneColor(), start(), replace(config), generator=generator):
+        if step.index == 3:
+            state = step.state()
+            break
+    resumed = list(
+        distill(
+            "white",
+            OneColor(),
+            start(),
+            replace(config),
+            generator=torch.Generator().manual_seed(77),
+            resume=state,
+        )
+    )
+    assert [step.index for step in resumed] == [4, 5, 6]
+    assert same(whole.splats, resumed[-1].splats)
+
+
+def test_a_state_is_a_copy() -> None:
+    generator = torch.Generator().manual_seed(1)
+    steps = distill("white", OneColor(), start(), replace(CONFIG), generator=generator)
+    state = next(steps).state()
+    before = state["splats"]["means"].clone()
+    list(steps)
+    assert torch.equal(state["splats"]["means"], before)
+
+
+def test_the_start_is_not_touched() -> None:
+    splats = start()
+    generator = torch.Generator().manual_seed(1)
+    list(distill("white", OneColor(), splats, replace(CONFIG), generator=generator))
+    assert same(splats, start())
+
+
+@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev"])
+@pytest.mark.parametrize(("prompt", "brighter"), [("white", True), ("dark", False)])
+def test_splats_become_what_the_prior_wants(guidance, prompt: str, brighter: bool) -> None:
+    steps = run(replace(CONFIG, guidance=guidance, steps=40), prompt)
+    shown = steps[-1].splats.colors.mean()
+    assert (shown > 0.65) if brighter else (shown < 0.35)
+
+
+def test_settings_are_read_at_each_step() -> None:
+    config = replace(CONFIG)
+    prior = OneColor()
+    for step in distill("white", prior, start(), config, generator=torch.Generator().manual_seed(1)):
+        if step.index == 2:
+            config.prompt, config.views_per_step, config.steps = "dark", 3, 99
+        if step.index == 3:
+            assert len(step.frames) == 3
+            break
+    assert any(text.startswith("dark, ") for text in prior.embedded)
+
+
+def test_each_text_is_embedded_once_with_view_words() -> None:
+    prior = OneColor()
+    list(
+        distill(
+            "white", prior, start(), replace(CONFIG, steps=20), generator=torch.Generator().manual_seed(1)
+        )
+    )
+    assert len(prior.embedded) == len(set(prior.embedded))
+    words = {text.removeprefix("white, ") for text in prior.embedded if text}
+    assert words <= {"front view", "back view", "left side view", "right side view", "overhead view"}
+    assert "overhead view" in words or "front view" in words
+
+
+def test_noise_follows_its_schedule() -> None:
+    config = replace(CONFIG, noise_range=(0.8, 0.9), final_noise_range=(0.1, 0.2))
+    steps = run(config)
+    assert all(0.8 <= t <= 0.9 for t in steps[0].t.tolist())
+    assert all(0.1 <= t <= 0.2 for t in steps[-1].t.tolist())
+
+
+def test_what_a_step_holds() -> None:
+    step = run()[0]
+    assert (step.index, step.total) == (1, 6)
+    assert step.frames.rgb.shape == (2, 3, 32, 32)
+    assert step.x0_hat.shape == (2, 3, 8, 8)
+    assert len(step.cameras) == 2
+    assert {"render", "encode", "prior", "backward", "optimiser"} == set(step.seconds)
+    assert not step.loss.requires_grad
+    assert not step.frames.rgb.requires_grad
+
+
+def test_an_unknown_guidance() -> None:
+    with pytest.raises(UserError, match="'magic'.*'rfds' and 'rfds-rev'"):
+        run(replace(CONFIG, guidance="magic"))
