@@ -14,6 +14,7 @@ from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.job import Job
 from rfgs.priors import Prior, load_prior
+from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball
 
@@ -60,7 +61,7 @@ def generate(
     began = time.perf_counter() if began is None else began
     checkpoint = runs.load_checkpoint(folder) if resume else None
     prior = load_prior(job.model, device=job.device)
-    config = _config(job, prior.image_size) if checkpoint is None else DistillConfig(**checkpoint["config"])
+    config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
     generator = torch.Generator().manual_seed(job.seed)
     splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
@@ -91,14 +92,12 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def _config(job: Job, image_size: int) -> DistillConfig:
-    config = DistillConfig(
-        steps=job.steps,
-        views_per_step=job.views_per_step,
-        resolution=job.resolution or image_size,
-        guidance=job.guidance,
-        negative_prompt=job.negative_prompt,
-    )
+def _config(job: Job, prior: Prior) -> DistillConfig:
+    """The prior's recipe with what the job asks for."""
+    config = recipe(prior)
+    config.steps, config.views_per_step, config.guidance = job.steps, job.views_per_step, job.guidance
+    config.resolution = job.resolution or prior.image_size
+    config.negative_prompt = job.negative_prompt or config.negative_prompt
     if job.guidance_scale is not None:
         config.guidance_scale = job.guidance_scale
     return config

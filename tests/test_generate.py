@@ -65,7 +65,11 @@ def fake_distill(
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        module, "load_prior", lambda model, *, device: SimpleNamespace(image_size=32, name=model)
+        module,
+        "load_prior",
+        lambda model, *, device: SimpleNamespace(
+            image_size=32, name=model, vocabulary=frozenset({"red", "cube", "a"})
+        ),
     )
     monkeypatch.setattr(module, "distill", fake_distill)
 
