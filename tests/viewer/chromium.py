@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import json
 import os
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from websockets.sync.client import connect
 
 FLAGS = (
@@ -159,6 +162,27 @@ class Chromium:
             self.command(
                 "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13
             )
+
+    def wait_download(self, name: str, timeout: float = 20.0) -> Path:
+        """Waits until a file has been downloaded under `name`, and returns its path."""
+        deadline = time.monotonic() + timeout
+        while not (path := self.downloads / name).exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} was not downloaded; there is {list(self.downloads.glob('*'))}")
+            time.sleep(0.05)
+        return path
+
+    def wait_colors(self, places: list[tuple[int, int]], timeout: float = 20.0) -> list[np.ndarray]:
+        """Mean RGB of 20 x 20 pixels about each (x, y), once all of them are strongly coloured."""
+        deadline = time.monotonic() + timeout
+        while True:
+            pixels = np.asarray(Image.open(io.BytesIO(self.screenshot())).convert("RGB")).astype(float)
+            colors = [pixels[y - 10 : y + 10, x - 10 : x + 10].mean(axis=(0, 1)) for x, y in places]
+            if all(np.ptp(color) > 100 for color in colors):
+                return colors
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no strong colours at {places}: {colors}")
+            time.sleep(0.1)
 
     def screenshot(self, path: Path | None = None) -> bytes:
         """PNG bytes of the page, also written to `path`."""

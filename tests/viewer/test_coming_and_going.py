@@ -1,0 +1,116 @@
+"""Browsers come, go and die while a run is on; the run neither notices nor changes."""
+
+from __future__ import annotations
+
+import socket as sockets
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+from chromium import EXECUTABLE, Chromium
+from plain_client import connect_to
+from viewer_fakes import FakeConfig, fake_distill
+
+from rfgs.splats import Splats
+from rfgs.viewer import Viewer
+
+
+class Prior:
+    """Decodes latents to anything."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents.repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
+def run_until(done: Callable[[], bool], viewer: Viewer) -> Splats:
+    """Runs until `done`, at least 20 steps, under the eyes of `viewer`."""
+    config = FakeConfig()
+    viewer.start(config, Prior())
+    for step in fake_distill(100_000, 3000, seconds=0.005, config=config):
+        viewer.update(step)
+        if done() and step.index >= 20:
+            break
+    viewer.index = step.index  # type: ignore[attr-defined]
+    return step.splats
+
+
+def alone(steps: int) -> Splats:
+    """The same run, unwatched, up to a step."""
+    for step in fake_distill(100_000, 3000, seconds=0):
+        if step.index == steps:
+            return step.splats
+    raise AssertionError
+
+
+def same(a: Splats, b: Splats) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.parameters().values(), b.parameters().values(), strict=True)
+    )
+
+
+def test_fifty_connections_that_end_in_every_way() -> None:
+    finished = threading.Event()
+    failures: list[BaseException] = []
+    with Viewer(port=0) as viewer:
+
+        def visit() -> None:
+            try:
+                for number in range(50):
+                    connection = connect_to(viewer.url)
+                    if number % 3 != 0:
+                        connection.recv(timeout=10)
+                    if number % 2:
+                        # Dies without a word, in the middle of what it is being sent.
+                        raw = connection.socket
+                        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
+                        raw.shutdown(sockets.SHUT_RDWR)
+                        raw.close()
+                    else:
+                        connection.close()
+            except BaseException as failure:
+                failures.append(failure)
+            finished.set()
+
+        threading.Thread(target=visit, daemon=True).start()
+        splats = run_until(finished.is_set, viewer)
+        deadline = time.monotonic() + 10
+        while viewer.watched and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not failures and not viewer.watched
+        assert viewer.problems == []
+    assert same(splats, alone(viewer.index))  # type: ignore[attr-defined]
+
+
+def test_a_browser_that_reads_nothing_holds_nobody_up() -> None:
+    with Viewer(port=0) as viewer:
+        deaf = connect_to(viewer.url)
+        start = time.monotonic()
+        splats = run_until(lambda: time.monotonic() - start > 2, viewer)
+        # The newest wins: what waits for the deaf one is a fixed number of messages, however long the run.
+        waiting = len(viewer._page.server._websock_server._broadcast_buffer.message_from_id)
+        start = time.monotonic()
+        run_until(lambda: time.monotonic() - start > 1, viewer)
+        grown = len(viewer._page.server._websock_server._broadcast_buffer.message_from_id) - waiting
+        assert grown <= 40  # A second Steer panel, and nothing for a second's splats.
+        deaf.close()
+    assert len(splats) == 3000
+
+
+def test_a_browser_killed_in_the_middle(browser: Chromium) -> None:
+    assert EXECUTABLE
+    with Viewer(port=0) as viewer:
+        dead = threading.Event()
+
+        def kill() -> None:
+            with Chromium() as victim:
+                victim.open(viewer.url)
+                victim.wait_text("Running", timeout=30)
+                victim.kill()
+            dead.set()
+
+        threading.Thread(target=kill, daemon=True).start()
+        splats = run_until(dead.is_set, viewer)
+        assert viewer.problems == []
+    assert same(splats, alone(viewer.index))  # type: ignore[attr-defined]

@@ -1,0 +1,40 @@
+"""Progress: rates, clocks, and curves that do not grow without bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rfgs.viewer.progress import Progress, clock
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 59.6, 61, 3723)] == ["0:00", "1:00", "1:01", "1:02:03"]
+
+
+def test_curves_stay_small_and_keep_their_ends() -> None:
+    progress = Progress()
+    total = 10_001
+    for index in range(1, total + 1):
+        progress.add(index, total, torch.tensor(1.0 / index), torch.tensor(2.0 * index), index)
+    steps, losses, residuals, counts = progress.curves()
+    assert len(steps) <= Progress.CURVE_POINTS + 1 and len(steps) > Progress.CURVE_POINTS / 3
+    assert steps[-1] == total and steps[0] <= 16 and (np.diff(steps) > 0).all()
+    np.testing.assert_allclose(losses, 1 / steps, rtol=1e-6)
+    np.testing.assert_allclose(residuals, 2 * steps)
+    np.testing.assert_array_equal(counts, steps)
+
+
+def test_pauses_do_not_count() -> None:
+    progress = Progress()
+    progress.add(1, 10, torch.tensor(0.0), torch.tensor(0.0), 5)
+    progress.waited = 1000.0  # As if a pause of 1000 s had ended now.
+    progress._start -= 1000.0 + 2.0
+    progress.add(2, 10, torch.tensor(0.0), torch.tensor(0.0), 5)
+    assert 1.9 < progress.elapsed() < 2.5
+    assert 0.4 < progress.rate < 0.6
+    assert progress.rows()["ETA"] in ("0:16", "0:17") and progress.percent == 20
+
+
+def test_rows_before_the_first_step() -> None:
+    assert Progress().rows()["step"] == "preparing"

@@ -1,0 +1,70 @@
+"""Steering: wishes, when they are granted, what is noted, and the panel in a browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from chromium import Chromium
+from viewer_fakes import FakeConfig, fake_distill
+
+from rfgs.viewer import Change, Viewer
+from rfgs.viewer.steer_panel import Steering, label
+
+
+def test_wishes_are_granted_by_apply_only_and_noted() -> None:
+    steering, config = Steering(), FakeConfig()
+    steering.wish("guidance_scale", 10.0)
+    steering.wish("guidance_scale", 12.0)
+    steering.wish("prompt", config.prompt)
+    assert config.guidance_scale == 7.5
+    expected = [Change(step=31, field="guidance_scale", old=7.5, new=12.0)]
+    assert steering.apply(config, 31) == expected == steering.changes
+    assert config.guidance_scale == 12.0
+    assert steering.apply(config, 32) == [] and len(steering.changes) == 1
+
+
+def test_labels() -> None:
+    assert label("guidance_scale") == "Guidance scale"
+    assert label("lr_means") == "Learning rate means"
+
+
+def test_steer_in_a_browser(browser: Chromium) -> None:
+    config = FakeConfig()
+    with Viewer(port=0, about={"prompt": config.prompt}) as viewer:
+        viewer.start(config)
+        used: dict[int, FakeConfig] = {}
+
+        def run() -> None:
+            for step in fake_distill(100_000, config=config):
+                used[step.index] = FakeConfig(**vars(config))
+                viewer.update(step)
+                if viewer.stop_requested:
+                    break
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        browser.open(viewer.url)
+        browser.wait_text("Running")
+        browser.click_text("Steer")
+        browser.wait_text("Guidance scale")
+        browser.type_into("input[inputmode=decimal]", "12.5")
+        browser.wait_text("→ 12.5")
+        browser.type_into("textarea", "two cubes")
+        time.sleep(0.3)
+        assert config.prompt == "three balls"  # Not before the button.
+        browser.click_text("Apply text")
+        browser.wait_text("→ two cubes")
+        browser.type_into("textarea", " ")
+        browser.click_text("Apply text")
+        browser.wait_text("the prompt is empty")
+        browser.click_text("Run")
+        browser.wait_text("two cubes")
+        viewer.gate.stop()
+        thread.join(10)
+    first, second = viewer.changes
+    assert (first.field, first.old, first.new) == ("guidance_scale", 7.5, 12.5)
+    assert (second.field, second.old, second.new) == ("prompt", "three balls", "two cubes")
+    # The note names the first step that ran with the new value.
+    assert used[first.step].guidance_scale == 12.5 and used[first.step - 1].guidance_scale == 7.5
+    assert used[second.step].prompt == "two cubes" and used[second.step - 1].prompt == "three balls"
