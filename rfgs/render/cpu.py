@@ -6,10 +6,12 @@ compositing), so that `info["means2d"]` is a tensor between them whose gradient 
 
 import functools
 import importlib.metadata
+import re
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rfgs.errors import UserError
 
@@ -28,10 +30,11 @@ def gsplat_max_alpha() -> float:
     Read from the package's metadata: importing gsplat takes seconds.
     """
     try:
-        major, minor = importlib.metadata.version("gsplat").split(".")[:2]
+        version = importlib.metadata.version("gsplat")
     except importlib.metadata.PackageNotFoundError:
         return 0.999
-    return 0.999 if (int(major), int(minor)) < (1, 6) else 0.99
+    major, minor = map(int, re.match(r"(\d+)\.(\d+)", version).groups())
+    return 0.999 if (major, minor) < (1, 6) else 0.99
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
@@ -52,7 +55,7 @@ class _Project(torch.autograd.Function):
             project.project_forward, -(-N // project.CHUNK),
             _flat(means), _flat(quats), _flat(scales), _flat(opacities.contiguous()), _flat(viewmats), _flat(Ks), N, C,
             width, height, near, far, radius_clip, eps2d, antialiased,
-            _flat(radii), _flat(means2d), _flat(depths), _flat(conics), _flat(compensations),
+            _flat(radii), _flat(means2d), _flat(depths), _flat(conics), _flat(compensations), cost=2.5 * C,
         )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics, compensations)
         ctx.settings = (width, height, eps2d, antialiased)
@@ -60,6 +63,7 @@ class _Project(torch.autograd.Function):
         return radii, means2d, depths, conics, compensations
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, _, v_means2d, v_depths, v_conics, v_compensations):
         means, quats, scales, viewmats, Ks, radii, conics, compensations = ctx.saved_tensors
         N, C = len(means), len(viewmats)
@@ -69,7 +73,7 @@ class _Project(torch.autograd.Function):
             project.project_backward, -(-N // project.CHUNK),
             _flat(means), _flat(quats), _flat(scales), _flat(viewmats), _flat(Ks), N, C, *ctx.settings,
             _flat(radii), _flat(conics), _flat(compensations), *gradients,
-            _flat(v_means), _flat(v_quats), _flat(v_scales),
+            _flat(v_means), _flat(v_quats), _flat(v_scales), cost=4.0 * C,
         )  # fmt: skip
         return v_means, v_quats, v_scales, *(None,) * 10
 
@@ -83,18 +87,20 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     launch(
         binning.pack_records, -(-C * N // binning.CHUNK),
         _flat(means2d), _flat(conics), _flat(opacities.contiguous()), colors.detach().numpy(), _flat(radii),
-        N, width, height, records, boxes, _flat(tiles),
+        N, width, height, records, boxes, _flat(tiles), cost=10.0,
     )  # fmt: skip
     order, counts = np.empty(C * N, np.int32), np.empty(C, np.int32)
-    launch(binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(tiles), N, order, counts)
+    launch(binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(tiles), N, order, counts, cost=0.01 * N)
     lengths = np.empty((C, across * down), np.int32)
-    launch(binning.count_tiles, C, boxes, _flat(tiles), N, across, lengths)
+    launch(binning.count_tiles, C, boxes, _flat(tiles), N, across, lengths, cost=0.01 * N)
     starts = np.zeros(lengths.size + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
     first_edge = np.zeros(C * N + 1, np.int32)
     np.cumsum(_flat(tiles), out=first_edge[1:])
     flatten_ids, edges = torch.empty(int(starts[-1]), dtype=torch.int32), np.empty(int(starts[-1]), np.int32)
-    launch(binning.fill_tiles, C, boxes, order, counts, first_edge, starts, N, across, _flat(flatten_ids), edges)
+    launch(
+        binning.fill_tiles, C, boxes, order, counts, first_edge, starts, N, across, _flat(flatten_ids), edges, cost=0.03 * N
+    )  # fmt: skip
     return {
         "records": records, "tiles_per_gauss": tiles, "first_edge": first_edge, "edges": edges, "starts": starts,
         "flatten_ids": flatten_ids, "masks": np.empty(len(edges), np.int64), "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
@@ -111,17 +117,18 @@ class _Rasterize(torch.autograd.Function):
             composite.composite_forward, C * bins["tiles"],
             bins["records"], _flat(bins["flatten_ids"]), bins["starts"], bins["masks"], bins["longest"], bins["across"],
             bins["tiles"], width, height, gsplat_max_alpha(), backgrounds.detach().numpy(), _flat(out), _flat(alphas),
+            cost=1.0 + 0.06 * len(bins["edges"]) / (C * bins["tiles"]),
         )  # fmt: skip
         ctx.bins, ctx.settings = bins, (width, height, gsplat_max_alpha())
         ctx.means2d = means2d if absgrad else None
         ctx.save_for_backward(out, alphas)
         ctx.shape = (C, colors.shape[1], D)
-        ctx.mark_non_differentiable(bins["tiles_per_gauss"], bins["flatten_ids"])
         offsets = torch.from_numpy(bins["starts"][:-1]).view(C, -1, bins["across"])
-        ctx.mark_non_differentiable(offsets)
+        ctx.mark_non_differentiable(bins["tiles_per_gauss"], bins["flatten_ids"], offsets)
         return out, alphas, bins["tiles_per_gauss"], bins["flatten_ids"], offsets
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_colors, v_alphas, *_):
         out, alphas = ctx.saved_tensors
         C, N, D = ctx.shape
@@ -132,6 +139,7 @@ class _Rasterize(torch.autograd.Function):
             bins["records"], _flat(bins["flatten_ids"]), bins["edges"], bins["starts"], bins["masks"], bins["longest"],
             bins["across"], bins["tiles"], *ctx.settings, D, _flat(out), _flat(alphas), _flat(v_colors.contiguous()),
             _flat(v_alphas.contiguous()), ctx.means2d is not None, sums,
+            cost=1.0 + 0.1 * len(bins["edges"]) / (C * bins["tiles"]),
         )  # fmt: skip
         v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
         v_opacities, v_splats = torch.empty(C, N), torch.empty(C, N, D)
@@ -140,7 +148,7 @@ class _Rasterize(torch.autograd.Function):
             composite.gather_gradients, -(-C * N // binning.CHUNK),
             sums, bins["first_edge"], _flat(bins["tiles_per_gauss"]), bins["records"], C * N, D,
             v_means2d.view(-1, 2).numpy(), v_conics.view(-1, 3).numpy(), _flat(v_opacities),
-            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(),
+            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(), cost=8.0,
         )  # fmt: skip
         if ctx.means2d is not None:
             ctx.means2d.absgrad = v_abs
@@ -197,6 +205,8 @@ def rasterization(
         [C, tile_height, tile_width], width, height, tile_size, tile_width, tile_height, n_cameras, n_batches, and None
         for batch_ids, camera_ids and gaussian_ids. (gsplat's isect_ids, its sorting keys, do not exist here.)
 
+    Channels go through the compositor four at a time. The same inputs give the same bits with any number of threads.
+
     Raises:
         UserError: on shapes, devices, dtypes or modes that cannot be rendered.
     """
@@ -223,6 +233,8 @@ def rasterization(
         backgrounds = torch.zeros(C, channels.shape[-1])
     backgrounds = backgrounds.contiguous()
 
+    if absgrad and channels.shape[-1] > 4:
+        raise UserError(f"absgrad with {channels.shape[-1]} channels: it needs all channels at once, at most 4")
     rendered = []
     for first in range(0, channels.shape[-1], 4):  # the kernels carry up to four channels
         part = slice(first, first + 4)

@@ -8,17 +8,23 @@ from torch import Tensor
 from rfgs.errors import UserError
 
 
-@functools.cache
-def check_available() -> None:
-    """Raise a UserError, before any work, if gsplat's CUDA kernels cannot run here.
+def check_available(device: torch.device) -> None:
+    """Raise a UserError, before any work, if gsplat's CUDA kernels cannot run on `device`.
 
     gsplat finds out at its first CUDA operation, after minutes of loading, and says "cannot open shared object file".
     """
-    from rfgs.preflight import cuda_problem, gsplat_problem
-
-    problem = cuda_problem() or gsplat_problem()
+    problem = _problem()
     if problem:
         raise UserError(f"render backend 'gsplat': {problem}, or render on the CPU (backend='cpu')")
+    if device.type != "cuda":
+        raise UserError(f"render backend 'gsplat': the splats are on {device}; move them with .to('cuda')")
+
+
+@functools.cache
+def _problem() -> str | None:
+    from rfgs.preflight import cuda_problem, gsplat_problem
+
+    return cuda_problem() or gsplat_problem()
 
 
 def rasterization(
@@ -49,20 +55,12 @@ def rasterization(
     Raises:
         UserError: gsplat or its CUDA kernels cannot be had, or the tensors are not on a CUDA device.
     """
-    check_available()
-    if not means.is_cuda:
-        raise UserError(f"render backend 'gsplat': the splats are on {means.device}; move them with .to('cuda')")
-    return call_gsplat(
+    check_available(means.device)
+    import gsplat
+
+    return gsplat.rasterization(
         means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats.to(means),
         Ks=Ks.to(means), width=width, height=height, near_plane=near_plane, far_plane=far_plane,
         radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, backgrounds=backgrounds, render_mode=render_mode,
-        rasterize_mode=rasterize_mode, absgrad=absgrad,
+        rasterize_mode=rasterize_mode, absgrad=absgrad, packed=False,
     )  # fmt: skip
-
-
-def call_gsplat(**arguments) -> tuple[Tensor, Tensor, dict]:
-    """`gsplat.rasterization(**arguments, packed=False)`; apart so that it can be tried without a GPU."""
-    import gsplat
-
-    # Outside [near, far] and off screen gsplat leaves memory as it found it; radii say what counts.
-    return gsplat.rasterization(**arguments, packed=False)

@@ -103,6 +103,8 @@ device = numba.njit(error_model="numpy")  # for the helpers that kernels call
 F1, F2, F3 = "float32[::1]", "float32[:,::1]", "float32[:,:,::1]"
 I1, I2, COUNTER = "int32[::1]", "int32[:,::1]", "int64[::1]"
 
+_WORTH_A_THREAD = 150.0  # microseconds
+
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
@@ -117,24 +119,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def launch(function: Kernel, items: int, *args, grain: int = 1) -> None:
+def launch(function: Kernel, items: int, *args, cost: float) -> None:
     """Run `function(counter, items, *args)` on up to torch.get_num_threads() threads, this one included.
 
-    The function takes items from `counter` until `items` are gone. `grain` items are worth one more thread; results
-    must not depend on who takes which item.
+    The function takes items from `counter` until `items` are gone; results must not depend on who takes which item.
+    `cost` is roughly the microseconds that an item takes: a thread is woken only for `_WORTH_A_THREAD` of work.
     """
     global _pool
     if items <= 0:
         return
     function.compile()
     counter = np.zeros(1, np.int64)
-    helpers = min(torch.get_num_threads(), os.cpu_count() or 1, max(1, items // grain)) - 1
+    threads = min(torch.get_num_threads(), os.cpu_count() or 1, items, 1 + int(items * cost / _WORTH_A_THREAD))
     futures = []
-    if helpers > 0:
+    if threads > 1:
         with _pool_lock:
             if _pool is None:
                 _pool = ThreadPoolExecutor(max((os.cpu_count() or 1) - 1, 1), "rfgs-raster")
-        futures = [_pool.submit(function, counter, items, *args) for _ in range(helpers)]
-    function(counter, items, *args)
-    for future in futures:
-        future.result()
+            futures = [_pool.submit(function, counter, items, *args) for _ in range(threads - 1)]
+    try:
+        function(counter, items, *args)
+    finally:
+        # A thread that never came to start finds no items left; it must not start after the arrays are gone.
+        for future in futures:
+            if not future.cancel():
+                future.result()

@@ -20,8 +20,11 @@ def project(means, quats, scales, opacities, viewmats, Ks, width, height, eps2d=
     return means2d, conics, depths, opacities, (radii > 0).all(-1)
 
 
-def composite(means2d, conics, colors, opacities, depths, kept, width, height, backgrounds=None, max_alpha=0.999):
-    """colors [C,H,W,D], alphas [C,H,W,1] by brute force. All inputs [C,N,...]."""
+def composite(means2d, conics, colors, opacities, depths, kept, width, height, backgrounds=None, max_alpha=0.999, shift=0.0):
+    """colors [C,H,W,D], alphas [C,H,W,1] by brute force. All inputs [C,N,...].
+
+    shift [C,N,P,2], zeros, moves each Gaussian for each pixel by itself: its gradient is means2d's, pixel by pixel.
+    """
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack((xs, ys), -1).reshape(-1, 2).to(means2d.dtype) + 0.5  # [P, 2]
     images, alphas = [], []
@@ -29,6 +32,8 @@ def composite(means2d, conics, colors, opacities, depths, kept, width, height, b
         order = torch.argsort(depths[c], stable=True)
         order = order[kept[c][order]]
         delta = means2d[c, order, None] - pixels  # [n, P, 2]
+        if torch.is_tensor(shift):
+            delta = delta + shift[c, order]
         A, B, C = conics[c, order, None].unbind(-1)
         sigma = 0.5 * (A * delta[..., 0] ** 2 + C * delta[..., 1] ** 2) + B * delta[..., 0] * delta[..., 1]
         alpha = (opacities[c, order, None] * torch.exp(-sigma)).clamp(max=max_alpha)

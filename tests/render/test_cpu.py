@@ -1,5 +1,7 @@
 """The CPU rasterizer against gsplat's mathematics in float64."""
 
+import inspect
+
 import pytest
 import gsplat_reference as reference
 import torch
@@ -95,3 +97,129 @@ def test_behind_and_off_screen(scene):
     arguments["means"][:60] *= 20.0
     info = compare(arguments)
     assert ((info["radii"] > 0).all(-1).sum(-1) < 190).all()
+
+
+def test_absgrad(scene):
+    arguments = scene(count=60, width=24, height=20)
+    g = torch.Generator().manual_seed(2)
+    weights = torch.randn(2, 20, 24, 3, generator=g)
+    leaf = arguments["means"].clone().requires_grad_()
+    colors, _, info = cpu.rasterization(**arguments | {"means": leaf}, absgrad=True)
+    (colors * weights).sum().backward()
+
+    doubles = {k: v.double() if torch.is_tensor(v) else v for k, v in arguments.items()}
+    channels = doubles.pop("colors").expand(2, -1, -1)
+    means2d, conics, depths, opacities, kept = reference.project(**doubles)
+    shift = torch.zeros(2, 60, 24 * 20, 2, dtype=torch.float64, requires_grad=True)
+    image, _ = reference.composite(means2d, conics, channels, opacities, depths, kept, 24, 20, shift=shift)
+    (image * weights).sum().backward()
+    assert relative(info["means2d"].absgrad, shift.grad.abs().sum(2)) < 1e-5
+
+
+def test_maximum_alpha_is_the_installed_gsplats():
+    from gsplat.cuda import _torch_impl
+
+    assert f"{cpu.gsplat_max_alpha()}" in inspect.getsource(_torch_impl.accumulate)
+
+
+def test_same_bits_with_any_number_of_threads(scene):
+    arguments = scene(count=6000, width=200, height=150, views=3, scale=0.05)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 1, 2):
+            torch.set_num_threads(threads)
+            results.append(run(cpu.rasterization, arguments, torch.float32, absgrad=True))
+    finally:
+        torch.set_num_threads(before)
+    for colors, alphas, gradients, info in results[1:]:
+        assert torch.equal(colors, results[0][0]) and torch.equal(alphas, results[0][1])
+        assert torch.equal(info["means2d"].absgrad, results[0][3]["means2d"].absgrad)
+        for name, gradient in gradients.items():
+            assert torch.equal(gradient, results[0][2][name]), name
+
+
+def test_renders_from_several_python_threads(scene):
+    """A viewer renders while a run trains."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    arguments = scene(count=3000, width=128, height=128, scale=0.05)
+    expected = cpu.rasterization(**arguments)[0]
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda _: cpu.rasterization(**arguments)[0], range(16)))
+    assert all(torch.equal(image, expected) for image in images)
+
+
+def test_no_splats(scene):
+    arguments = scene(count=0)
+    background = torch.tensor([[0.2, 0.5, 0.9], [1.0, 0.0, 0.3]])
+    colors, alphas, gradients, info = run(cpu.rasterization, arguments, torch.float32, backgrounds=background)
+    assert torch.equal(colors, background[:, None, None].expand(2, 42, 37, 3)) and not alphas.any()
+    assert gradients["means"].shape == (0, 3) and info["radii"].shape == (2, 0, 2)
+
+
+def test_nothing_visible(scene):
+    arguments = scene()
+    arguments["means"] += 1000.0
+    colors, alphas, gradients, info = run(cpu.rasterization, arguments, torch.float32)
+    assert not colors.any() and not alphas.any() and not info["radii"].any()
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+def test_not_a_number_is_not_drawn(scene):
+    arguments = scene(count=50)
+    expected = cpu.rasterization(**{k: v[1:] if k in LEAVES else v for k, v in arguments.items()})[0]
+    arguments["means"][0, 1] = float("nan")
+    assert torch.equal(cpu.rasterization(**arguments)[0], expected)
+
+
+def test_equal_depths_are_drawn_in_order_of_index(scene):
+    """A stack of copies: the first in the list is in front, as a stable sort has it."""
+    arguments = scene(count=40, views=1)
+    for name in ("means", "quats", "scales"):
+        arguments[name][:] = arguments[name][:1] * (name != "means")
+    compare(arguments)
+
+
+def test_near_and_far_planes_and_radius_clip(scene):
+    arguments = scene(count=300)
+    compare(arguments, near_plane=2.7, far_plane=3.4)
+    _, _, info = cpu.rasterization(**arguments)
+    _, _, clipped = cpu.rasterization(**arguments, radius_clip=6.0)
+    assert torch.equal((clipped["radii"] > 0).all(-1), (info["radii"] > 0).all(-1) & (info["radii"].amax(-1) > 6))
+
+
+def test_background_gradient(scene):
+    background = torch.rand(2, 3, requires_grad=True)
+    colors, alphas, _ = cpu.rasterization(**scene(), backgrounds=background)
+    (colors * 2.0).sum().backward()
+    assert torch.allclose(background.grad, (2.0 * (1 - alphas)).sum((1, 2)).expand(2, 3), rtol=1e-5)
+
+
+def test_tile_lists_hold_every_visible_pair_once(scene):
+    arguments = scene(count=400, width=70, height=50)
+    _, _, info = cpu.rasterization(**arguments)
+    offsets, ids = info["isect_offsets"].flatten().tolist(), info["flatten_ids"].tolist()
+    assert (info["tile_width"], info["tile_height"]) == (5, 4) and info["isect_offsets"].shape == (2, 4, 5)
+    assert len(ids) == info["tiles_per_gauss"].sum()
+    depths = info["depths"].flatten()
+    for tile, (start, stop) in enumerate(zip(offsets, offsets[1:] + [len(ids)], strict=True)):
+        own = ids[start:stop]
+        assert len(set(own)) == len(own) and all(i // 400 == tile // 20 for i in own)
+        assert torch.equal(depths[own], depths[own].sort().values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quats": torch.zeros(3, 4)}, r"quats has the shape \(3, 4\), expected \(120, 4\)"),
+        ({"means": torch.zeros(120, 3, dtype=torch.float64)}, "means is torch.float64 on cpu"),
+        ({"render_mode": "XYZ"}, "render_mode 'XYZ' must be one of RGB, D, ED"),
+        ({"rasterize_mode": "smooth"}, "'smooth' must be"),
+        ({"sh_degree": 2}, "colors has the shape"),
+        ({"width": 0}, "0 x 42 pixels"),
+        ({"backgrounds": torch.zeros(3)}, "backgrounds has the shape"),
+    ],
+)
+def test_mistakes_are_named(scene, change, message):
+    with pytest.raises(UserError, match=message):
+        cpu.rasterization(**scene() | change)
