@@ -127,7 +127,13 @@ class Viewer:
             with self._steer_tab:
                 self._steer_note.visible = False
                 self._steer_panel = SteerPanel(
-                    self._page.server.gui, config, self.steering, self._page.report, lambda: None
+                    self._page.server.gui,
+                    config,
+                    self.steering,
+                    self._page.report,
+                    prompt=self._about.get("prompt", ""),
+                    # A text that the prior cannot take is refused in the page, and never reaches the loop.
+                    check_text=lambda text: None if prior is None else prior.embed([text]),
                 )
             self._prior_folder.visible = self._decode is not None
         except Exception as problem:
@@ -213,8 +219,8 @@ class Viewer:
     def _steer(self, next_step: int) -> None:
         made = self.steering.apply(self._config, next_step)
         for change in made:
-            if change.field == "prompt":
-                self._run_panel.describe("prompt", change.new)
+            if change.field in self._about:  # Prompt and guidance.
+                self._run_panel.describe(change.field, change.new)
         if made:
             self._page.wake()
 

@@ -15,6 +15,7 @@ from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 
 TEXTS = ("prompt", "negative_prompt")
+GUIDANCES = ("rfds", "rfds-rev")
 SHOWN_CHANGES = 6
 
 
@@ -69,17 +70,28 @@ class SteerPanel:
         gui: the server's.
         config: the loop's settings, a dataclass. It is only read here.
         steering: gets the wishes.
-        wished: called after a wish, so that a paused run may show it.
+        prompt: what the loop was started with, for a configuration whose own prompt is None.
+        check_text: raises for a text that the prior would not take; it is called on a thread of the page.
     """
 
     def __init__(
-        self, gui: viser.GuiApi, config: Any, steering: Steering, report: Report, wished: Callable[[], None]
+        self,
+        gui: viser.GuiApi,
+        config: Any,
+        steering: Steering,
+        report: Report,
+        *,
+        prompt: str = "",
+        check_text: Callable[[str], object] = lambda text: None,
     ) -> None:
-        self._gui, self._steering, self._report, self._wished = gui, steering, report, wished
+        self._gui, self._steering, self._report, self._check_text = gui, steering, report, check_text
         named = {field.name: getattr(config, field.name) for field in fields(config)}
-        texts = {name: value for name, value in named.items() if name in TEXTS and isinstance(value, str)}
-        if texts:
-            self._add_texts(texts)
+        # In effect until another one is applied, which keeps a prompt that nobody touched out of the record.
+        self._texts = {name: named[name] or "" for name in TEXTS if name in named}
+        if "prompt" in self._texts:
+            self._texts["prompt"] = self._texts["prompt"] or prompt
+        if self._texts:
+            self._add_texts()
         for name, value in named.items():
             self._add_input(name, value)
         self._log = gui.add_html("")
@@ -93,21 +105,26 @@ class SteerPanel:
         )
         self._log.content = f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
 
-    def _add_texts(self, texts: dict[str, str]) -> None:
-        # Every key typed is an event, and every new text costs a pass through the text encoders: so there is
-        # a button.
+    def _add_texts(self) -> None:
+        # Every key typed is an event, and a new text costs a pass through the text encoders: so there is a button.
         inputs = {
-            name: self._gui.add_text(label(name), value, multiline=True) for name, value in texts.items()
+            name: self._gui.add_text(label(name), value, multiline=True)
+            for name, value in self._texts.items()
         }
         button = self._gui.add_button("Apply text", icon=viser.Icon.CHECK)
 
         def apply() -> None:
-            for name, text in inputs.items():
-                if name == "prompt" and not text.value.strip():
+            for name, given in inputs.items():
+                text = given.value.strip()
+                if text == self._texts[name]:
+                    continue
+                if name == "prompt" and not text:
                     raise ValueError("the prompt is empty")
-                self._steering.wish(name, text.value.strip())
+                self._check_text(text)
+                self._texts[name] = text
+                self._steering.wish(name, text)
 
-        button.on_click(guarded(self._report, "Apply text", apply, self._wished))
+        button.on_click(guarded(self._report, "Apply text", apply))
 
     def _add_input(self, name: str, value: Any) -> None:
         gui, title = self._gui, label(name)
@@ -125,6 +142,8 @@ class SteerPanel:
                 min_range=0.01,
                 hint="Noise fractions drawn",
             )
+        elif name == "guidance":
+            handle = gui.add_dropdown(title, GUIDANCES, initial_value=value)
         elif name == "inner_steps":
             handle = gui.add_slider(title, min=0, max=max(8, value), step=1, initial_value=value)
         elif name.startswith(("lr_", "learning_rate")) and isinstance(value, float) and value > 0:
@@ -132,9 +151,7 @@ class SteerPanel:
             handle = gui.add_number(title, value, min=0.0, step=grain)
         else:
             return
-        handle.on_update(
-            guarded(self._report, title, lambda: self._steering.wish(name, handle.value), self._wished)
-        )
+        handle.on_update(guarded(self._report, title, lambda: self._steering.wish(name, handle.value)))
 
 
 def label(field: str) -> str:

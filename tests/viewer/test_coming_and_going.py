@@ -11,23 +11,16 @@ from collections.abc import Callable
 import torch
 from chromium import EXECUTABLE, Chromium
 from plain_client import connect_to
-from viewer_fakes import FakeConfig, fake_distill
+from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 from rfgs.splats import Splats
 from rfgs.viewer import Viewer
 
 
-class Prior:
-    """Decodes latents to anything."""
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents.repeat_interleave(8, -1).repeat_interleave(8, -2)
-
-
 def run_until(done: Callable[[], bool], viewer: Viewer) -> Splats:
     """Runs until `done`, at least 20 steps, under the eyes of `viewer`."""
     config = FakeConfig()
-    viewer.start(config, Prior())
+    viewer.start(config, FakePrior())
     for step in fake_distill(100_000, 3000, seconds=0.005, config=config):
         viewer.update(step)
         if done() and step.index >= 20:

@@ -6,7 +6,7 @@ import threading
 import time
 
 from chromium import Chromium
-from viewer_fakes import FakeConfig, fake_distill
+from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 from rfgs.viewer import Change, Viewer
 from rfgs.viewer.steer_panel import Steering, label
@@ -16,7 +16,7 @@ def test_wishes_are_granted_by_apply_only_and_noted() -> None:
     steering, config = Steering(), FakeConfig()
     steering.wish("guidance_scale", 10.0)
     steering.wish("guidance_scale", 12.0)
-    steering.wish("prompt", config.prompt)
+    steering.wish("negative_prompt", config.negative_prompt)
     assert config.guidance_scale == 7.5
     expected = [Change(step=31, field="guidance_scale", old=7.5, new=12.0)]
     assert steering.apply(config, 31) == expected == steering.changes
@@ -31,8 +31,8 @@ def test_labels() -> None:
 
 def test_steer_in_a_browser(browser: Chromium) -> None:
     config = FakeConfig()
-    with Viewer(port=0, about={"prompt": config.prompt}) as viewer:
-        viewer.start(config)
+    with Viewer(port=0, about={"prompt": "three balls"}) as viewer:
+        viewer.start(config, FakePrior())
         used: dict[int, FakeConfig] = {}
 
         def run() -> None:
@@ -52,19 +52,22 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.wait_text("→ 12.5")
         browser.type_into("textarea", "two cubes")
         time.sleep(0.3)
-        assert config.prompt == "three balls"  # Not before the button.
+        assert config.prompt is None  # Not before the button.
         browser.click_text("Apply text")
         browser.wait_text("→ two cubes")
         browser.type_into("textarea", " ")
         browser.click_text("Apply text")
         browser.wait_text("the prompt is empty")
+        browser.type_into("textarea", "a zebra")
+        browser.click_text("Apply text")
+        browser.wait_text("has never seen a zebra")
         browser.click_text("Run")
         browser.wait_text("two cubes")
         viewer.gate.stop()
         thread.join(10)
     first, second = viewer.changes
     assert (first.field, first.old, first.new) == ("guidance_scale", 7.5, 12.5)
-    assert (second.field, second.old, second.new) == ("prompt", "three balls", "two cubes")
+    assert (second.field, second.old, second.new) == ("prompt", None, "two cubes")
     # The note names the first step that ran with the new value.
     assert used[first.step].guidance_scale == 12.5 and used[first.step - 1].guidance_scale == 7.5
-    assert used[second.step].prompt == "two cubes" and used[second.step - 1].prompt == "three balls"
+    assert used[second.step].prompt == "two cubes" and used[second.step - 1].prompt is None

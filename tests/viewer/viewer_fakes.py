@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.cameras import Cameras, sample_orbit
+from rfgs.errors import UserError
 from rfgs.splats import SH_C0, Splats, ball
 
 
@@ -17,9 +18,10 @@ from rfgs.splats import SH_C0, Splats, ball
 class FakeConfig:
     """The fields of a configuration that the viewer may change."""
 
-    prompt: str = "three balls"
+    prompt: str | None = None
     negative_prompt: str = ""
     guidance_scale: float = 7.5
+    guidance: str = "rfds-rev"
     inner_steps: int = 1
     noise_range: tuple[float, float] = (0.15, 0.98)
     lr_means: float = 8e-3
@@ -77,3 +79,14 @@ def fake_distill(
         yield FakeStep(
             index, steps, loss, loss.sqrt(), splats, frames, cameras, x0_hat, torch.full((4,), 0.5)
         )
+
+
+class FakePrior:
+    """Decodes latents to coloured squares, and knows only some words."""
+
+    def embed(self, prompts: list[str]) -> None:
+        if any("zebra" in prompt for prompt in prompts):
+            raise UserError(f"{prompts[0]!r}: the prior has never seen a zebra")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents.repeat_interleave(8, -1).repeat_interleave(8, -2)
