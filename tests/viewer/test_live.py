@@ -9,9 +9,12 @@ import time
 import pytest
 import torch
 from chromium import Chromium
-from viewer_fakes import fake_distill, three_balls
+from plain_client import connect_to
+from viewer_fakes import FakePrior, fake_distill, three_balls
 
+from rfgs.distill import DistillConfig, distill
 from rfgs.errors import UserError
+from rfgs.splats import Splats
 from rfgs.viewer import Viewer
 
 
@@ -57,6 +60,30 @@ def test_a_run_is_the_same_with_a_viewer() -> None:
                 yield step
 
     assert all(torch.equal(a, b) for a, b in zip(alone, final(watched()), strict=True))
+
+
+def test_the_real_loop_is_the_same_watched_and_steered_back_and_forth() -> None:
+    """Snapshots, decoding, server-side pictures and a granted wish for what is set already change no bit."""
+
+    def run(viewer: Viewer | None) -> Splats:
+        config = DistillConfig(steps=25, resolution=64, views_per_step=2)
+        prior, generator = FakePrior(), torch.Generator().manual_seed(1)
+        if viewer is not None:
+            viewer.start(config, prior)
+            viewer.steering.wish("guidance_scale", config.guidance_scale)
+        for step in distill("orange", prior, three_balls(200), config, generator=generator):
+            if viewer is not None:
+                viewer.update(step)
+        return step.splats
+
+    with Viewer(port=0, server_render=True) as viewer:
+        with connect_to(viewer.url) as connection:
+            watched = run(viewer)
+            connection.recv(timeout=5)
+        assert viewer.problems == [] and viewer.changes == []
+    alone = run(None)
+    pairs = zip(alone.parameters().values(), watched.parameters().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_problem_in_the_viewer_is_reported_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

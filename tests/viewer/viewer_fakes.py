@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from rfgs.cameras import Cameras, sample_orbit
 from rfgs.errors import UserError
+from rfgs.flow import per_sample
+from rfgs.priors.base import Condition
 from rfgs.splats import SH_C0, Splats, ball
 
 
@@ -82,11 +84,29 @@ def fake_distill(
 
 
 class FakePrior:
-    """Decodes latents to coloured squares, and knows only some words."""
+    """A prior that wants every picture plain orange, and does not take zebras. Latents are pictures, 8x smaller.
 
-    def embed(self, prompts: list[str]) -> None:
+    Args:
+        work: side of two square matrices multiplied at each evaluation, to make it cost something.
+    """
+
+    name, kind, image_size, vocabulary = "fake", "flow", 64, None
+
+    def __init__(self, work: int = 0) -> None:
+        self._matrix = torch.ones(work, work) / max(work, 1)
+
+    def embed(self, prompts: Sequence[str]) -> Condition:
         if any("zebra" in prompt for prompt in prompts):
             raise UserError(f"{prompts[0]!r}: the prior has never seen a zebra")
+        return Condition(torch.tensor([[[0.9, 0.5, 0.1]]]).expand(len(prompts), -1, -1))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(images, 8)
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents.repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        if len(self._matrix):
+            self._matrix = self._matrix @ self._matrix
+        return (x_t - condition.tokens[:, 0, :, None, None]) / per_sample(t, x_t)
