@@ -25,7 +25,7 @@ _LARGEST = 512
 class SD3Prior:
     """A `Prior` of the family; made by `load`."""
 
-    kind: Literal["flow"] = "flow"
+    kind: Literal["flow", "diffusion"] = "flow"
 
     def __init__(self, name: str, parts: dict[str, Any], about: dict[str, Any], device: torch.device) -> None:
         self.name, self.device = name, device

@@ -77,7 +77,8 @@ def draw_times(size: int, generator: torch.Generator) -> Tensor:
 
 def make_optimisers(model: TinySD3, rate: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the transformer's blocks, AdamW on everything else."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         in_block = "transformer_blocks" in name and parameter.ndim == 2 and "norm" not in name
         (matrices if in_block else rest).append(parameter)
@@ -132,7 +133,8 @@ def train_prior(
         step, spent = state["step"], state["spent"]
     if compile:
         model.transformer.compile()  # In place: names of weights stay.
-    weights, averaged = list(model.parameters()), list(average.parameters())
+    weights: list[Tensor] = list(model.parameters())
+    averaged: list[Tensor] = list(average.parameters())
     rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
     started, losses = time.time() - spent, []
     while True:

@@ -94,7 +94,9 @@ def export(work: Path, target: Path, training: dict) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(target)
     # T5's place stays empty: its zeros would cost 256 tokens in every evaluation. See `rfgs.priors.sd3`.
-    (target / "rfgs.json").write_text(json.dumps({"max_sequence_length": 0, "vocabulary": vocabulary()}, indent=2) + "\n")
+    (target / "rfgs.json").write_text(
+        json.dumps({"max_sequence_length": 0, "vocabulary": vocabulary()}, indent=2) + "\n"
+    )
     (target / "training.json").write_text(json.dumps(training, indent=2) + "\n")
 
 
