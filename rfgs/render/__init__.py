@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,17 +107,17 @@ def _backgrounds(background: Tensor | None, count: int, like: Tensor) -> Tensor 
 
 
 def warmup(report: Callable[[str], None] | None = None) -> None:
-    """Compile the CPU rasterizer's kernels now, 10 to 30 s once per machine, and keep them on disk.
+    """Compile the CPU rasterizer's kernels now, about 10 s once per machine, and keep them on disk.
 
-    `report` gets one line per kernel compiled; without it one line goes to stderr. Nothing is said where all are cached.
+    `report` gets a line per kernel with its seconds; without it there is one line on stderr, and none if all are kept.
     """
     from . import bin, composite, jit, project
 
-    jit.announce(report)
-    try:
-        for module in (project, bin, composite):
-            for kernel in vars(module).values():
-                if isinstance(kernel, jit.Kernel):
-                    kernel.compile()
-    finally:
-        jit.announce(None)
+    kernels = [k for module in (project, bin, composite) for k in vars(module).values() if isinstance(k, jit.Kernel)]
+    for number, kernel in enumerate(kernels, 1):
+        start = time.perf_counter()
+        if report is None:
+            kernel.compile()
+        else:
+            kernel.compile(report)
+            report(f"kernel {number}/{len(kernels)}: {kernel.name}, {time.perf_counter() - start:.1f} s")

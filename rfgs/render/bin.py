@@ -82,6 +82,7 @@ def sort_by_depth(counter, items, keys, tiles, N, order, counts):
 
     keys [C*N] are the bits of the (positive) depths. A radix sort from the lowest digit on, over the bits in which the
     keys differ; stable, so that equal depths stay in order of index.
+    (Loops, not slices: Numba takes seconds to compile a slice assignment.)
     """
     buckets = 1 << DIGIT
     while True:
@@ -99,7 +100,8 @@ def sort_by_depth(counter, items, keys, tiles, N, order, counts):
         shift, span = 0, highest - lowest
         starts = np.empty(buckets, np.int32)
         while count > 0 and (span >> shift) > 0:
-            starts[:] = 0
+            for b in range(buckets):
+                starts[b] = 0
             for j in range(count):
                 starts[((keys[source[j]] - lowest) >> shift) & (buckets - 1)] += 1
             total = int32(0)
@@ -113,7 +115,8 @@ def sort_by_depth(counter, items, keys, tiles, N, order, counts):
                 starts[b] += 1
             source, target = target, source
             shift += DIGIT
-        order[c * N : c * N + count] = source[:count]
+        for j in range(count):
+            order[c * N + j] = source[j]
 
 
 @kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, int64, {I2})")
@@ -123,7 +126,8 @@ def count_tiles(counter, items, boxes, tiles, N, across, lengths):
         c = next_item(counter)
         if c >= items:
             break
-        lengths[c, :] = 0
+        for t in range(lengths.shape[1]):
+            lengths[c, t] = 0
         for i in range(c * N, (c + 1) * N):
             if tiles[i] > 0:
                 for ty in range(boxes[4 * i + 2], boxes[4 * i + 3]):
@@ -133,13 +137,18 @@ def count_tiles(counter, items, boxes, tiles, N, across, lengths):
 
 @kernel(f"void({COUNTER}, int64, {I1}, {I1}, {I1}, {I1}, {I1}, int64, int64, {I1}, {I1})")
 def fill_tiles(counter, items, boxes, order, counts, first_edge, starts, N, across, flatten_ids, edges):
-    """Deal the sorted Gaussians out: slot lists flatten_ids (index c*N+n) and edges, tile t of camera c from starts[c*tiles+t] on."""
+    """Deal the sorted Gaussians out to the slots: flatten_ids (the index c*N+n) and edges.
+
+    The slots of tile t of camera c begin at starts[c * tiles + t].
+    """
     per_camera = (starts.size - 1) // items
+    cursor = np.empty(per_camera, np.int32)
     while True:
         c = next_item(counter)
         if c >= items:
             break
-        cursor = starts[c * per_camera : (c + 1) * per_camera].copy()
+        for t in range(per_camera):
+            cursor[t] = starts[c * per_camera + t]
         for j in range(c * N, c * N + counts[c]):
             i = order[j]
             edge = first_edge[i]

@@ -18,8 +18,8 @@ from .simd import (
     absolute,
     bits,
     ceil,
-    fma,
     floor,
+    fma,
     lane,
     lane_sum,
     lane_sums,
@@ -80,7 +80,8 @@ def _deal(masks, start, stop, lists, lengths):
 
     A loop of its own: its branches cannot be predicted, and must not wait for memory or for masks in the making.
     """
-    lengths[:] = 0
+    for block in range(BLOCKS):
+        lengths[block] = 0
     for slot in range(start, stop):
         mask = masks[slot]
         while mask != 0:
@@ -122,7 +123,10 @@ def composite_forward(
     counter, items, records, flatten_ids, starts, masks, longest, across, tiles, width, height, max_alpha,
     backgrounds, colors, alphas,
 ):  # fmt: skip
-    """colors [C,H,W,D], alphas [C,H,W] and the slots' block masks (all flat) out; backgrounds [C,D] with D = 1..4. An item is a tile of a camera."""
+    """Flat colors [C,H,W,D], alphas [C,H,W] and the slots' block masks out; backgrounds [C,D], D = 1..4.
+
+    An item is one tile of one camera.
+    """
     D = backgrounds.shape[1]
     near = np.empty(longest * RECORD, np.float32)
     lists, lengths = np.empty((BLOCKS, longest), np.int32), np.empty(BLOCKS, np.int32)
@@ -156,19 +160,19 @@ def composite_forward(
                 P = after
                 if bits(open_) == 0:
                     break
-            for l in range(8):
-                x, y = x0 + l % 4, y0 + l // 4
+            for j in range(8):
+                x, y = x0 + j % 4, y0 + j // 4
                 if x < width and y < height:
                     pixel = (camera * height + y) * width + x
-                    t = lane(T, l)
+                    t = lane(T, j)
                     alphas[pixel] = float32(1.0) - t
-                    colors[pixel * D] = lane(c0, l) + t * backgrounds[camera, 0]
+                    colors[pixel * D] = lane(c0, j) + t * backgrounds[camera, 0]
                     if D > 1:
-                        colors[pixel * D + 1] = lane(c1, l) + t * backgrounds[camera, 1]
+                        colors[pixel * D + 1] = lane(c1, j) + t * backgrounds[camera, 1]
                     if D > 2:
-                        colors[pixel * D + 2] = lane(c2, l) + t * backgrounds[camera, 2]
+                        colors[pixel * D + 2] = lane(c2, j) + t * backgrounds[camera, 2]
                     if D > 3:
-                        colors[pixel * D + 3] = lane(c3, l) + t * backgrounds[camera, 3]
+                        colors[pixel * D + 3] = lane(c3, j) + t * backgrounds[camera, 3]
 
 
 @kernel(
@@ -200,7 +204,8 @@ def composite_backward(
             continue
         _fetch(records, flatten_ids, start, stop, near)
         _deal(masks, start, stop, lists, lengths)
-        local[: (stop - start) * RECORD] = float32(0.0)
+        for k in range((stop - start) * RECORD):
+            local[k] = float32(0.0)
         for block in range(BLOCKS):
             x0, y0 = left + 4 * (block // 8), top + 2 * (block % 8)
             if lengths[block] == 0 or x0 >= width or y0 >= height:
@@ -246,18 +251,19 @@ def composite_backward(
 @device
 def _read_pixels(pixels, camera, x0, y0, width, height, D, colors, alphas, v_colors, v_alphas):
     """A block's gradients by 4 channels, the loss behind its first Gaussian, and P = 1 (0 outside the image), 8 each."""
-    pixels[:] = float32(0.0)
-    for l in range(8):
-        x, y = x0 + l % 4, y0 + l // 4
+    for k in range(pixels.size):
+        pixels[k] = float32(0.0)
+    for j in range(8):
+        x, y = x0 + j % 4, y0 + j // 4
         if x < width and y < height:
             pixel = (camera * height + y) * width + x
             total = (alphas[pixel] - float32(1.0)) * v_alphas[pixel]
             for k in range(D):
                 v = v_colors[pixel * D + k]
-                pixels[8 * k + l] = v
+                pixels[8 * k + j] = v
                 total += colors[pixel * D + k] * v
-            pixels[32 + l] = total
-            pixels[40 + l] = float32(1.0)
+            pixels[32 + j] = total
+            pixels[40 + j] = float32(1.0)
 
 
 @kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {F1}, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")

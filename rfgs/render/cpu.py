@@ -33,8 +33,8 @@ def gsplat_max_alpha() -> float:
         version = importlib.metadata.version("gsplat")
     except importlib.metadata.PackageNotFoundError:
         return 0.999
-    major, minor = map(int, re.match(r"(\d+)\.(\d+)", version).groups())
-    return 0.999 if (major, minor) < (1, 6) else 0.99
+    major, minor = re.findall(r"\d+", version)[:2]
+    return 0.999 if (int(major), int(minor)) < (1, 6) else 0.99
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
@@ -103,7 +103,8 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     )  # fmt: skip
     return {
         "records": records, "tiles_per_gauss": tiles, "first_edge": first_edge, "edges": edges, "starts": starts,
-        "flatten_ids": flatten_ids, "masks": np.empty(len(edges), np.int64), "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
+        "flatten_ids": flatten_ids, "masks": np.empty(len(edges), np.int64),
+        "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
     }  # fmt: skip
 
 
@@ -211,7 +212,8 @@ def rasterization(
         UserError: on shapes, devices, dtypes or modes that cannot be rendered.
     """
     antialiased = rasterize_mode == "antialiased"
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode)
+    _check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, backgrounds)
+    _check_modes(width, height, render_mode, rasterize_mode)
     C, N = len(viewmats), len(means)
     radii, means2d, depths, conics, compensations = _Project.apply(
         means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
@@ -257,15 +259,16 @@ def rasterization(
     return colors_out, alphas, info
 
 
-def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, render_mode, rasterize_mode):
-    """Raise a UserError for the first argument that does not fit."""
+def _check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, backgrounds):
+    """Raise a UserError for the first tensor that does not fit."""
     N, C = len(means), len(viewmats)
-    wanted = {"means": (means, (N, 3)), "quats": (quats, (N, 4)), "scales": (scales, (N, 3)), "opacities": (opacities, (N,)),
-              "viewmats": (viewmats, (C, 4, 4)), "Ks": (Ks, (C, 3, 3))}  # fmt: skip
-    for name, (tensor, shape) in wanted.items():
+    splats = {"means": (means, (N, 3)), "quats": (quats, (N, 4)), "scales": (scales, (N, 3)), "opacities": (opacities, (N,))}
+    cameras = {"viewmats": (viewmats, (C, 4, 4)), "Ks": (Ks, (C, 3, 3))}
+    for name, (tensor, shape) in (splats | cameras).items():
         if tuple(tensor.shape) != shape:
             raise UserError(f"{name} has the shape {tuple(tensor.shape)}, expected {shape}")
-    for name, tensor in {**{k: t for k, (t, _) in wanted.items()}, "colors": colors, "backgrounds": backgrounds}.items():
+    others = {"colors": (colors, None), "backgrounds": (backgrounds, None)}
+    for name, (tensor, _) in (splats | cameras | others).items():
         if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
             raise UserError(
                 f"{name} is {tensor.dtype} on {tensor.device}; the CPU rasterizer takes torch.float32 on cpu "
@@ -276,15 +279,19 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
         layout = "[N, D] or [C, N, D]" if sh_degree is None else "[N, K, 3] or [C, N, K, 3]"
         raise UserError(f"colors has the shape {tuple(colors.shape)}, expected {layout} with N = {N}, C = {C}")
     if sh_degree is not None and not (0 <= sh_degree <= 3 and (sh_degree + 1) ** 2 <= colors.shape[-2]):
-        raise UserError(f"sh_degree {sh_degree} must be 0 to 3 and needs {(sh_degree + 1) ** 2} coefficients, colors has {colors.shape[-2]}")
+        raise UserError(
+            f"sh_degree {sh_degree} must be 0 to 3 and needs {(sh_degree + 1) ** 2} coefficients, colors has {colors.shape[-2]}"
+        )
+    if backgrounds is not None and tuple(backgrounds.shape) != (C, colors.shape[-1]):
+        raise UserError(f"backgrounds has the shape {tuple(backgrounds.shape)}, expected {(C, colors.shape[-1])}")
+    if viewmats.requires_grad or Ks.requires_grad:
+        raise UserError("the CPU rasterizer has no gradient by viewmats and Ks; pass them detached")
+
+
+def _check_modes(width, height, render_mode, rasterize_mode):
     if render_mode not in _MODES:
         raise UserError(f"render_mode {render_mode!r} must be one of {', '.join(_MODES)}")
     if rasterize_mode not in ("classic", "antialiased"):
         raise UserError(f"rasterize_mode {rasterize_mode!r} must be 'classic' or 'antialiased'")
     if width < 1 or height < 1:
         raise UserError(f"an image of {width} x {height} pixels cannot be rendered")
-    channels = colors.shape[-1]
-    if backgrounds is not None and render_mode not in ("D", "ED") and tuple(backgrounds.shape) != (C, channels):
-        raise UserError(f"backgrounds has the shape {tuple(backgrounds.shape)}, expected {(C, channels)}")
-    if viewmats.requires_grad or Ks.requires_grad:
-        raise UserError("the CPU rasterizer has no gradient by viewmats and Ks; pass them detached")

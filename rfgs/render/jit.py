@@ -9,12 +9,14 @@ runtimes that spin against each other (stalls of 10 ms per launch on a busy mach
 process when a viewer renders while another thread trains, and both double the compile time.
 """
 
+import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,25 +25,17 @@ import torch
 _SOURCES = ("simd.py", "project.py", "bin.py", "composite.py")
 
 _compiling = threading.RLock()
-_report: Callable[[str], None] | None = None
-_announced = False
 
 
-def announce(report: Callable[[str], None] | None) -> None:
-    """Send the messages about compilation to `report` from now on (None: to stderr)."""
-    global _report, _announced
-    _report, _announced = report, False
-
-
-def _say(message: str) -> None:
-    if _report is not None:
-        _report(message)
-    else:
-        print(message, file=sys.stderr, flush=True)
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 class Kernel:
     """A function compiled by Numba on its first call, for the one `signature`, and cached on disk."""
+
+    said_so = False
+    """Whether this process has told its user that it compiles."""
 
     def __init__(self, function: Callable, signature: str):
         self.name = function.__name__
@@ -49,33 +43,30 @@ class Kernel:
         self._signature = signature
         self._compiled: Callable | None = None
 
-    def __call__(self, *args):
-        return (self._compiled or self.compile())(*args)
+    def __call__(self, *args: Any) -> None:
+        (self._compiled or self.compile())(*args)
 
-    def compile(self) -> Callable:
+    def compile(self, report: Callable[[str], None] = _to_stderr) -> Callable:
+        """The machine code, from the disk or made now. Before it is made `report` gets one line, once per process."""
         with _compiling:
             if self._compiled is None:
-                self._compiled = self._load()
+                self._compiled = self._load(report)
             return self._compiled
 
-    def _load(self) -> Callable:
-        global _announced
+    def _load(self, report: Callable[[str], None]) -> Callable:
         options = {"nogil": True, "error_model": "numpy"}
         try:
             dispatcher = numba.njit(cache=True, **options)(self._function)
         except RuntimeError:  # Numba found no directory that it may write to
             dispatcher = numba.njit(**options)(self._function)
-        if not _is_cached(dispatcher, self._function):
-            if not _announced:
-                _say("rfgs: compiling the CPU rasterizer for this processor (once; about 10-20 s) ...")
-                _announced = True
-            if _report is not None:
-                _report(f"rfgs: compiling {self.name}")
+        if not Kernel.said_so and not _is_cached(dispatcher, self._function):
+            report("compiling the CPU rasterizer for this processor (once, about 10 s) ...")
+            Kernel.said_so = True
         dispatcher.compile(self._signature)
         return dispatcher
 
 
-def _is_cached(dispatcher, function: Callable) -> bool:
+def _is_cached(dispatcher: Any, function: Callable) -> bool:
     """Is machine code for this kernel on disk? Code older than the sources it is made of is thrown away.
 
     Numba compares only the file that holds the kernel, and would go on using code made from an older simd.py.
@@ -86,7 +77,7 @@ def _is_cached(dispatcher, function: Callable) -> bool:
     name = f"*.{function.__qualname__}-{function.__code__.co_firstlineno}.*"
     index = list(Path(folder).glob(f"{name}.nbi"))
     newest_source = max((Path(__file__).parent / source).stat().st_mtime for source in _SOURCES)
-    if any(path.stat().st_mtime < newest_source for path in index):
+    if any(path.stat().st_mtime < newest_source for path in index):  # (a second process may be doing the same)
         for path in Path(folder).glob(name):
             path.unlink(missing_ok=True)
         return False
@@ -105,38 +96,28 @@ I1, I2, COUNTER = "int32[::1]", "int32[:,::1]", "int64[::1]"
 
 _WORTH_A_THREAD = 150.0  # microseconds
 
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
 
-
-def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max((os.cpu_count() or 1) - 1, 1), "rfgs-raster")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of its parent's threads
 
 
-def launch(function: Kernel, items: int, *args, cost: float) -> None:
+def launch(function: Kernel, items: int, *args: Any, cost: float) -> None:
     """Run `function(counter, items, *args)` on up to torch.get_num_threads() threads, this one included.
 
     The function takes items from `counter` until `items` are gone; results must not depend on who takes which item.
     `cost` is roughly the microseconds that an item takes: a thread is woken only for `_WORTH_A_THREAD` of work.
     """
-    global _pool
     if items <= 0:
         return
     function.compile()
     counter = np.zeros(1, np.int64)
     threads = min(torch.get_num_threads(), os.cpu_count() or 1, items, 1 + int(items * cost / _WORTH_A_THREAD))
-    futures = []
-    if threads > 1:
-        with _pool_lock:
-            if _pool is None:
-                _pool = ThreadPoolExecutor(max((os.cpu_count() or 1) - 1, 1), "rfgs-raster")
-            futures = [_pool.submit(function, counter, items, *args) for _ in range(threads - 1)]
+    futures = [_pool().submit(function, counter, items, *args) for _ in range(threads - 1)]
     try:
         function(counter, items, *args)
     finally:

@@ -41,7 +41,7 @@ def _dot(a0, a1, a2, b0, b1, b2):
 
 
 @device
-def _clamped_slopes(k, x, y, inv_z, fx, fy, cx, cy, width, height):
+def _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height):
     """x/z and y/z, kept within 30 % outside the image, where the linearisation J would be meaningless."""
     margin_x, margin_y = float32(0.15) * width / fx, float32(0.15) * height / fy
     sx = minimum(maximum(x * inv_z, -(cx / fx + margin_x)), (width - cx) / fx + margin_x)
@@ -57,7 +57,8 @@ def project_forward(
     counter, items, means, quats, scales, opacities, viewmats, Ks, N, C, width, height, near, far,
     radius_clip, eps2d, antialiased, radii, means2d, depths, conics, compensations,
 ):  # fmt: skip
-    """Flat views of gsplat's arrays in; radii [C,N,2], means2d [C,N,2], depths [C,N], conics [C,N,3], compensations [C,N] out.
+    """Flat views of gsplat's arrays in; radii [C,N,2], means2d [C,N,2], depths [C,N], conics [C,N,3] and, if
+    antialiased, compensations [C,N] out.
 
     Culled Gaussians get radii 0 and zeros elsewhere.
     """
@@ -87,7 +88,7 @@ def project_forward(
                 z = _dot(w20, w21, w22, X, Y, Z) + t2
                 seen = (z >= near) & (z <= far)
                 inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(k, x, y, inv_z, fx, fy, cx, cy, width, height)
+                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
                 j0, j1 = fx * inv_z, fy * inv_z
                 # T = J W, rows 0 and 1; V = T R diag(s)
                 a0, a1, a2 = j0 * (w00 - sx * w20), j0 * (w01 - sx * w21), j0 * (w02 - sx * w22)
@@ -171,7 +172,7 @@ def project_backward(
                 # Culled ones are computed at z = 1 and thrown away: no infinities on the way.
                 z = select(seen, _dot(w20, w21, w22, X, Y, Z) + t2, 1.0)
                 inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(k, x, y, inv_z, fx, fy, cx, cy, width, height)
+                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
                 j0, j1 = fx * inv_z, fy * inv_z
                 a0, a1, a2 = j0 * (w00 - sx * w20), j0 * (w01 - sx * w21), j0 * (w02 - sx * w22)
                 b0, b1, b2 = j1 * (w10 - sy * w20), j1 * (w11 - sy * w21), j1 * (w12 - sy * w22)
@@ -180,7 +181,8 @@ def project_backward(
                 p2, q2 = s2 * _dot(a0, a1, a2, r02, r12, r22), s2 * _dot(b0, b1, b2, r02, r12, r22)
 
                 # conic = cov^-1: v_cov = -conic v_conic conic
-                A, B, D = gather(conics, 3 * out, 3, last), gather(conics, 3 * out + 1, 3, last), gather(conics, 3 * out + 2, 3, last)
+                A, B = gather(conics, 3 * out, 3, last), gather(conics, 3 * out + 1, 3, last)
+                D = gather(conics, 3 * out + 2, 3, last)
                 vA, vD = gather(v_conics, 3 * out, 3, last), gather(v_conics, 3 * out + 2, 3, last)
                 vB = 0.5 * gather(v_conics, 3 * out + 1, 3, last)
                 h00, h01, h10, h11 = vA * A + vB * B, vA * B + vB * D, vB * A + vD * B, vB * B + vD * D

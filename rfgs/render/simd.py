@@ -301,7 +301,7 @@ def lane_sums(typingctx, a, b, c, d, e, f, g, h):
         pairs = [_add_halves(builder, args[k], args[k + 1], low, high) for k in range(0, LANES, 2)]
         low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
         fours = [_add_halves(builder, pairs[k], pairs[k + 1], low, high) for k in (0, 2)]
-        return _add_halves(builder, *fours, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+        return _add_halves(builder, fours[0], fours[1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
 
     return V8(V8, V8, V8, V8, V8, V8, V8, V8), codegen
 

@@ -10,6 +10,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # for gsplat_reference, which pytest's importlib mode does not find
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """torch's threads wait for each other by spinning: on a busy machine the dense reference takes ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def scene():
     """A function that makes gsplat's arguments for `count` Gaussians in a unit ball seen by `views` cameras around it."""

@@ -2,8 +2,8 @@
 
 import inspect
 
-import pytest
 import gsplat_reference as reference
+import pytest
 import torch
 
 from rfgs.errors import UserError
