@@ -1,0 +1,114 @@
+"""Ten prompts and three seeds, each from the front, the left, the back and above: does every asset show what it should?
+
+    python bench/gallery.py --output assets/docs/gallery.png          # about half a minute an asset on two cores
+
+Assets that `--work` holds already are not made again, so it can be stopped and run again, and several may run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from rfgs.distill import distill
+from rfgs.export import read_ply, write_ply
+from rfgs.export.turntable import views_strip
+from rfgs.job import QUALITIES
+from rfgs.priors import load_prior
+from rfgs.recipes import recipe
+from rfgs.runs import slug
+from rfgs.splats import ball
+
+PROMPTS = (
+    "a red cube on a blue cylinder",
+    "a yellow torus",
+    "a purple sphere next to an orange cone",
+    "a green cone",
+    "a white sphere on a green torus",
+    "a blue cylinder",
+    "an orange ring on a purple cube",
+    "a black cube",
+    "a green ball beside a yellow box",
+    "a red cylinder on top of a white cylinder",
+)
+VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degrees.
+TILE = 96
+
+
+def make(prompt: str, seed: int, folder: Path, model: str, quality: str, guidance: str) -> None:
+    """One asset as `rfgs generate` makes it, with its time beside it."""
+    path = folder / f"{slug(prompt)}-{seed}.ply"
+    if path.exists():
+        return
+    preset = QUALITIES[quality]
+    prior = load_prior(model)
+    config = recipe(prior)
+    config.steps, config.views_per_step, config.guidance = preset.steps, preset.views_per_step, guidance
+    config.resolution = prior.image_size
+    generator = torch.Generator().manual_seed(seed)
+    splats, began = ball(preset.splats, 0.5, generator=generator), time.perf_counter()
+    for step in distill(prompt, prior, splats, config, generator=generator):
+        splats = step.splats
+    path.with_suffix(".json").write_text(json.dumps({"seconds": time.perf_counter() - began}))
+    write_ply(splats.detach(), path)
+    print(f"{path.stem}: {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def sheet(folder: Path, seeds: int) -> Image.Image:
+    """A row a prompt, its seeds side by side."""
+    azimuths, elevations = zip(*VIEWS, strict=True)
+    rows = []
+    for prompt in PROMPTS:
+        strips = [
+            views_strip(
+                read_ply(folder / f"{slug(prompt)}-{seed}.ply"),
+                azimuths,
+                elevations,
+                size=TILE,
+                columns=len(VIEWS),
+            )
+            for seed in range(seeds)
+        ]
+        label = Image.new("RGB", (strips[0].shape[1] * seeds + 12 * (seeds - 1), 16), "white")
+        ImageDraw.Draw(label).text((4, 2), prompt, fill="black")
+        gap = np.full((TILE, 12, 3), 255, np.uint8)
+        row = [part for strip in strips for part in (strip, gap)][:-1]
+        rows += [np.asarray(label), np.concatenate(row, axis=1)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--work", type=Path, default=Path("runs/gallery"), help="folder for the assets")
+    parser.add_argument("--model", default="tiny-sd3")
+    parser.add_argument("--quality", choices=list(QUALITIES), default="normal")
+    parser.add_argument("--guidance", choices=["rfds", "rfds-rev"], default="rfds-rev")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--part", default="1/1", help="K/N: make only every N-th asset, starting with the K-th"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    part, parts = map(int, args.part.split("/"))
+    jobs = [(prompt, seed) for seed in range(args.seeds) for prompt in PROMPTS]
+    for prompt, seed in jobs[part - 1 :: parts]:
+        make(prompt, seed, args.work, args.model, args.quality, args.guidance)
+    if all((args.work / f"{slug(prompt)}-{seed}.ply").exists() for prompt, seed in jobs):
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        sheet(args.work, args.seeds).save(args.output)
+        print(f"wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()
