@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from rfgs.job import QUALITIES
+from rfgs.job import BIG_QUALITIES, QUALITIES, Quality, QualityName
 
 
 def _optional(parse: Callable[[str], Any], metavar: str, kind: str) -> PrimitiveConstructorSpec:
@@ -43,4 +43,8 @@ def default(hint: str) -> Any:
 
 def by_quality(field: str) -> str:
     """A field's values in the presets, such as "120 draft, 300 normal, 800 high"."""
-    return ", ".join(f"{getattr(quality, field)} {name}" for name, quality in QUALITIES.items())
+
+    def values(qualities: dict[QualityName, Quality]) -> str:
+        return ", ".join(f"{getattr(quality, field)} {name}" for name, quality in qualities.items())
+
+    return f"{values(QUALITIES)}; with big models {values(BIG_QUALITIES)}"

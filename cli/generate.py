@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import QUALITIES, Guidance, Job, QualityName
+from rfgs.job import BIG_QUALITIES, QUALITIES, Guidance, Job, QualityName
 
 from .flags import Folder, Number, Text, WholeNumber, by_quality, default
 
@@ -52,7 +52,9 @@ class Generate:
     """Width and height of the views in pixels, a multiple of 8."""
     guidance_scale: Annotated[Number, default("the model's own")] = None
     """How strongly the prompt is enforced, without a unit: 1 is not at all, higher is stricter and more saturated."""
-    negative_prompt: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = ""
+    negative_prompt: Annotated[
+        str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: the model's own)")
+    ] = ""
     """What the views should not look like."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
@@ -97,7 +99,9 @@ class Generate:
     def _job(self) -> Job:
         from rfgs import backends, preflight
 
-        preset = QUALITIES[self.quality]
+        backend = backends.find_backend(self.backend)
+        small = backends.is_small(backends.source_of(backend, self.model))
+        preset = (QUALITIES if small else BIG_QUALITIES)[self.quality]
         steps = preset.steps if self.steps is None else self.steps
         views = preset.views_per_step if self.views_per_step is None else self.views_per_step
         splats = preset.splats if self.splats is None else self.splats
@@ -115,7 +119,7 @@ class Generate:
             seed=preflight.check_seed(self.seed),
             device=preflight.check_device(self.device),
             # Last, since it may ask the model hub.
-            model=backends.find_model(backends.find_backend(self.backend), self.model),
+            model=backends.find_model(backend, self.model),
         )
 
     def _check_only_steps(self) -> None:
@@ -143,12 +147,18 @@ class Generate:
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
             from rfgs.generate import generate
+            from rfgs.priors import unknown_words
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
             def on_start(config: DistillConfig, prior: Prior) -> None:
                 if viewer:
                     viewer.start(config, prior)
+                strange = unknown_words(prior, job.prompt)
+                if strange:
+                    progress.say(
+                        f"{job.model} knows a small world only, and not the words {', '.join(strange)}"
+                    )
                 # Before this there is nothing to export, so that Ctrl-C quits at once.
                 loop.enter_context(interrupt)
 

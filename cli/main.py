@@ -42,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments == ["--version"]:
         print(f"rfgs {__version__}")
         return
-    command = tyro.cli(
-        Command,
-        prog="rfgs",
-        description=DESCRIPTION,
-        # Without a command there is nothing to do but to explain the commands.
-        args=arguments or ["--help"],
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
     try:
+        command = tyro.cli(
+            Command,
+            prog="rfgs",
+            description=DESCRIPTION,
+            # Without a command there is nothing to do but to explain the commands.
+            args=arguments or ["--help"],
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        )
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)

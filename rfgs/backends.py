@@ -72,7 +72,12 @@ def find_model(backend: Backend, model: str | None = None) -> str:
     Raises:
         UserError: a folder that is missing or holds no model; a hub model that is absent, gated or out of reach.
     """
-    return check_source(model if model is not None else backend.hub_id or backend.name)
+    return check_source(source_of(backend, model))
+
+
+def source_of(backend: Backend, model: str | None = None) -> str:
+    """What `find_model` checks: `model` where it is given, else where the backend's own weights are."""
+    return model if model is not None else backend.hub_id or backend.name
 
 
 def check_source(source: str) -> str:
@@ -87,9 +92,16 @@ def check_source(source: str) -> str:
     if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
         _check_folder(folder, f"--model {source}", remedy)
-        return str(folder)
+        # Absolute, so that a run can be resumed from anywhere.
+        return str(folder.absolute())
     _check_hub_id(source)
     return source
+
+
+def is_small(source: str) -> bool:
+    """Whether `source` is one of our own small models, which say so in a file beside the weights. No network."""
+    embedded = any(backend.name == source and not backend.hub_id for backend in BACKENDS)
+    return embedded or (Path(source).expanduser() / "rfgs.json").is_file()
 
 
 def overview(*, gpu: bool) -> list[tuple[str, str]]:

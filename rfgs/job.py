@@ -23,6 +23,14 @@ QUALITIES: dict[QualityName, Quality] = {
     "normal": Quality(steps=300, views_per_step=4, splats=3000),
     "high": Quality(steps=800, views_per_step=4, splats=6000),
 }
+"""For small models, which were measured on two CPU cores."""
+
+BIG_QUALITIES: dict[QualityName, Quality] = {
+    "draft": Quality(steps=1000, views_per_step=2, splats=10_000),
+    "normal": Quality(steps=2500, views_per_step=4, splats=20_000),
+    "high": Quality(steps=6000, views_per_step=4, splats=50_000),
+}
+"""For Stable Diffusion 3 and its relatives; not measured on hardware yet."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,8 @@ class Job:
     resolution: int | None = None
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
     guidance_scale: float | None = None
-    """Classifier-free guidance, 1 = none; None takes the default of the loop."""
+    """Classifier-free guidance, 1 = none; None takes the prior's recipe."""
     negative_prompt: str = ""
+    """What views should not look like; empty takes the prior's recipe."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

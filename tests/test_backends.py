@@ -10,7 +10,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError  # noqa: E402
 
-from rfgs.backends import BACKENDS, check_source, find_backend, find_model, overview  # noqa: E402
+from rfgs.backends import BACKENDS, check_source, find_backend, find_model, is_small, overview  # noqa: E402
 from rfgs.errors import UserError  # noqa: E402
 
 SD3 = find_backend("sd3")
@@ -55,7 +55,13 @@ def test_a_folder_wins_over_a_hub_id(tmp_path: Path, hub: dict, monkeypatch: pyt
     assert find_model(SD3, MINE) == MINE and hub["asked"] == [MINE]
     (tmp_path / MINE).mkdir(parents=True)
     (tmp_path / MINE / "model_index.json").write_text("{}")
-    assert find_model(SD3, MINE) == MINE and hub["asked"] == [MINE]
+    assert find_model(SD3, MINE) == str(tmp_path / MINE) and hub["asked"] == [MINE]
+
+
+def test_small_models_say_so(tmp_path: Path, hub: dict) -> None:
+    assert is_small("tiny-sd3") and not is_small(SD3.hub_id) and not is_small(str(tmp_path))
+    (tmp_path / "rfgs.json").write_text("{}")
+    assert is_small(str(tmp_path)) and hub["asked"] == []
 
 
 def test_what_is_downloaded_needs_no_hub(hub: dict) -> None:

@@ -8,13 +8,14 @@ import signal
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rfgs.cli.main import main
 from rfgs.generate import Result
-from rfgs.job import QUALITIES, Job
+from rfgs.job import BIG_QUALITIES, QUALITIES, Job
 from rfgs.splats import ball
 
 
@@ -54,11 +55,12 @@ def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> N
     assert 'making "a red cube" with tiny-sd3 on the cpu; writing to runs/a-red-cube-0\n' in err
 
 
+@pytest.mark.parametrize("backend", ["tiny-sd3", "sd3"])
 @pytest.mark.parametrize("name", QUALITIES)
-def test_flags_win_over_the_preset(name: str, asked: list) -> None:
-    main(["generate", "x", "--quality", name])
-    main(["generate", "x", "--steps", "7", "--quality", name])
-    preset = QUALITIES[name]
+def test_flags_win_over_the_preset(name: str, backend: str, asked: list) -> None:
+    main(["generate", "x", "--backend", backend, "--quality", name])
+    main(["generate", "x", "--backend", backend, "--steps", "7", "--quality", name])
+    preset = (QUALITIES if backend == "tiny-sd3" else BIG_QUALITIES)[name]
     (first, _, _), (second, _, _) = asked
     assert (first.steps, first.views_per_step, first.splats) == (
         preset.steps,
@@ -123,7 +125,7 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
         if job.steps == 1:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-        options["on_start"](None, None)
+        options["on_start"](None, SimpleNamespace(vocabulary={"y"}))
         assert not options["stop"]()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
@@ -135,7 +137,9 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
         main(["generate", "x", "--steps", "1"])
     assert exit_.value.code == 130 and asked == [] and list(Path("runs").iterdir()) == []
     main(["generate", "x"])
-    assert len(asked) == 1 and "stopping after this step" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert len(asked) == 1 and "stopping after this step" in err
+    assert "tiny-sd3 knows a small world only, and not the words x\n" in err
 
 
 def test_a_viewer_follows_the_run(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
