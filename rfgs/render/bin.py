@@ -23,23 +23,24 @@ DIGIT = 11
 
 @kernel(f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {I1}, {I1})")
 def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, width, height, records, boxes, tiles):
-    """Flat means2d [C,N,2], conics [C,N,3], opacities [C,N], radii [C,N,2] and colors [C,N,1..4] -> records [C*N,16],
-    boxes [C*N,4] and tiles [C*N], flat.
+    """Flat means2d [C,N,2], conics [C,N,3], opacities [C or 1,N], radii [C,N,2] and colors [C or 1,N,1..4] -> records
+    [C*N,16], boxes [C*N,4] and tiles [C*N], flat. An item is CHUNK Gaussians of one camera.
 
     boxes are ranges of tiles x0, x1, y0, y1 (ends excluded), tiles their areas; 0 for Gaussians that touch no pixel centre.
     """
     channels = colors.shape[2]
-    total = tiles.size
+    chunks = (N + CHUNK - 1) // CHUNK
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        end = min(total, (item + 1) * CHUNK)
-        for i in range(item * CHUNK, end, 8):
-            last = min(7, total - 1 - i)
+        c, begin = item // chunks, (item % chunks) * CHUNK
+        end = min(N, begin + CHUNK)
+        for n in range(begin, end, 8):
+            i, last = c * N + n, min(7, N - 1 - n)
             mx, my = gather(means2d, 2 * i, 2, last), gather(means2d, 2 * i + 1, 2, last)
             A, B = gather(conics, 3 * i, 3, last), gather(conics, 3 * i + 1, 3, last)
-            D, opacity = gather(conics, 3 * i + 2, 3, last), gather(opacities, i, 1, last)
+            D, opacity = gather(conics, 3 * i + 2, 3, last), gather(opacities, i if opacities.size > N else n, 1, last)
             det = A * D - B * B
             seen = (gather(radii, 2 * i, 2, last) > 0.0) & (opacity >= float32(1.0 / 255.0)) & (det > 0.0) & (A > 0.0)
             # alpha >= 1/255 inside the ellipse d' conic d <= reach; a hair is added, for the compositor decides.
@@ -68,12 +69,13 @@ def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, w
             scatter(records, r + 11, RECORD, last, inv_A)
             scatter(records, r + 12, RECORD, last, det * inv_A)
             scatter(records, r + 13, RECORD, last, reach)
-        for i in range(item * CHUNK, end):
-            c, n = i // N, i % N
+        own = c if colors.shape[0] > 1 else 0
+        for n in range(begin, end):
+            r = (c * N + n) * RECORD + 6
             for k in range(channels):
-                records[i * RECORD + 6 + k] = colors[c, n, k]
+                records[r + k] = colors[own, n, k]
             for k in range(channels, 4):
-                records[i * RECORD + 6 + k] = float32(0.0)
+                records[r + k] = float32(0.0)
 
 
 @kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, {I1}, {I1})")

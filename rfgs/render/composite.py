@@ -266,41 +266,42 @@ def _read_pixels(pixels, camera, x0, y0, width, height, D, colors, alphas, v_col
             pixels[40 + j] = float32(1.0)
 
 
-@kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {F1}, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")
+@kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {F1}, int64, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")
 def gather_gradients(
-    counter, items, sums, first_edge, tiles, records, total, D, v_means2d, v_conics, v_opacities, v_colors, v_abs
+    counter, items, sums, first_edge, tiles, records, N, C, D, v_means2d, v_conics, v_opacities, v_colors, v_abs
 ):
-    """Add up each Gaussian's edges: gradients by means2d [C*N,2], conics [C*N,3], opacities [C*N], colors [C*N,D], absgrad."""
+    """Add up each Gaussian's edges: gradients by means2d [C*N,2], conics [C*N,3], opacities [C*N or N], colors [C*N or N,D]
+    and, where that is not empty, absgrad [C*N,2]. Opacities and colors that all cameras share get the sum over cameras.
+    """
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        for i in range(item * CHUNK, min(total, (item + 1) * CHUNK)):
-            total8, s8, s9, s10, s11 = splat(0.0), float32(0.0), float32(0.0), float32(0.0), float32(0.0)
-            opacity = float32(1.0)
-            A = B = C = float32(0.0)
-            if tiles[i] > 0:
-                r = i * RECORD
-                A, B, C, opacity = 2.0 * records[r + 2], records[r + 3], 2.0 * records[r + 4], records[r + 5]
-                for edge in range(first_edge[i], first_edge[i] + tiles[i]):
-                    row = edge * GRADS
-                    total8 = total8 + load(sums, row)
-                    s8 += sums[row + 8]
-                    s9 += sums[row + 9]
-                    s10 += sums[row + 10]
-                    s11 += sums[row + 11]
-            s0, s1, s2, s3 = lane(total8, 0), lane(total8, 1), lane(total8, 2), lane(total8, 3)
-            s4, s5, s6, s7 = lane(total8, 4), lane(total8, 5), lane(total8, 6), lane(total8, 7)
-            v_means2d[i, 0] = -(A * s1 + B * s2)
-            v_means2d[i, 1] = -(B * s1 + C * s2)
-            v_conics[i, 0], v_conics[i, 1], v_conics[i, 2] = float32(-0.5) * s3, -s4, float32(-0.5) * s5
-            v_opacities[i] = s0 / opacity
-            v_colors[i, 0] = s6
-            if D > 1:
-                v_colors[i, 1] = s7
-            if D > 2:
-                v_colors[i, 2] = s8
-            if D > 3:
-                v_colors[i, 3] = s9
-            if v_abs.size > 0:
-                v_abs[i, 0], v_abs[i, 1] = s10, s11
+        for n in range(item * CHUNK, min(N, (item + 1) * CHUNK)):
+            for c in range(C):
+                i = c * N + n
+                total, s8, s9, s10, s11 = splat(0.0), float32(0.0), float32(0.0), float32(0.0), float32(0.0)
+                opacity = float32(1.0)
+                A = B = D2 = float32(0.0)
+                if tiles[i] > 0:
+                    r = i * RECORD
+                    A, B, D2, opacity = 2.0 * records[r + 2], records[r + 3], 2.0 * records[r + 4], records[r + 5]
+                    for edge in range(first_edge[i], first_edge[i] + tiles[i]):
+                        row = edge * GRADS
+                        total = total + load(sums, row)
+                        s8 += sums[row + 8]
+                        s9 += sums[row + 9]
+                        s10 += sums[row + 10]
+                        s11 += sums[row + 11]
+                gx, gy = lane(total, 1), lane(total, 2)
+                v_means2d[i, 0], v_means2d[i, 1] = -(A * gx + B * gy), -(B * gx + D2 * gy)
+                v_conics[i, 0], v_conics[i, 1] = float32(-0.5) * lane(total, 3), -lane(total, 4)
+                v_conics[i, 2] = float32(-0.5) * lane(total, 5)
+                if v_abs.size > 0:
+                    v_abs[i, 0], v_abs[i, 1] = s10, s11
+                row = n if v_opacities.size == N else i
+                v_opacities[row] = lane(total, 0) / opacity + (v_opacities[row] if row != i else float32(0.0))
+                row = n if v_colors.shape[0] == N else i
+                for k in range(D):
+                    before = v_colors[row, k] if row != i else float32(0.0)
+                    v_colors[row, k] = before + (lane(total, 6 + k) if k < 2 else s8 if k == 2 else s9)

@@ -85,7 +85,7 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     records = torch.empty(C * N * binning.RECORD).numpy()
     boxes, tiles = np.empty(C * N * 4, np.int32), torch.empty(C, N, dtype=torch.int32)
     launch(
-        binning.pack_records, -(-C * N // binning.CHUNK),
+        binning.pack_records, C * -(-N // binning.CHUNK),
         _flat(means2d), _flat(conics), _flat(opacities.contiguous()), colors.detach().numpy(), _flat(radii),
         N, width, height, records, boxes, _flat(tiles), cost=10.0,
     )  # fmt: skip
@@ -123,7 +123,7 @@ class _Rasterize(torch.autograd.Function):
         ctx.bins, ctx.settings = bins, (width, height, gsplat_max_alpha())
         ctx.means2d = means2d if absgrad else None
         ctx.save_for_backward(out, alphas)
-        ctx.shape = (C, colors.shape[1], D)
+        ctx.shape, ctx.per_camera = (C, colors.shape[1], D), (len(opacities), len(colors))
         offsets = torch.from_numpy(bins["starts"][:-1]).view(C, -1, bins["across"])
         ctx.mark_non_differentiable(bins["tiles_per_gauss"], bins["flatten_ids"], offsets)
         return out, alphas, bins["tiles_per_gauss"], bins["flatten_ids"], offsets
@@ -143,13 +143,13 @@ class _Rasterize(torch.autograd.Function):
             cost=1.0 + 0.1 * len(bins["edges"]) / (C * bins["tiles"]),
         )  # fmt: skip
         v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
-        v_opacities, v_splats = torch.empty(C, N), torch.empty(C, N, D)
+        v_opacities, v_splats = torch.empty(ctx.per_camera[0], N), torch.empty(ctx.per_camera[1], N, D)
         v_abs = torch.empty((C, N, 2) if ctx.means2d is not None else (0, 2))
         launch(
-            composite.gather_gradients, -(-C * N // binning.CHUNK),
-            sums, bins["first_edge"], _flat(bins["tiles_per_gauss"]), bins["records"], C * N, D,
+            composite.gather_gradients, -(-N // binning.CHUNK),
+            sums, bins["first_edge"], _flat(bins["tiles_per_gauss"]), bins["records"], N, C, D,
             v_means2d.view(-1, 2).numpy(), v_conics.view(-1, 3).numpy(), _flat(v_opacities),
-            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(), cost=8.0,
+            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(), cost=8.0 * C,
         )  # fmt: skip
         if ctx.means2d is not None:
             ctx.means2d.absgrad = v_abs
@@ -218,16 +218,16 @@ def rasterization(
     radii, means2d, depths, conics, compensations = _Project.apply(
         means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
     )
-    opacities = opacities.expand(C, N)
-    if antialiased:
-        opacities = opacities * compensations
+    # What all cameras share stays [1, N, ...]: the kernel sums its gradient, cheaper than torch would.
+    opacities = opacities * compensations if antialiased else opacities[None]
 
     if render_mode in ("D", "ED"):
         channels, backgrounds = depths[..., None], None
     else:
         channels = colors if sh_degree is None else colors_from_sh(sh_degree, colors, means, viewmats, radii)
-        channels = channels.expand(C, N, channels.shape[-1])
+        channels = channels if channels.dim() == 3 else channels[None]
         if render_mode != "RGB":
+            channels = channels.expand(C, N, channels.shape[-1])
             channels = torch.cat((channels, depths[..., None]), -1)
             if backgrounds is not None:
                 backgrounds = torch.nn.functional.pad(backgrounds, (0, 1))
@@ -251,7 +251,7 @@ def rasterization(
         colors_out = torch.cat((colors_out[..., :-1], expected), -1)
     info = {
         "batch_ids": None, "camera_ids": None, "gaussian_ids": None,
-        "radii": radii, "means2d": means2d, "depths": depths, "conics": conics, "opacities": opacities,
+        "radii": radii, "means2d": means2d, "depths": depths, "conics": conics, "opacities": opacities.expand(C, N),
         "tile_width": offsets.shape[2], "tile_height": offsets.shape[1], "tiles_per_gauss": tiles_per_gauss,
         "flatten_ids": flatten_ids, "isect_offsets": offsets, "width": width, "height": height,
         "tile_size": binning.TILE, "n_batches": 1, "n_cameras": C,
