@@ -82,11 +82,14 @@ class FileViewer:
         ]
         self._moment = max(len(one.frames) for one in exhibits) - 1
         self._page = Page(host, port, title="rfgs view")
-        aim(self._page.server, (0.0, 0.0, 0.0) if len(exhibits) > 1 else balls[0][0], half + radius)
-        if len(exhibits) > 1:
-            for one, (_, y, _) in zip(exhibits, self._positions, strict=True):
-                place = (0.0, y + balls[exhibits.index(one)][0][1], -1.15 * radius)
-                self._page.server.scene.add_label(f"/labels/{exhibits.index(one)}", one.name, position=place)
+        if len(exhibits) == 1:
+            aim(self._page.server, balls[0][0], radius)
+        else:
+            # Straight from the front, so that all are equally near; pages are wider than high, hence the 0.85.
+            aim(self._page.server, (0.0, 0.0, 0.0), 0.85 * (half + radius), azimuth=0.0)
+            for index, one in enumerate(exhibits):
+                place = (0.0, index * SPACING * radius - half, -1.15 * radius)
+                self._page.server.scene.add_label(f"/labels/{index}", one.name, position=place)
         self._add_panels()
         self._page.add_job("splats", self._show, period=0.05)
         self._page.wake()

@@ -15,11 +15,6 @@ from rfgs.errors import UserError
 
 FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; the page opens on the object's front, turned a little so that its depth shows."""
-FIRST_POSITION = (
-    DEFAULT_DISTANCE * cos(radians(FIRST_ELEVATION)) * cos(radians(FIRST_AZIMUTH)),
-    DEFAULT_DISTANCE * cos(radians(FIRST_ELEVATION)) * sin(radians(FIRST_AZIMUTH)),
-    DEFAULT_DISTANCE * sin(radians(FIRST_ELEVATION)),
-)
 
 
 def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
@@ -50,11 +45,17 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
     return server
 
 
-def aim(server: viser.ViserServer, center: Sequence[float], radius: float) -> None:
-    """Lets pages open on a ball of `radius` about `center` in world units: from its front, a little aside."""
+def aim(
+    server: viser.ViserServer, center: Sequence[float], radius: float, *, azimuth: float = FIRST_AZIMUTH
+) -> None:
+    """Lets pages open on a ball of `radius` about `center`, world units, from `azimuth` degrees and a little above."""
     x, y, z = center
-    dx, dy, dz = FIRST_POSITION
-    server.initial_camera.position = (x + radius * dx, y + radius * dy, z + radius * dz)
+    a, e, distance = radians(azimuth), radians(FIRST_ELEVATION), radius * DEFAULT_DISTANCE
+    server.initial_camera.position = (
+        x + distance * cos(e) * cos(a),
+        y + distance * cos(e) * sin(a),
+        z + distance * sin(e),
+    )
     server.initial_camera.look_at = (x, y, z)
 
 

@@ -82,7 +82,7 @@ class Chromium:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=120))
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
@@ -98,7 +98,7 @@ class Chromium:
             raise RuntimeError(f"{script}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def wait_for(self, script: str, timeout: float = 15.0) -> Any:
+    def wait_for(self, script: str, timeout: float = 60.0) -> Any:
         """Waits until a JavaScript expression is true, and returns its value."""
         deadline = time.monotonic() + timeout
         while not (value := self.evaluate(script)):
@@ -111,7 +111,7 @@ class Chromium:
         """What the page says."""
         return self.evaluate("document.body ? document.body.innerText : ''")
 
-    def wait_text(self, text: str, timeout: float = 15.0) -> None:
+    def wait_text(self, text: str, timeout: float = 60.0) -> None:
         self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
 
     def click_text(self, text: str) -> None:
@@ -163,7 +163,7 @@ class Chromium:
                 "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13
             )
 
-    def wait_download(self, name: str, timeout: float = 20.0) -> Path:
+    def wait_download(self, name: str, timeout: float = 60.0) -> Path:
         """Waits until a file has been downloaded under `name`, and returns its path."""
         deadline = time.monotonic() + timeout
         while not (path := self.downloads / name).exists():
@@ -172,7 +172,7 @@ class Chromium:
             time.sleep(0.05)
         return path
 
-    def wait_colors(self, places: list[tuple[int, int]], timeout: float = 20.0) -> list[np.ndarray]:
+    def wait_colors(self, places: list[tuple[int, int]], timeout: float = 60.0) -> list[np.ndarray]:
         """Mean RGB of 20 x 20 pixels about each (x, y), once all of them are strongly coloured."""
         deadline = time.monotonic() + timeout
         while True:

@@ -99,7 +99,7 @@ def test_a_browser_killed_in_the_middle(browser: Chromium) -> None:
         def kill() -> None:
             with Chromium() as victim:
                 victim.open(viewer.url)
-                victim.wait_text("Running", timeout=30)
+                victim.wait_text("Running")
                 victim.kill()
             dead.set()
 

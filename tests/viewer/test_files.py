@@ -70,6 +70,6 @@ def test_a_shared_page_stands_alone(browser: Chromium, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page)
     assert "<title>three &lt;balls&gt;</title>" in page
     browser.open((tmp_path / "page.html").as_uri())
-    browser.wait_for("!!document.querySelector('canvas')", timeout=20)
+    browser.wait_for("!!document.querySelector('canvas')")
     red, green, blue = browser.wait_colors([(540, 470), (800, 430), (640, 190)])
     assert (red.argmax(), green.argmax(), blue.argmax()) == (0, 1, 2)
