@@ -20,7 +20,10 @@ FUTURE_WORDS = (
 
 
 def write_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:
-    """Write and load a CLIP byte-pair tokenizer in which each of `words` is one token; other words fall into letters."""
+    """Write and load a CLIP byte-pair tokenizer in which each of `words` is one token; other words fall into letters.
+
+    Token ids differ from call to call (the trainer breaks ties at random): a model needs the folder it was trained with.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token=EOS, end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,.;:!?'\"()-/&"

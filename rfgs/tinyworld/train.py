@@ -47,6 +47,15 @@ def encode_dataset(work: Path, seed: int) -> None:
     torch.save({"latents": latents, "shift": shift, "scale": scale}, work / "latents.pt")
 
 
+def open_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in `folder`, written first where there is none."""
+    # Never written twice: the trainer breaks ties in random order, so token ids differ from one writing to the next,
+    # and weights trained with one tokenizer read the words of another wrongly.
+    if (folder / "tokenizer_config.json").exists():
+        return CLIPTokenizer.from_pretrained(folder)
+    return write_tokenizer(sorted({*vocabulary(), *FUTURE_WORDS.split()}), folder)
+
+
 def load_latents(work: Path, tokenizer: CLIPTokenizer) -> Latents:
     """The training data of the prior."""
     labels = load_labels(work / "data")
@@ -154,7 +163,7 @@ def main() -> None:
         _log(args.work, "vae", train_vae(args.work / "data", args.work / "vae.pt", **vae_options))
         encode_dataset(args.work, args.seed)
         print("latents written", flush=True)
-    tokenizer = write_tokenizer(sorted({*vocabulary(), *FUTURE_WORDS.split()}), args.work / "tokenizer")
+    tokenizer = open_tokenizer(args.work / "tokenizer")
     train, _ = split(load_latents(args.work, tokenizer))
     _log(
         args.work,
