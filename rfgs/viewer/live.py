@@ -11,6 +11,7 @@ import viser
 from torch import Tensor
 
 from rfgs.cameras import Cameras
+from rfgs.priors.base import unknown_words
 from rfgs.splats import Splats
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
@@ -132,8 +133,7 @@ class Viewer:
                     self.steering,
                     self._page.report,
                     prompt=self._about.get("prompt", ""),
-                    # A text that the prior cannot take is refused in the page, and never reaches the loop.
-                    check_text=lambda text: None if prior is None else prior.embed([text]),
+                    check_text=lambda text: "" if prior is None else check_text(prior, text),
                 )
             self._prior_folder.visible = self._decode is not None
         except Exception as problem:
@@ -250,6 +250,17 @@ class Viewer:
         if self._prior_panel.wanted and self.watched:
             self._sight_shown = sight
             self._prior_panel.show(sight, self._decode)
+
+
+def check_text(prior: Any, text: str) -> str:
+    """Tries a text on the prior, so that one it cannot take is refused in the page and never reaches the loop.
+
+    Returns:
+        A remark on words that the prior has never seen, or "".
+    """
+    prior.embed([text])
+    unknown = unknown_words(prior, text)
+    return f"The prior has never seen: {', '.join(unknown)}" if unknown else ""
 
 
 def file_stem(prompt: str) -> str:

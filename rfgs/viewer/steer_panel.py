@@ -71,7 +71,8 @@ class SteerPanel:
         config: the loop's settings, a dataclass. It is only read here.
         steering: gets the wishes.
         prompt: what the loop was started with, for a configuration whose own prompt is None.
-        check_text: raises for a text that the prior would not take; it is called on a thread of the page.
+        check_text: raises for a text that the prior would not take, or returns a remark on it, "" for none; it is
+            called on a thread of the page.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SteerPanel:
         report: Report,
         *,
         prompt: str = "",
-        check_text: Callable[[str], object] = lambda text: None,
+        check_text: Callable[[str], str] = lambda text: "",
     ) -> None:
         self._gui, self._steering, self._report, self._check_text = gui, steering, report, check_text
         named = {field.name: getattr(config, field.name) for field in fields(config)}
@@ -95,6 +96,7 @@ class SteerPanel:
         for name, value in named.items():
             self._add_input(name, value)
         self._log = gui.add_html("")
+        self._remark = ""
 
     def show(self, changes: list[Change]) -> None:
         """Lists the newest of `changes`."""
@@ -103,6 +105,8 @@ class SteerPanel:
             f"{html.escape(str(change.old))} → <b>{html.escape(str(change.new))}</b></div>"
             for change in reversed(changes[-SHOWN_CHANGES:])
         )
+        if self._remark:
+            lines = f'<div style="color:#fab005">{html.escape(self._remark)}</div>' + lines
         self._log.content = f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
 
     def _add_texts(self) -> None:
@@ -120,7 +124,7 @@ class SteerPanel:
                     continue
                 if name == "prompt" and not text:
                     raise ValueError("the prompt is empty")
-                self._check_text(text)
+                self._remark = self._check_text(text)
                 self._texts[name] = text
                 self._steering.wish(name, text)
 

@@ -50,11 +50,12 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.wait_text("Guidance scale")
         browser.type_into("input[inputmode=decimal]", "12.5")
         browser.wait_text("→ 12.5")
-        browser.type_into("textarea", "two cubes")
+        browser.type_into("textarea", "two blue cubes")
         time.sleep(0.3)
         assert config.prompt is None  # Not before the button.
         browser.click_text("Apply text")
-        browser.wait_text("→ two cubes")
+        browser.wait_text("→ two blue cubes")
+        browser.wait_text("The prior has never seen: blue")
         browser.type_into("textarea", " ")
         browser.click_text("Apply text")
         browser.wait_text("the prompt is empty")
@@ -62,12 +63,12 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.click_text("Apply text")
         browser.wait_text("has never seen a zebra")
         browser.click_text("Run")
-        browser.wait_text("two cubes")
+        browser.wait_text("two blue cubes")
         viewer.gate.stop()
         thread.join(10)
     first, second = viewer.changes
     assert (first.field, first.old, first.new) == ("guidance_scale", 7.5, 12.5)
-    assert (second.field, second.old, second.new) == ("prompt", None, "two cubes")
+    assert (second.field, second.old, second.new) == ("prompt", None, "two blue cubes")
     # The note names the first step that ran with the new value.
     assert used[first.step].guidance_scale == 12.5 and used[first.step - 1].guidance_scale == 7.5
-    assert used[second.step].prompt == "two cubes" and used[second.step - 1].prompt is None
+    assert used[second.step].prompt == "two blue cubes" and used[second.step - 1].prompt is None

@@ -90,7 +90,7 @@ class FakePrior:
         work: side of two square matrices multiplied at each evaluation, to make it cost something.
     """
 
-    name, kind, image_size, vocabulary = "fake", "flow", 64, None
+    name, kind, image_size, vocabulary = "fake", "flow", 64, frozenset(("two", "cubes", "orange", "a"))
 
     def __init__(self, work: int = 0) -> None:
         self._matrix = torch.ones(work, work) / max(work, 1)
