@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     return pool[rng.integers(len(pool))]
 
 
-def _pools(cache: dict = {}) -> dict[str | None, list[Scene]]:  # noqa: B006 - computed once
-    if not cache:
-        for relation in _MIX:
-            cache[relation] = [s for s in all_scenes() if s.relation == relation and not s.held_out]
-    return cache
+@cache  # Whole or not at all: shards are rendered by several threads.
+def _pools() -> dict[str | None, list[Scene]]:
+    return {
+        relation: [s for s in all_scenes() if s.relation == relation and not s.held_out] for relation in _MIX
+    }
 
 
 def draw_view(rng: np.random.Generator) -> tuple[float, float, float]:

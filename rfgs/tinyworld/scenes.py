@@ -1,7 +1,7 @@
 """What the tiny world holds and how it is told: kinds, colours, relations, and the captions of a scene.
 
 The object's front faces +X and every kind stands in one canonical pose, so a view word in a caption ("left side view")
-means something. Every scene fits the ball of radius 1.
+means something. Scenes fit the ball of radius 1, but for the corners of a lone cube (1.11) and the rim of a lone cone (1.20).
 """
 
 import hashlib
