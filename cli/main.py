@@ -12,8 +12,11 @@ from rfgs import __version__
 from rfgs.errors import UserError
 
 from .doctor import Doctor
+from .edit import Edit
 from .export import Export
 from .generate import Generate
+from .image import Image
+from .invert import Invert
 from .view import View
 from .warmup import Warmup
 
@@ -23,6 +26,9 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Warmup, tyro.conf.subcommand("warmup")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[Image, tyro.conf.subcommand("image")]
+    | Annotated[Invert, tyro.conf.subcommand("invert")]
+    | Annotated[Edit, tyro.conf.subcommand("edit")]
 )
 
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.

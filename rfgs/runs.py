@@ -22,11 +22,14 @@ RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
 
 
-def claim_folder(prompt: str, seed: int, output: Path | None = None, *, overwrite: bool = False) -> Path:
+def claim_folder(
+    prompt: str, seed: int, output: Path | None = None, *, overwrite: bool = False, resumable: bool = True
+) -> Path:
     """Creates the folder of a new run, and makes sure that no other run is in it.
 
     Args:
         output: the folder; None takes runs/<prompt>-<seed>, with a number behind it if that is taken.
+        resumable: whether the command has a --resume, for its error messages.
         overwrite: remove an earlier run's files from the folder. Files that no run writes are left alone.
 
     Raises:
@@ -49,10 +52,11 @@ def claim_folder(prompt: str, seed: int, output: Path | None = None, *, overwrit
             raise UserError(f"--output {folder}: is a file; choose a folder")
         if not overwrite and _in_use(folder):
             holds = "already holds a run" if (folder / RECORD).exists() else "is not empty"
-            raise UserError(
-                f"--output {folder}: {holds}; choose another folder, replace what a run writes with --overwrite, "
-                "or go on with an unfinished run with --resume"
+            remedy = "replace what a run writes with --overwrite"
+            remedy = (
+                f"{remedy}, or go on with an unfinished run with --resume" if resumable else f"or {remedy}"
             )
+            raise UserError(f"--output {folder}: {holds}; choose another folder, {remedy}")
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_of_a_run(folder):
             path.unlink(missing_ok=True)

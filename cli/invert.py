@@ -1,0 +1,70 @@
+"""`rfgs invert`: the noise from which a model would make a photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rfgs.image_jobs import InvertMethod
+
+from .flags import Folder, Text, WholeNumber, default
+from .meter import Meter
+
+
+@dataclass
+class Invert:
+    """Find the noise from which the model makes a photograph, and make it again from there.
+
+    Writes image.png (the reconstruction), strip.png (photograph and progress), curve.png, noise.pt and run.json, which
+    has PSNR and SSIM of the reconstruction and the statistics of the noise.
+    """
+
+    photo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTO")]
+    """The image file."""
+    prompt: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(needed)")] = ""
+    """What the photograph shows, in quotes."""
+    method: InvertMethod = "irfds"
+    """How: irfds optimises the noise; ode follows the model's own path backwards."""
+    backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
+    """The text-to-image model, as in `rfgs generate`."""
+    model: Annotated[Text, default("the backend's own")] = None
+    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    steps: Annotated[WholeNumber, default("what suits method and model")] = None
+    """Number of steps of the inversion."""
+    resolution: Annotated[WholeNumber, default("the model's own")] = None
+    """The longer side in pixels, a multiple of 16; the photograph is scaled to it."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Start of all random numbers (ode draws none)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes an NVIDIA GPU if there is one."""
+    output: Annotated[Folder, default("runs/invert-PHOTO-SEED, numbered if taken")] = None
+    """Folder for everything that the run writes."""
+    overwrite: bool = False
+    """Replace the files of the run that is in the output folder."""
+
+    def run(self) -> None:
+        """Checks, the photograph too, then inverts."""
+        from rfgs import backends, photos, preflight, runs
+        from rfgs.image_jobs import InvertJob, check_side, check_words
+
+        photos.read_photo(self.photo)
+        job = InvertJob(
+            photo=str(self.photo),
+            prompt=check_words("--prompt", self.prompt, "a red cube"),
+            method=self.method,
+            steps=None if self.steps is None else preflight.check_count("--steps", self.steps, 400),
+            resolution=None if self.resolution is None else check_side(self.resolution),
+            seed=preflight.check_seed(self.seed),
+            device=preflight.check_device(self.device),
+            model=backends.find_model(backends.find_backend(self.backend), self.model),
+        )
+        name = f"invert {self.photo.stem}"
+        folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
+        with Meter(folder) as meter:
+            meter.say(f"inverting {job.photo} with {job.model} on the {job.device}; writing to {folder}")
+            from rfgs.image_runs import invert_photo
+
+            meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop))

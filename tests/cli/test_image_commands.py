@@ -1,0 +1,122 @@
+"""`rfgs image`, `rfgs invert` and `rfgs edit`: what arrives at the library, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from rfgs.cli.main import main
+from rfgs.image_jobs import EditJob, ImageJob, InvertJob
+from rfgs.image_runs import ImageResult
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Path]]:
+    """The calls of the library; the working folder has good.png and broken.png."""
+    calls: list[tuple[Any, Path]] = []
+
+    def work(job: Any, folder: Path, *, report: Any, stop: Any) -> ImageResult:
+        calls.append((job, folder))
+        report(1, 2, "step")
+        assert not stop()
+        (folder / "run.json").write_text("{}")
+        record = {"seconds": {"startup": 1.0}, "metrics": {"some_psnr": 21.5}}
+        return ImageResult(torch.zeros(1, 3, 1, 1), [folder / "run.json"], record)
+
+    for name in ("make_image", "invert_photo", "edit_photo"):
+        monkeypatch.setattr(f"rfgs.image_runs.{name}", work)
+    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: model or backend.name)
+    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cpu")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save("good.png")
+    Path("broken.png").write_bytes(Path("good.png").read_bytes()[:40])
+    return calls
+
+
+def test_the_plain_commands(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["image", " a  red cube "])
+    main(["invert", "good.png", "--prompt", "a red cube"])
+    main(["edit", "good.png", "--from", "a red cube", "--to", "a blue cube"])
+    assert asked == [
+        (ImageJob("a red cube"), Path("runs/image-a-red-cube-0")),
+        (InvertJob("good.png", "a red cube"), Path("runs/invert-good-0")),
+        (EditJob("good.png", "a red cube", "a blue cube"), Path("runs/edit-good-0")),
+    ]
+    out, err = capsys.readouterr()
+    assert out.count("  some psnr: 21.5\n") == 3 and "  runs/edit-good-0/run.json\n" in out
+    assert "inverting good.png with tiny-sd3 on the cpu; writing to runs/invert-good-0\n" in err
+
+
+def test_every_flag_arrives(asked: list) -> None:
+    common = "--model /m --steps 5 --resolution 96 --seed 4 --output"
+    image = "--guidance rfds --space pixels --particles 2 --guidance-scale 3 --negative-prompt bad"
+    main(["image", "x", *image.split(), *common.split(), "a"])
+    main(["invert", "good.png", "--prompt", "x", "--method", "ode", *common.split(), "b"])
+    edit = "--from x --to y --guidance-scale 3 --strength 0.5"
+    main(["edit", "good.png", *edit.split(), *common.split(), "c"])
+    same = {"model": "/m", "steps": 5, "resolution": 96, "seed": 4}
+    (first, _), (second, _), (third, folder) = asked
+    assert first == ImageJob(
+        "x", guidance="rfds", space="pixels", particles=2, guidance_scale=3, negative_prompt="bad", **same
+    )
+    assert second == InvertJob("good.png", "x", method="ode", **same)
+    assert third == EditJob("good.png", "x", "y", guidance_scale=3, strength=0.5, **same)
+    assert folder == Path("c")
+
+
+INVERT, EDIT = ("invert", "good.png", "--prompt", "x"), ("edit", "good.png", "--from", "x", "--to", "y")
+MESSAGES = {
+    ("image",): 'PROMPT: is empty; say what the image shows, as in PROMPT "a red cube"',
+    ("image", "x", "--particles", "0"): "--particles 0: has to be at least 1; try --particles 4",
+    ("image", "x", "--resolution", "72"): (
+        "--resolution 72: has to be a multiple of 16 and at least 32; try --resolution 64"
+    ),
+    ("image", "x", "--output", "."): (
+        "--output .: is not empty; choose another folder, or replace what a run writes with --overwrite"
+    ),
+    ("invert", "good.png"): '--prompt: is empty; say what the image shows, as in --prompt "a red cube"',
+    ("invert", "none.png", "--prompt", "x"): (
+        "none.png: no such file; give an image file, such as a .png or .jpg"
+    ),
+    (*INVERT, "--steps", "0"): "--steps 0: has to be at least 1; try --steps 400",
+    ("edit", "good.png", "--from", "x"): '--to: is empty; say what the image shows, as in --to "a blue cube"',
+    (*EDIT, "--strength", "2"): "--strength 2: has to be above 0 and at most 1; try --strength 0.66",
+    (*EDIT, "--method", "ode", "--strength", "0.5"): (
+        "--strength 0.5: only flowedit has one; leave it out with --method ode"
+    ),
+    (*EDIT, "--seed", "-1"): "--seed -1: has to be a whole number from 0 to 2^63 - 1; try --seed 0",
+}
+
+
+@pytest.mark.parametrize("arguments", MESSAGES, ids=" ".join)
+def test_message(arguments: tuple[str, ...], asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out, err) == (2, "", f"rfgs: {MESSAGES[arguments]}\n")
+    assert asked == [] and not Path("runs").exists()
+
+
+def test_a_broken_photo(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        ["invert", "broken.png", "--prompt", "x"],
+        ["edit", "broken.png", "--from", "x", "--to", "y"],
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(command)
+        err = capsys.readouterr().err
+        assert exit_.value.code == 2 and err.startswith("rfgs: broken.png: is ") and err.count("\n") == 1
+
+
+def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no model")
+
+    monkeypatch.setattr("rfgs.image_runs.make_image", broken)
+    with pytest.raises(RuntimeError, match="no model"):
+        main(["image", "x"])
+    assert list(Path("runs").iterdir()) == []
