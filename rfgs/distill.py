@@ -29,7 +29,7 @@ class DistillConfig:
     """Replaces the prompt the loop was started with; None keeps that one."""
     negative_prompt: str = ""
     guidance: Literal["rfds", "rfds-rev"] = "rfds-rev"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 4.0
     inner_steps: int = 1
     """RFDS-Rev: iRFDS steps on the noise in each step of the loop."""
     inner_step_size: float = 1.0
@@ -41,7 +41,7 @@ class DistillConfig:
     """Width and height of the views, pixels."""
     noise_range: tuple[float, float] = (0.15, 0.98)
     """Noise fractions drawn at the start; they move in a straight line to `final_noise_range`."""
-    final_noise_range: tuple[float, float] = (0.15, 0.60)
+    final_noise_range: tuple[float, float] = (0.35, 0.75)
     elevation_range: tuple[float, float] = (-10.0, 45.0)
     """Degrees; most views are taken here, and every `overhead_every`-th from above."""
     overhead_every: int = 5
