@@ -1,0 +1,294 @@
+"""The flow-matching training against models whose velocity is known in closed form, and its restarts bit by bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import SD3Transformer2DModel
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from rfgs.tinyworld import prior
+from rfgs.tinyworld.prior import (
+    Latents,
+    TinySD3,
+    draw_times,
+    flow_loss_by_level,
+    load_average,
+    make_optimisers,
+    sample,
+    train_prior,
+)
+from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
+
+SHAPE = (16, 16, 16)
+
+
+class Exact(nn.Module):
+    """The true velocity of data that is 0.5 everywhere: x_t = (1 - t) x + t e gives e - x = (x_t - x) / t."""
+
+    sign = 1.0
+
+    def __init__(self, tokenizer: CLIPTokenizer | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, 2))
+
+    def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return self.sign * (x_t - 0.5) / t[:, None, None, None] + 0 * self.weight.sum()
+
+
+class RecordingSGD(torch.optim.SGD):
+    """Plain descent that notes the learning rate of each step."""
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        super().__init__(model.parameters(), lr=rate)
+        self.rates: list[float] = []
+
+    def step(self, closure: None = None) -> None:
+        self.rates.append(self.param_groups[0]["lr"])
+        super().step(closure)
+
+
+def numbered(count: int) -> Latents:
+    """Samples that carry their number in the latents, in the ids, and (plus 1000) in the ids without view words."""
+    number = torch.arange(count)
+    latents = number.half()[:, None, None, None].expand(count, *SHAPE)
+    ids = number[:, None].expand(count, MAX_TOKENS)
+    return Latents(latents, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
+
+
+def constant(count: int = 4) -> Latents:
+    data = numbered(count)
+    return Latents(torch.full((count, *SHAPE), 0.5).half(), data.ids, data.ids_without_view, data.empty)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    return write_tokenizer(["red", "cube", "a"], tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of 16 channels in place of the real network."""
+
+    def new_transformer() -> SD3Transformer2DModel:
+        return SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            caption_projection_dim=16,
+            joint_attention_dim=2 * TEXT_WIDTH,
+            pooled_projection_dim=2 * TEXT_WIDTH,
+            pos_embed_max_size=4,
+            qk_norm="rms_norm",
+        )
+
+    monkeypatch.setattr(prior, "new_transformer", new_transformer)
+
+
+# Data
+
+
+def test_a_batch_keeps_pictures_with_their_captions_and_drops_a_tenth_of_either_kind() -> None:
+    x, ids = numbered(300).batch(8000, torch.Generator().manual_seed(0))
+    assert x.shape == (8000, *SHAPE) and x.dtype == torch.float32 and ids.shape == (8000, MAX_TOKENS)
+    assert (ids == ids[:, :1]).all()
+    number, told = x[:, 0, 0, 0].long(), ids[:, 0]
+    whole, no_view, empty = told < 1000, (told >= 1000) & (told < 5000), told == 5000
+    assert torch.equal(told[whole], number[whole])
+    assert torch.equal(told[no_view], number[no_view] + 1000)
+    for share, target in ((whole, 0.8), (no_view, 0.1), (empty, 0.1)):
+        assert share.float().mean().item() == pytest.approx(target, abs=0.015)
+    assert len(number.unique()) == 300
+
+
+def test_batches_repeat_with_the_generator() -> None:
+    one, again, other = (numbered(50).batch(20, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1])
+    assert not torch.equal(one[1], other[1])
+
+
+def test_times_are_half_logit_normal_and_half_uniform() -> None:
+    t = draw_times(100_000, torch.Generator().manual_seed(0))
+    assert 0 < t.min() and t.max() < 1
+    for level in (0.05, 0.25, 0.5, 0.9):
+        normal = torch.distributions.Normal(0.0, 1.0).cdf(torch.logit(torch.tensor(level))).item()
+        assert (t < level).float().mean().item() == pytest.approx((normal + level) / 2, abs=0.006)
+
+
+# Training
+
+
+@pytest.mark.parametrize("sign, expected", [(1.0, 0.0), (-1.0, 4 * 1.25)])
+def test_the_target_is_noise_minus_data(
+    sign: float, expected: float, tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, monkeypatch
+) -> None:
+    """The true velocity has no loss; turned round it has 4 E (e - x)^2 = 4 (1 + 0.5^2)."""
+    monkeypatch.setattr(prior, "TinySD3", Exact)
+    monkeypatch.setattr(Exact, "sign", sign)
+    monkeypatch.setattr(prior, "make_optimisers", lambda model, rate: [RecordingSGD(model, rate)])
+    [metrics] = train_prior(constant(), tokenizer, tmp_path / "prior.pt", seconds=3, seed=0, batch=16)
+    assert metrics["step"] == 3 and metrics["samples"] == 48
+    assert metrics["loss"] == pytest.approx(expected, abs=1e-4, rel=0.02)
+
+
+def test_loss_by_level_is_that_of_a_known_error_at_each_level() -> None:
+    class Off(Exact):
+        def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+            assert torch.equal(ids[:, 0], torch.arange(4))
+            return super().forward(x_t, t, ids) + t[:, None, None, None]
+
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    assert flow_loss_by_level(Exact(), constant(), levels, 4, seed=0) == pytest.approx([0] * 3, abs=1e-6)
+    assert flow_loss_by_level(Off(), constant(9), levels, 4, seed=0) == pytest.approx(
+        [0.01, 0.25, 0.81], rel=1e-3
+    )
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero_with_time(
+    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[RecordingSGD] = []
+    monkeypatch.setattr(prior, "TinySD3", Exact)
+    monkeypatch.setattr(
+        prior, "make_optimisers", lambda model, rate: made.append(RecordingSGD(model, rate)) or made[-1:]
+    )
+    checkpoint = tmp_path / "prior.pt"
+    list(
+        train_prior(
+            constant(), tokenizer, checkpoint, seconds=400, seed=0, batch=1, rate=0.2, save_every=10**6
+        )
+    )
+    rates = made[0].rates  # One second passes at each step.
+    assert len(rates) == 400
+    assert rates[:100] == pytest.approx([0.2 * step / 100 for step in range(100)])
+    assert rates[100:200] == pytest.approx([0.2] * 100)
+    assert rates[200:] == pytest.approx([0.2 * (399 - step) / 200 for step in range(200, 400)], abs=1e-6)
+
+
+def test_every_weight_has_one_optimiser_and_muon_has_the_matrices_of_the_blocks(
+    tokenizer: CLIPTokenizer,
+) -> None:
+    model = TinySD3(tokenizer)
+    muon, adam = make_optimisers(model, 1e-3)
+    owned = Counter(id(p) for optimiser in (muon, adam) for g in optimiser.param_groups for p in g["params"])
+    assert owned == Counter(id(p) for p in model.parameters())
+    names = {id(p): name for name, p in model.named_parameters()}
+    matrices = muon.param_groups[0]["params"]
+    assert all(p.ndim == 2 and names[id(p)].startswith("transformer.transformer_blocks.") for p in matrices)
+    assert any("attn.to_q.weight" in names[id(p)] for p in matrices)
+    assert sum(p.numel() for p in matrices) > 0.4 * sum(p.numel() for p in model.transformer.parameters())
+
+
+def random_data(tokenizer: CLIPTokenizer) -> Latents:
+    def ids(texts: list[str]) -> Tensor:
+        return torch.tensor(tokenizer(texts, padding="max_length", max_length=MAX_TOKENS).input_ids)
+
+    latents = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(1)).half()
+    return Latents(latents, ids(["a red cube"] * 6), ids(["a cube"] * 6), ids([""])[0])
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, small: None
+) -> None:
+    data, options = (
+        random_data(tokenizer),
+        {"seconds": 12, "seed": 3, "batch": 2, "save_every": 3, "rate": 0.1},
+    )
+    whole = list(train_prior(data, tokenizer, tmp_path / "whole.pt", **options))
+    assert whole[0]["step"] == 3 and len(whole) > 2
+    interrupted = train_prior(data, tokenizer, tmp_path / "parts.pt", **options)
+    assert next(interrupted) == whole[0]
+    interrupted.close()
+    rest = list(train_prior(data, tokenizer, tmp_path / "parts.pt", **options))
+    assert [metrics["step"] for metrics in rest] == [metrics["step"] for metrics in whole[1:]]
+    assert [metrics["loss"] for metrics in rest] == [metrics["loss"] for metrics in whole[1:]]
+    ends = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts")]
+    for part in ("model", "average"):
+        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+    for one, other in zip(ends[0]["optimisers"], ends[1]["optimisers"], strict=True):
+        torch.testing.assert_close(one["state"], other["state"], rtol=0, atol=0)
+    assert not (tmp_path / "parts.tmp").exists()
+    # The weights have moved, and their average lags behind them.
+    torch.manual_seed(3)
+    fresh, key = TinySD3(tokenizer).state_dict(), "transformer.transformer_blocks.0.attn.to_q.weight"
+    moved = [(ends[0][kind][key] - fresh[key]).norm() for kind in ("model", "average")]
+    assert moved[0] > moved[1] > 0
+
+
+def test_the_average_is_what_is_loaded_frozen(
+    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, small: None
+) -> None:
+    options = {"seconds": 4, "seed": 3, "batch": 2, "rate": 0.1}
+    list(train_prior(random_data(tokenizer), tokenizer, tmp_path / "prior.pt", **options))
+    model = load_average(tmp_path / "prior.pt", tokenizer)
+    saved = torch.load(tmp_path / "prior.pt", weights_only=True)["average"]
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_the_network_has_the_sizes_it_is_documented_to_have(tokenizer: CLIPTokenizer) -> None:
+    model = TinySD3(tokenizer)
+    ids = torch.tensor(tokenizer(["a red cube"], padding="max_length", max_length=MAX_TOKENS).input_ids)
+    with torch.no_grad():
+        v = model(torch.zeros(1, *SHAPE), torch.tensor([0.5]), ids)
+    assert v.shape == (1, *SHAPE)
+    assert len(model.transformer.transformer_blocks) == 6
+    assert model.transformer.inner_dim == 192
+
+
+def test_the_time_label_is_a_thousand_t(tokenizer: CLIPTokenizer, small: None) -> None:
+    model = TinySD3(tokenizer)
+    seen: list[Tensor] = []
+    model.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[3]))
+    with torch.no_grad():
+        model(torch.zeros(2, *SHAPE), torch.tensor([0.25, 1.0]), torch.zeros(2, MAX_TOKENS, dtype=torch.long))
+    assert seen[0].tolist() == [250, 1000]
+
+
+# Sampling
+
+
+def gaussian_velocity(x_t: Tensor, t: Tensor, mean: Tensor, spread: float) -> Tensor:
+    """E[e - x | x_t] for data N(mean, spread^2)."""
+    t = t[:, None, None, None]
+    off = (x_t - (1 - t) * mean) / ((1 - t) ** 2 * spread**2 + t**2)
+    return t * off - (mean + (1 - t) * spread**2 * off)
+
+
+def test_sampling_a_gaussian_ends_with_its_mean_and_spread() -> None:
+    def model(x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return gaussian_velocity(x_t, t, torch.tensor(2.0), 0.3)
+
+    ids = torch.zeros(4, MAX_TOKENS, dtype=torch.long)
+    x = sample(model, ids, ids[0], steps=100, guidance_scale=1.0, seed=0)
+    assert x.shape == (4, *SHAPE)
+    assert x.mean().item() == pytest.approx(2.0, abs=0.02)
+    assert x.std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_guidance_goes_from_the_empty_prompt_through_the_text() -> None:
+    """Data of one point m each: Euler ends exactly at m_null + s (m_text - m_null), whatever the number of steps."""
+
+    def model(x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return gaussian_velocity(x_t, t, ids[:, 0, None, None, None].float(), 0.0)
+
+    ids = torch.tensor([3, 7])[:, None].expand(2, MAX_TOKENS)
+    empty = torch.full((MAX_TOKENS,), 1)
+    x = sample(model, ids, empty, steps=5, guidance_scale=4.0, seed=0)
+    expected = torch.tensor([1 + 4 * (3 - 1), 1 + 4 * (7 - 1)], dtype=torch.float32)
+    torch.testing.assert_close(x, expected[:, None, None, None].expand(2, *SHAPE), atol=1e-4, rtol=0)
+
+
+def test_samples_repeat_with_the_seed() -> None:
+    def model(x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return torch.zeros_like(x_t)
+
+    ids = torch.zeros(1, MAX_TOKENS, dtype=torch.long)
+    one, again, other = (sample(model, ids, ids[0], steps=1, guidance_scale=1, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)

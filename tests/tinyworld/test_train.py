@@ -1,0 +1,148 @@
+"""The whole training at a scale of seconds, and the folder it leaves: ours and diffusers' to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusion3Pipeline
+
+from rfgs.priors import load_prior, unknown_words
+from rfgs.tinyworld import data, train
+from rfgs.tinyworld.prior import TinySD3
+from rfgs.tinyworld.scenes import vocabulary
+from rfgs.tinyworld.text import MAX_TOKENS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `main` has made `model` from `work`, with 24 pictures and as few steps as time allows."""
+    folder = tmp_path_factory.mktemp("run")
+    arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SHARD", 12)
+        patch.setattr(train, "_CHECK", 8)
+        patch.setattr(
+            "sys.argv",
+            ["train", "--work", str(folder / "work"), "--target", str(folder / "model"), *arguments],
+        )
+        vae_options = {"batch": 2, "crop": 32}
+        original = train.train_vae
+        patch.setattr(train, "train_vae", lambda *args, **kw: original(*args, **kw, **vae_options))
+        train.main()
+    return folder
+
+
+def test_every_stage_leaves_its_files(run: Path) -> None:
+    names = {path.name for path in (run / "work").iterdir()}
+    assert names == {"data", "vae.pt", "vae.jsonl", "latents.pt", "tokenizer", "prior.pt", "prior.jsonl"}
+    parts = {path.name for path in (run / "model").iterdir()}
+    assert parts == {
+        *("model_index.json", "rfgs.json", "training.json", "scheduler", "transformer", "vae"),
+        *("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
+    }
+    index = json.loads((run / "model" / "model_index.json").read_text())
+    assert index["_class_name"] == "StableDiffusion3Pipeline"
+
+
+def test_training_json_says_how_the_model_was_made_and_what_it_measures(run: Path) -> None:
+    training = json.loads((run / "model" / "training.json").read_text())
+    assert training["arguments"]["images"] == "24" and training["arguments"]["batch"] == "2"
+    assert training["samples"] == 2 * training["steps"] > 0
+    assert 0 < training["vae_psnr_db"] < 60
+    assert list(training["flow_loss"]) == ["0.10", "0.30", "0.50", "0.70", "0.90", "0.98"]
+    assert str(run) not in json.dumps(training)
+
+
+def test_stored_latents_are_normalised_and_are_what_the_prior_encodes(run: Path) -> None:
+    stored = torch.load(run / "work" / "latents.pt", weights_only=True)
+    latents = stored["latents"].float()
+    assert latents.shape == (24, 16, 16, 16)
+    assert latents.mean().item() == pytest.approx(0, abs=0.01)
+    assert latents.std().item() == pytest.approx(1, abs=0.01)
+    [first, _] = data.open_images(run / "work" / "data")
+    pictures = torch.from_numpy(data.composite(first, np.random.default_rng([0, 1, 0])))
+    encoded = load_prior(run / "model").encode(pictures)
+    # The stage encodes in bfloat16, the export holds float16.
+    assert (encoded - latents[:12]).square().mean().sqrt() < 0.05
+
+
+def test_the_exported_prior_is_the_trained_average(run: Path) -> None:
+    prior = load_prior(run / "model")
+    tokenizer = prior._parts["tokenizer"]
+    model: TinySD3 = train.load_average(run / "work" / "prior.pt", tokenizer)
+    x_t, t = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.2, 0.9])
+    prompts = ["a red cube on a blue cone, front view", ""]
+    ids = torch.tensor(tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS).input_ids)
+    with torch.no_grad():
+        expected = model(x_t, t, ids)
+    condition = prior.embed(prompts)
+    assert condition.tokens.shape == (2, MAX_TOKENS, 192)  # No zeros in T5's place.
+    torch.testing.assert_close(prior.velocity(x_t, t, condition), expected, atol=5e-3, rtol=1e-2)
+    assert prior.vocabulary == set(vocabulary())
+    assert unknown_words(prior, "a red unicorn, side view") == ["unicorn"]
+
+
+def test_diffusers_own_pipeline_draws_the_same_picture(run: Path) -> None:
+    prior = load_prior(run / "model")
+    pipeline = StableDiffusion3Pipeline.from_pretrained(
+        run / "model", text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    assert prior.image_size == 128
+    options = {"guidance_scale": 3.0}
+    ours = prior.sample(
+        prior.embed(["a red cube"]),
+        prior.embed([""]),
+        steps=2,
+        generator=torch.Generator().manual_seed(1),
+        **options,
+    )
+    theirs = pipeline(
+        "a red cube",
+        num_inference_steps=2,
+        height=128,
+        width=128,
+        max_sequence_length=0,
+        generator=torch.Generator().manual_seed(1),
+        output_type="pt",
+        **options,
+    ).images
+    assert ours.shape == (1, 3, 128, 128) and ours.std() > 1e-3
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_command_again_renders_and_encodes_nothing_and_goes_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = run / "work"
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in [
+            *(work / "data").iterdir(),
+            *(work / "tokenizer").iterdir(),  # Its ids are part of the weights.
+            work / "latents.pt",
+            work / "vae.pt",
+        ]
+    }
+    steps = torch.load(work / "prior.pt", weights_only=True)["step"]
+    monkeypatch.setattr(data, "SHARD", 12)
+    monkeypatch.setattr(train, "_CHECK", 8)
+    arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
+    monkeypatch.setattr("sys.argv", ["train", "--work", str(work), *arguments])
+    train.main()
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert torch.load(work / "prior.pt", weights_only=True)["step"] > steps
+
+
+def test_the_last_samples_are_kept_for_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_CHECK", 3)
+    numbers = torch.arange(10)
+    whole = train.Latents(numbers, 10 + numbers, 20 + numbers, torch.tensor([99]))
+    kept, measured = train.split(whole)
+    assert kept.latents.tolist() == list(range(7)) and measured.latents.tolist() == [7, 8, 9]
+    assert measured.ids.tolist() == [17, 18, 19] and measured.ids_without_view.tolist() == [27, 28, 29]
+    assert kept.empty is measured.empty is whole.empty
