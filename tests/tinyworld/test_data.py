@@ -68,7 +68,7 @@ def test_labels_and_pictures_come_in_one_order_and_unfinished_shards_are_left_ou
 
 def test_labels_say_what_the_pictures_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The colours named are the colours seen, each where its thing must stand in the labelled view."""
-    monkeypatch.setattr(data, "SHARD", 60)
+    monkeypatch.setattr(data, "SHARD", 120)
     data.render_shard(tmp_path, 0, seed=1)
     images, checked = data.open_images(tmp_path)[0], Counter()
     for label, image in zip(data.load_labels(tmp_path), images, strict=True):
