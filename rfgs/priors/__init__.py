@@ -8,9 +8,28 @@ from pathlib import Path
 import torch
 
 from rfgs.errors import UserError
-from rfgs.priors.base import Condition, Prior, guided_velocity, unknown_words
+from rfgs.priors.base import (
+    Condition,
+    DiffusionPrior,
+    Prior,
+    TextToImage,
+    Trainable,
+    guided_epsilon,
+    guided_velocity,
+    unknown_words,
+)
 
-__all__ = ["Condition", "Prior", "guided_velocity", "load_prior", "unknown_words"]
+__all__ = [
+    "Condition",
+    "DiffusionPrior",
+    "Prior",
+    "TextToImage",
+    "Trainable",
+    "guided_epsilon",
+    "guided_velocity",
+    "load_prior",
+    "unknown_words",
+]
 
 
 def load_prior(

@@ -1,10 +1,14 @@
-"""What a 2D text-to-image model has to offer to be distilled: the `Prior` protocol and the condition it makes of text."""
+"""What a 2D text-to-image model has to offer to be distilled: protocols, and the condition that it makes of text.
+
+`Prior` is a rectified flow (a velocity), `DiffusionPrior` a diffusion model (a noise and its alpha_bar); what they share
+is `TextToImage`. An adapter is a plain class that has these methods, one module a family of models.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -34,11 +38,10 @@ class Condition:
         return Condition(torch.cat([c.tokens for c in conditions]), torch.cat(pooled) if pooled else None)
 
 
-class Prior(Protocol):
-    """A frozen text-to-image model in the house's conventions (`rfgs.flow`); no gradient reaches its network."""
+class TextToImage(Protocol):
+    """What every frozen text-to-image model offers, whatever it predicts."""
 
     name: str
-    kind: Literal["flow", "diffusion"]
     image_size: int
     """Width and height of the images it is best at, pixels."""
     vocabulary: frozenset[str] | None
@@ -56,10 +59,6 @@ class Prior(Protocol):
         """Latents [B, c, h, w] to images [B, 3, H, W] in [0, 1]."""
         ...
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """v = e - x at x_t [B, c, h, w], noise fraction t [B]; float32, without gradient."""
-        ...
-
     def sample(
         self,
         condition: Condition,
@@ -71,6 +70,49 @@ class Prior(Protocol):
         size: int | None = None,
     ) -> Tensor:
         """B images [B, 3, size, size] in [0, 1] for B conditions, as the model's own sampler makes them."""
+        ...
+
+
+class Prior(TextToImage, Protocol):
+    """A rectified flow in the house's conventions (`rfgs.flow`); no gradient reaches its network."""
+
+    kind: Literal["flow", "diffusion"]
+    """Always "flow"."""
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v = e - x at x_t [B, c, h, w], noise fraction t [B]; float32, without gradient."""
+        ...
+
+
+class DiffusionPrior(TextToImage, Protocol):
+    """A diffusion model: x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) e; no gradient reaches its network.
+
+    Time t in [0, 1] is the fraction of the 1000 steps that the model was trained on. Both methods round it to the same
+    step, the nearest of 0..999, so that they always speak of one noise level.
+    """
+
+    kind: Literal["flow", "diffusion"]
+    """Always "diffusion"."""
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        """alpha_bar in (0, 1) at t [B]: float32 [B], falling from almost 1 at t = 0."""
+        ...
+
+    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The noise that the model finds in x_t [B, c, h, w]; float32, without gradient."""
+        ...
+
+
+class Trainable(Protocol):
+    """What a prior offers beside its protocol where its network can be adapted (LoRA, for VSD); all adapters here do."""
+
+    network: Any
+    """diffusers' module (`UNet2DConditionModel`, `SD3Transformer2DModel`, ...), in evaluation mode, its weights frozen:
+    `network.add_adapter(peft.LoraConfig(...))` puts trainable weights beside them, and `network.disable_adapters()`
+    leaves the prior as it was."""
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`velocity` or `epsilon`, but with a gradient to x_t and to those weights of `network` that want one."""
         ...
 
 
@@ -86,7 +128,23 @@ def guided_velocity(
     return torch.nan_to_num(classifier_free(v_text, v_null, guidance_scale))
 
 
-def unknown_words(prior: Prior, prompt: str) -> list[str]:
+def guided_epsilon(
+    prior: DiffusionPrior,
+    x_t: Tensor,
+    t: Tensor,
+    condition: Condition,
+    negative: Condition,
+    guidance_scale: float,
+) -> Tensor:
+    """`guided_velocity` of a diffusion model: eps_null + s (eps_text - eps_null), [B, c, h, w]."""
+    if guidance_scale == 1:
+        return prior.epsilon(x_t, t, condition)
+    both = Condition.cat([condition, negative])
+    eps_text, eps_null = prior.epsilon(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+    return torch.nan_to_num(classifier_free(eps_text, eps_null, guidance_scale))
+
+
+def unknown_words(prior: TextToImage, prompt: str) -> list[str]:
     """The words of `prompt` that the prior has never seen, in order; empty where any text makes sense."""
     if prior.vocabulary is None:
         return []

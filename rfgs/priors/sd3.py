@@ -31,6 +31,7 @@ class SD3Prior:
         self.name, self.device = name, device
         self._parts = parts
         self._transformer, self._vae, self._scheduler = parts["transformer"], parts["vae"], parts["scheduler"]
+        self.network = self._transformer
         self.dtype = self._transformer.dtype
         self._factor = 2 ** (len(self._vae.config.block_out_channels) - 1)  # Pixels per latent, 8 for SD3.
         self.image_size = min(self._transformer.config.sample_size * self._factor, _LARGEST)
@@ -120,6 +121,10 @@ class SD3Prior:
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The transformer's output, float32; its time label is 1000 t."""
+        return self.predict(x_t, t, condition)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`velocity` with gradients, for a LoRA on `network`."""
         output = self._transformer(
             x_t.to(self.dtype),
             condition.tokens,
