@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 
 class Gate:
@@ -49,12 +48,10 @@ class Gate:
     def would_wait(self) -> bool:
         return not (self._open or self._stop or self._allowed > 0)
 
-    def wait(self) -> float:
-        """Returns when the next step may start: the seconds spent waiting. Ctrl-C ends the wait."""
-        start = time.perf_counter()
+    def wait(self) -> None:
+        """Returns when the next step may start. Ctrl-C ends the wait."""
         with self._changed:
             while self.would_wait():
                 self._changed.wait(0.5)
             if not self._open and self._allowed > 0:
                 self._allowed -= 1
-        return time.perf_counter() - start

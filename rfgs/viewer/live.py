@@ -147,12 +147,15 @@ class Viewer:
         """
         try:
             self._listen(step)
-            waited = self.gate.wait()
-            self._progress.waited += waited
+            if self.gate.would_wait():
+                self._progress.hold()
+                self.gate.wait()
+                self._progress.go_on()
+                self._page.wake()
+            else:
+                self.gate.wait()
             if self._config is not None:
                 self._steer(step.index + 1)
-            if waited > 0.1:
-                self._page.wake()
         except Exception as problem:
             self._page.report("update", problem)
 
@@ -210,7 +213,7 @@ class Viewer:
         due = now - self._latest_time >= (WATCHED_PERIOD if watched else UNWATCHED_PERIOD)
         if due or held or step.index == step.total:
             self._latest, self._latest_time = snapshot(step.splats), now
-        if watched and (held or now - self._sight_time >= SIGHT_PERIOD):
+        if held or (watched and now - self._sight_time >= SIGHT_PERIOD):
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):

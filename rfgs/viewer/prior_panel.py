@@ -41,15 +41,14 @@ def sight_of(index: int, views: Tensor, x0_hat: Tensor, t: Tensor) -> Sight:
 
 
 class PriorPanel:
-    """Made inside the container that shall hold it; hidden until `show` is called."""
+    """Made inside the container that shall hold it."""
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self._live = gui.add_checkbox(
             "Live", True, hint="Decode the estimate of a step now and then, while somebody watches"
         )
         self._caption = gui.add_html("")
-        self._picture = gui.add_image(np.zeros((TILE, 2 * TILE + GAP, 3), np.uint8))
-        self._live.on_update(lambda _: setattr(self._picture, "visible", self._live.value))
+        self._picture = gui.add_image(np.zeros((TILE, 2 * TILE + GAP, 3), np.uint8), visible=False)
 
     @property
     def wanted(self) -> bool:
@@ -61,6 +60,7 @@ class PriorPanel:
         with torch.no_grad():
             estimates = decode(sight.x0_hat)
         self._picture.image = side_by_side(sight.views, estimates)
+        self._picture.visible = True
         noise = ", ".join(f"{value:.2f}" for value in sight.t.flatten().tolist())
         self._caption.content = (
             '<div style="padding:0 0.9em 0.4em;font-size:0.8em;opacity:0.7">'

@@ -17,8 +17,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.index, self.total, self.splats = 0, 0, 0
-        self.waited = 0.0
-        """Seconds spent paused, which count neither as elapsed nor in the rate."""
+        self._waited = 0.0
+        self._held: float | None = None
+        """Since when the run has been paused."""
         self._start = time.perf_counter()
         self._end: float | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=50)
@@ -35,13 +36,23 @@ class Progress:
             self._points = self._points[::2]
             self._stride *= 2
 
+    def hold(self) -> None:
+        """Stops the clock for a pause, which counts neither as elapsed nor in the rate."""
+        self._held = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Lets the clock run again."""
+        if self._held is not None:
+            self._waited += time.perf_counter() - self._held
+            self._held = None
+
     def end(self) -> None:
-        """Stops the clock."""
+        """Stops the clock for good."""
         self._end = time.perf_counter()
 
     def elapsed(self) -> float:
         """Seconds since the start, without pauses."""
-        return (self._end or time.perf_counter()) - self._start - self.waited
+        return (self._end or self._held or time.perf_counter()) - self._start - self._waited
 
     @property
     def percent(self) -> float:

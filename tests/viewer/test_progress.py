@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 
@@ -28,10 +30,15 @@ def test_curves_stay_small_and_keep_their_ends() -> None:
 def test_pauses_do_not_count() -> None:
     progress = Progress()
     progress.add(1, 10, torch.tensor(0.0), torch.tensor(0.0), 5)
-    progress.waited = 1000.0  # As if a pause of 1000 s had ended now.
-    progress._start -= 1000.0 + 2.0
+    progress._start -= 2.0  # As if 2 s had passed.
+    progress.hold()
+    time.sleep(0.3)
+    held = progress.elapsed()
+    time.sleep(0.3)
+    assert progress.elapsed() == held < 2.25  # The clock stands still during a pause, not only after it.
+    progress.go_on()
     progress.add(2, 10, torch.tensor(0.0), torch.tensor(0.0), 5)
-    assert 1.9 < progress.elapsed() < 2.5
+    assert held <= progress.elapsed() < held + 0.25
     assert 0.4 < progress.rate < 0.6
     assert progress.rows()["ETA"] in ("0:16", "0:17") and progress.percent == 20
 
