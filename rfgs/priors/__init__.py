@@ -1,9 +1,9 @@
-"""Text-to-image models behind one protocol: `load_prior("tiny-sd3")`, or a folder or hub id in diffusers' layout."""
+"""Text-to-image models behind two protocols: `load_prior("tiny-sd3")`, or a folder or hub id in diffusers' layout."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Literal, cast, overload
 
 import torch
 
@@ -18,6 +18,7 @@ from rfgs.priors.base import (
     guided_velocity,
     unknown_words,
 )
+from rfgs.priors.parts import about, read_json, whole_model
 
 __all__ = [
     "Condition",
@@ -32,40 +33,108 @@ __all__ = [
 ]
 
 
+@overload
 def load_prior(
-    name_or_folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> Prior:
+    name_or_folder: str | Path,
+    kind: Literal["flow"] = "flow",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Prior: ...
+@overload
+def load_prior(
+    name_or_folder: str | Path,
+    kind: Literal["diffusion"],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> DiffusionPrior: ...
+@overload
+def load_prior(
+    name_or_folder: str | Path,
+    kind: None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Prior | DiffusionPrior: ...
+def load_prior(
+    name_or_folder: str | Path,
+    kind: Literal["flow", "diffusion"] | None = "flow",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Prior | DiffusionPrior:
     """Load a prior.
 
     Args:
-        name_or_folder: "tiny-sd3" (part of the package), a folder in diffusers' layout, or a hub id ("owner/name").
-        dtype: of the network's weights; None takes float32 on the CPU and float16 on CUDA.
+        name_or_folder: a backend's name (`rfgs.backends`), a folder in diffusers' layout, or a hub id ("owner/name").
+            InstaFlow's files look like Stable Diffusion's: "instaflow:FOLDER" says what they are.
+        kind: what is wanted, a rectified flow or a diffusion model; None takes either.
+        dtype: of the network's weights; None takes float32 for small models and on the CPU, half precision on CUDA.
 
     Raises:
-        UserError: nothing there, or a pipeline class that has no adapter.
+        UserError: nothing there, a model of another kind, or a pipeline class that has no adapter.
     """
-    from rfgs.backends import BACKENDS, embedded_folder
+    from rfgs.backends import locate
 
-    embedded = next((b for b in BACKENDS if b.name == str(name_or_folder) and b.hub_id is None), None)
-    known = next((b for b in BACKENDS if b.name == str(name_or_folder) and b.hub_id), None)
-    source = embedded_folder(embedded) if embedded else known.hub_id if known else str(name_or_folder)
-    pipeline = _pipeline_class(str(source))
-    if pipeline != "StableDiffusion3Pipeline":
-        raise UserError(
-            f"{name_or_folder}: is a {pipeline}, which has no adapter yet; give a StableDiffusion3Pipeline folder or hub id"
-        )
+    name = str(name_or_folder)
+    place = locate(name)
+    source = place.source
+    family = place.family or _family(name, source)
+    found = "diffusion" if family == "sd" else "flow"
+    if kind is not None and kind != found:
+        raise UserError(f"{name}: {_OTHER_KIND[found]}")
+    device = torch.device(device)
+    dtype = dtype or _dtype(family, device, small=bool(about(source)))
+    if family == "sd":
+        from rfgs.priors.sd import StableDiffusionPrior
+
+        return cast(DiffusionPrior, StableDiffusionPrior.load(source, name=name, device=device, dtype=dtype))
+    if family == "instaflow":
+        from rfgs.priors.instaflow import InstaFlowPrior
+
+        prior = InstaFlowPrior.load(source, name=name, device=device, dtype=dtype)
+        if place.style:
+            prior.add_style(*place.style)
+        return cast(Prior, prior)
+    if family == "flux":
+        from rfgs.priors.flux import FluxPrior
+
+        return cast(Prior, FluxPrior.load(source, name=name, device=device, dtype=dtype))
     from rfgs.priors.sd3 import SD3Prior
 
-    device = torch.device(device)
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.float16
-    return SD3Prior.load(str(source), name=str(name_or_folder), device=device, dtype=dtype)
+    return SD3Prior.load(source, name=name, device=device, dtype=dtype)
 
 
-def _pipeline_class(source: str) -> str:
-    index = Path(source) / "model_index.json"
-    if not index.is_file():
-        from huggingface_hub import hf_hub_download
+_OTHER_KIND = {
+    "diffusion": "a diffusion model, which only the guidances sds and vsd can use; for all others give a "
+    "rectified flow such as sd3 or instaflow",
+    "flow": "a rectified flow, and a diffusion model is wanted, such as sd15 or sd21",
+}
 
-        index = Path(hf_hub_download(source, "model_index.json"))
-    return json.loads(index.read_text(encoding="utf-8")).get("_class_name", "an unknown kind of model")
+_FAMILIES = {
+    "StableDiffusion3Pipeline": "sd3",
+    "StableDiffusionPipeline": "sd",
+    "FluxPipeline": "flux",
+    "RectifiedFlowPipeline": "instaflow",  # InstaFlow's own code names it so.
+}
+
+
+def _family(name: str, source: str) -> str:
+    """What a model's files say it is."""
+    with whole_model(name, "text-to-image"):
+        pipeline = read_json(source, "model_index.json").get("_class_name", "an unknown kind of model")
+    known = about(source).get("family") or _FAMILIES.get(pipeline)
+    if known is None:
+        raise UserError(
+            f"{name}: is a {pipeline}, which has no adapter yet; give a folder or hub id of a "
+            + " or ".join(_FAMILIES)
+        )
+    return known
+
+
+def _dtype(family: str, device: torch.device, *, small: bool) -> torch.dtype:
+    """Half precision where a big model runs on a GPU: bfloat16 for transformers, whose activations can overflow float16."""
+    if small or device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if family in ("sd3", "flux") and torch.cuda.is_bf16_supported() else torch.float16

@@ -16,6 +16,7 @@ from rfgs import machine, preflight
 from rfgs.backends import BACKENDS
 from rfgs.cli.main import main
 
+NAMES = ", ".join(backend.name for backend in BACKENDS)
 FORMATS = ".ply, .splat, .glb, .mp4, .png"
 
 MESSAGES = {
@@ -26,11 +27,12 @@ MESSAGES = {
         'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
     ),
     ("generate", "x", "--backend", "tiny-sd4"): (
-        "--backend tiny-sd4: no such backend, there are tiny-sd3, sd3, sd3.5-medium, sd3.5-large "
-        "(did you mean tiny-sd3?); weights of your own are named with --model FOLDER"
+        "--backend tiny-sd4: no such backend, there are "
+        + NAMES
+        + " (did you mean tiny-sd3?); weights of your own are named with --model FOLDER"
     ),
-    ("generate", "x", "--backend", "flux"): (
-        "--backend flux: no such backend, there are tiny-sd3, sd3, sd3.5-medium, sd3.5-large; "
+    ("generate", "x", "--backend", "kandinsky"): (
+        "--backend kandinsky: no such backend, there are " + NAMES + "; "
         "weights of your own are named with --model FOLDER"
     ),
     ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 300",
@@ -184,7 +186,7 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert preflight.check_device("auto") == "cuda"
 
 
-@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.hub_id], ids=lambda b: b.name)
+@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.gated], ids=lambda b: b.name)
 def test_gated_model(
     backend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:

@@ -1,0 +1,74 @@
+"""The autoencoder between images and latents, with each model's own scale and shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from rfgs.errors import UserError
+from rfgs.priors.parts import load_module, read_json
+
+
+class Autoencoder:
+    """diffusers' `AutoencoderKL` or `AutoencoderTiny`; latents are (encoder's mode - shift_factor) * scaling_factor.
+
+    It stays float32 whatever the network's precision, since the gradient of every view goes through the encoder.
+    """
+
+    slice_views = False
+    """Encode view by view and recompute each on the way back: the memory of one view for a fourth more time."""
+
+    def __init__(self, module: Any, *, grain: int = 1) -> None:
+        """`grain`: latents that a network takes as one token, so that image sizes have to be multiples of it."""
+        self.module = module
+        config = module.config
+        blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        self.factor = 2 ** (len(blocks) - 1)
+        """Pixels per latent."""
+        self._grain = grain * self.factor
+        self._scale = config["scaling_factor"]
+        # Configurations of Stable Diffusion 1 and 2 have none.
+        self._shift = config.get("shift_factor") or 0.0
+
+    @classmethod
+    def load(cls, source: str, *, device: torch.device, grain: int = 1) -> Autoencoder:
+        """From a folder or hub id."""
+        if read_json(source, "vae/config.json").get("_class_name") == "AutoencoderTiny":
+            from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
+        else:
+            from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Kind
+        return cls(load_module(Kind, source, "vae", device=device, dtype=torch.float32), grain=grain)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/8, W/8]: the posterior's mode, shifted and scaled.
+
+        Raises:
+            UserError: sizes that leave a rest.
+        """
+        height, width = images.shape[-2:]
+        if height % self._grain or width % self._grain:
+            raise UserError(
+                f"images of {width}x{height} pixels: this model takes multiples of {self._grain} pixels; "
+                "change --resolution"
+            )
+        if not self.slice_views:
+            return self._encode(images)
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return torch.cat([self._encode(view) for view in images.split(1)])
+        return torch.cat([checkpoint(self._encode, view, use_reentrant=False) for view in images.split(1)])
+
+    def _encode(self, images: Tensor) -> Tensor:
+        output = self.module.encode(2 * images.clamp(0, 1) - 1)
+        # The tiny autoencoder has no posterior.
+        latents = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latents
+        return (latents - self._shift) * self._scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]; one by one, so that memory does not grow with B."""
+        latents = latents.float() / self._scale + self._shift
+        images = torch.cat([self.module.decode(one).sample for one in latents.split(1)])
+        return (images / 2 + 0.5).clamp(0, 1)

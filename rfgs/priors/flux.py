@@ -1,0 +1,167 @@
+"""FLUX.1 dev and schnell (Black Forest Labs 2024): rectified flows in the house's convention, without a CFG of their own.
+
+Four neighbouring latents make one token: the network takes [B, h/2 * w/2, 4 c] and the positions of its tokens, which is
+undone here, so that guidance sees latents [B, 16, h, w] as everywhere. `dev` was distilled to draw what classifier-free
+guidance would have drawn, and takes the guidance scale as an input: that is `distilled_guidance`. `schnell` was distilled
+to a few steps and has no such input. Guidance on top of it (`guided_velocity`) works, at small scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rfgs.flow import classifier_free
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.base import Condition
+from rfgs.priors.parts import about, load_module, vocabulary, whole_model
+from rfgs.priors.text import TextPart, load_text
+
+_LARGEST = 512
+"""Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
+
+
+class FluxPrior:
+    """A `Prior` of the family; made by `load`."""
+
+    kind: Literal["flow", "diffusion"] = "flow"
+    distilled_guidance: float = 3.5
+    """The guidance scale that `dev` imitates in every evaluation; ignored by `schnell`."""
+
+    def __init__(
+        self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: Any
+    ) -> None:
+        self.name, self.source, self.network, self.autoencoder = name, source, network, autoencoder
+        self.device, self.dtype = network.device, network.dtype
+        self._scheduler = scheduler
+        self._channels = network.config.in_channels // 4
+        size = (
+            network.config.get("sample_size") or 128
+        )  # Latents; FLUX's configuration says nothing, its sampler 128.
+        said = about(source)
+        self.image_size = said.get("image_size") or min(size * autoencoder.factor, _LARGEST)
+        self.vocabulary = vocabulary(said)
+        # schnell was trained on 256 tokens of text, dev on 512.
+        self._t5_tokens = said.get("max_sequence_length") or (512 if network.config.guidance_embeds else 256)
+        self._text: tuple[TextPart, TextPart] | None = None
+
+    @classmethod
+    def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> FluxPrior:
+        """From a folder or hub id; the text encoders follow when a prompt needs them."""
+        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+        with whole_model(name, "FLUX"):
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            autoencoder = Autoencoder.load(source, device=device, grain=2)
+            network = load_module(FluxTransformer2DModel, source, "transformer", device=device, dtype=dtype)
+        return cls(name, source, network, autoencoder, scheduler)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """Tokens [B, T, 4096] of T5 and pooled [B, 768] of CLIP, as the pipeline has them."""
+        clip, t5 = self._text = self._text or self._load_text()
+        pooled = clip.encoder(clip.ids(prompts)).pooler_output
+        tokens = t5.encoder(t5.ids(prompts, self._t5_tokens))[0]
+        return Condition(tokens.to(self.device, self.dtype), pooled.to(self.device, self.dtype))
+
+    def release_text(self) -> None:
+        """Free the text encoders' memory; the next prompt loads them again."""
+        self._text = None
+
+    def _load_text(self) -> tuple[TextPart, TextPart]:
+        from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+
+        where = {"device": self.device, "dtype": self.dtype}
+        with whole_model(self.name, "FLUX"):
+            return (
+                load_text(CLIPTextModel, CLIPTokenizer, self.source, "", **where),
+                load_text(T5EncoderModel, T5TokenizerFast, self.source, "_2", **where),
+            )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1], multiples of 16, to latents [B, 16, H/8, W/8]."""
+        return self.autoencoder.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, 16, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
+        return self.autoencoder.decode(latents)
+
+    @torch.no_grad()
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v = e - x at x_t [B, 16, h, w], float32; h and w even."""
+        return self.predict(x_t, t, condition)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`velocity` with gradients, for a LoRA on `network`. The network multiplies the time t by 1000 itself."""
+        guidance = None
+        if self.network.config.guidance_embeds:
+            guidance = torch.full((len(x_t),), self.distilled_guidance, device=self.device)
+        height, width = x_t.shape[-2] // 2, x_t.shape[-1] // 2
+        output = self.network(
+            hidden_states=pack(x_t).to(self.dtype),
+            encoder_hidden_states=condition.tokens,
+            pooled_projections=condition.pooled,
+            # The sampler rounds the time label, 1000 t, to the network's precision.
+            timestep=(1000 * t.to(self.device)).to(self.dtype) / 1000,
+            guidance=guidance,
+            img_ids=positions(height, width).to(self.device, self.dtype),
+            txt_ids=torch.zeros(condition.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
+            return_dict=False,
+        )[0]
+        return unpack(output.float(), height, width)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        negative: Condition,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Tensor:
+        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps.
+
+        `guidance_scale` is classifier-free guidance on top of `distilled_guidance`: 1 for none, as the model is meant.
+        """
+        side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
+        x = torch.randn((len(condition), self._channels, side, side), generator=generator).to(self.device)
+        config = self._scheduler.config
+        # Larger images are drawn with more noise: the shift grows with the number of tokens (diffusers' `calculate_shift`).
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        mu = low + (side * side / 4 - few) * (high - low) / (many - few)
+        sigmas = [1 - i / steps for i in range(steps)]
+        self._scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
+        for time in self._scheduler.timesteps:
+            t = (time / 1000).expand(len(x))
+            v = self.velocity(x, t, condition)
+            if guidance_scale != 1:
+                v = classifier_free(v, self.velocity(x, t, negative), guidance_scale)
+            x = self._scheduler.step(v, time, x, return_dict=False)[0]
+        return self.decode(x)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """[B, c, 2h, 2w] to tokens [B, h w, 4 c]: each holds a square of 2 x 2 latents, channels outermost."""
+    batch, channels, height, width = latents.shape
+    squares = latents.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(batch, height * width // 4, 4 * channels)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack`: [B, h w, 4 c] to [B, c, 2h, 2w]."""
+    batch, _, channels = tokens.shape
+    squares = tokens.reshape(batch, height, width, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return squares.reshape(batch, channels // 4, 2 * height, 2 * width)
+
+
+def positions(height: int, width: int) -> Tensor:
+    """[h w, 3]: zero, row and column of each token."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float()

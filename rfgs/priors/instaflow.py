@@ -1,0 +1,91 @@
+"""InstaFlow's 2-rectified flow: Stable Diffusion 1.5's UNet, trained to draw straight paths (Liu et al. 2023).
+
+Its network predicts u = x - e, where tau = 1 - t is the fraction of *data*, and its sampler goes from tau = 0 to 1 with
+x += dt u, giving the network the time label 1000 (1 - tau). In the house's convention that is v = -u at the label 1000 t.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+from rfgs.flow import classifier_free
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.base import Condition
+from rfgs.priors.parts import load_module, whole_model
+from rfgs.priors.unet import UNetModel
+
+
+class InstaFlowPrior(UNetModel):
+    """A `Prior` of the family; made by `load`."""
+
+    kind: Literal["flow", "diffusion"] = "flow"
+    network_time: Literal["correct", "authors"] = "correct"
+    """"authors" gives the network 1000 (1 - t), as the released code of RFDS does and InstaFlow's own sampler does not."""
+
+    @torch.no_grad()
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v = e - x at x_t [B, 4, h, w], float32."""
+        return self.predict(x_t, t, condition)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`velocity` with gradients, for a LoRA on `network`."""
+        label = t if self.network_time == "correct" else 1 - t
+        return -self._evaluate(x_t, 1000 * label, condition)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        negative: Condition,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Tensor:
+        """Images [B, 3, size, size] in [0, 1] by `steps` equal Euler steps; its authors advise scales of 1 to 2."""
+        x = self._noise(len(condition), size, generator)
+        both = Condition.cat([condition, negative])
+        for step in range(steps):
+            t = torch.full((2 * len(x),), 1 - step / steps, device=self.device)
+            text, null = self._evaluate(torch.cat([x, x]), 1000 * t, both).chunk(2)
+            x = x + classifier_free(text, null, guidance_scale) / steps
+        return self.decode(x)
+
+    def add_style(self, styled: str, base: str) -> None:
+        """Add the difference of two Stable Diffusion UNets to this one, and take the styled model's autoencoder.
+
+        The authors of RFDS distil InstaFlow + (Lykon/absolute-reality-1.81 - Stable Diffusion 1.5), not plain InstaFlow.
+
+        Args:
+            styled, base: folders or hub ids; the difference of their weights is added with weight 1.
+
+        Raises:
+            UserError: a model that is not whole, or UNets of another shape.
+        """
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        cpu = torch.device("cpu")
+
+        def weights(source: str) -> dict[str, Any]:
+            with whole_model(source, "Stable Diffusion"):
+                unet = load_module(UNet2DConditionModel, source, "unet", device=cpu, dtype=torch.float32)
+            return unet.state_dict()
+
+        plus, minus = weights(styled), weights(base)
+        own = self.network.state_dict()
+        shapes = {name: value.shape for name, value in own.items()}
+        for source, other in ((styled, plus), (base, minus)):
+            if {name: value.shape for name, value in other.items()} != shapes:
+                raise UserError(
+                    f"{source}: its UNet has another shape than that of {self.name}; both have to be alike"
+                )
+        for name, value in own.items():
+            difference = (plus[name] - minus[name]).to(value.device)
+            value.copy_((value.float() + difference).to(value.dtype))
+        with whole_model(styled, "Stable Diffusion"):
+            self.autoencoder = Autoencoder.load(styled, device=self.device)

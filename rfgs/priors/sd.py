@@ -1,0 +1,93 @@
+"""Stable Diffusion 1.x and 2.x: diffusion priors, for SDS and VSD.
+
+The UNet predicts the noise, or (SD 2.1 at 768 pixels) v = sqrt(alpha_bar) e - sqrt(1 - alpha_bar) x, which is turned into
+the noise here (Salimans & Ho 2022, "Progressive Distillation", appendix D).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+from rfgs.flow import classifier_free, per_sample
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.base import Condition
+from rfgs.priors.unet import UNetModel
+
+
+class StableDiffusionPrior(UNetModel):
+    """A `DiffusionPrior` of the family; made by `load`."""
+
+    kind: Literal["flow", "diffusion"] = "diffusion"
+
+    def __init__(
+        self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: dict[str, Any]
+    ) -> None:
+        super().__init__(name, source, network, autoencoder, scheduler)
+        self._prediction = scheduler.get("prediction_type", "epsilon")
+        if self._prediction not in ("epsilon", "v_prediction"):
+            raise UserError(
+                f"{name}: its network predicts {self._prediction!r}; only models that predict epsilon or "
+                "v_prediction (scheduler/scheduler_config.json) can be used"
+            )
+        self._scheduler = _make_scheduler(scheduler)
+        self._alpha_bars = self._scheduler.alphas_cumprod.to(self.device, torch.float32)
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        """alpha_bar [B] of the training step nearest to t [B]."""
+        return self._alpha_bars[self._label(t)]
+
+    @torch.no_grad()
+    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The noise in x_t [B, 4, h, w], float32."""
+        return self.predict(x_t, t, condition)
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """`epsilon` with gradients, for a LoRA on `network`."""
+        output = self._evaluate(x_t, self._label(t), condition)
+        if self._prediction == "epsilon":
+            return output
+        alpha_bar = per_sample(self.alpha_bars(t), x_t)
+        return alpha_bar.sqrt() * output + (1 - alpha_bar).sqrt() * x_t
+
+    def _label(self, t: Tensor) -> Tensor:
+        steps = len(self._alpha_bars)
+        return (steps * t.to(self.device)).round().long().clamp(0, steps - 1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        negative: Condition,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Tensor:
+        """Images [B, 3, size, size] in [0, 1] by the scheduler that comes with the model."""
+        scheduler = self._scheduler
+        scheduler.set_timesteps(steps, device=self.device)
+        x = self._noise(len(condition), size, generator) * scheduler.init_noise_sigma
+        both = Condition.cat([condition, negative])
+        # Ancestral schedulers draw noise in each step.
+        draws = (
+            {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        )
+        for time in scheduler.timesteps:
+            x_t = scheduler.scale_model_input(x, time)
+            text, null = self._evaluate(torch.cat([x_t, x_t]), time.expand(2 * len(x)), both).chunk(2)
+            guided = classifier_free(text, null, guidance_scale)
+            x = scheduler.step(guided, time, x, **draws, return_dict=False)[0]
+        return self.decode(x)
+
+
+def _make_scheduler(config: dict[str, Any]) -> Any:
+    import diffusers
+
+    kind = getattr(diffusers, config.get("_class_name", "DDIMScheduler"))
+    return kind.from_config(config)

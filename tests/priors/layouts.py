@@ -1,0 +1,159 @@
+"""Models with random weights in the exact folder layout of the real ones, small enough for a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from rfgs.tinyworld.text import write_tokenizer
+
+WORDS = ["red", "cube", "a", "blue"]
+WIDTH = 16
+"""Channels of the text encoder."""
+
+
+def randomise(module: torch.nn.Module, std: float = 0.05) -> None:
+    """Random weights everywhere: some are zero or one at the start, which would hide mistakes."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+
+
+def unet(**changes: Any) -> UNet2DConditionModel:
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+    }
+    module = UNet2DConditionModel(**settings | changes)
+    randomise(module, 0.2)
+    return module
+
+
+def autoencoder(latent_channels: int = 4, **changes: Any) -> AutoencoderKL:
+    """Eight pixels per latent, as in all of them."""
+    settings: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (4, 4, 8, 8),
+        "latent_channels": latent_channels,
+        "norm_num_groups": 2,
+    }
+    return AutoencoderKL(**settings | changes)
+
+
+def clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def stable_diffusion(folder: Path, scheduler: Any = None, seed: int = 0) -> Path:
+    """A Stable Diffusion of a few thousand weights in `folder`, with the real latent scale."""
+    torch.manual_seed(seed)
+    tokenizer = write_tokenizer(WORDS, folder / "words")
+    StableDiffusionPipeline(
+        vae=autoencoder(),  # 0.18215 is the class's default, and Stable Diffusion's configuration leaves it out too.
+        text_encoder=clip(tokenizer),
+        tokenizer=tokenizer,
+        unet=unet(),
+        scheduler=scheduler or sd_schedule(DDIMScheduler),
+        safety_checker=None,
+        feature_extractor=None,
+    ).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def sd_schedule(kind: Any, **changes: Any) -> Any:
+    """The noise schedule of Stable Diffusion 1 and 2."""
+    return kind(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        **changes,
+    )
+
+
+def t5(words: list[str], width: int) -> tuple[T5EncoderModel, T5TokenizerFast]:
+    """A small T5 of `width` channels with a tokenizer that knows `words` and letters."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(f"\u2581{word}", -3.0) for word in words] + [
+        (letter, -8.0) for letter in "abcdefghijklmnopqrstuvwxyz"
+    ]
+    tokenizer = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=width,
+        d_kv=8,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config), tokenizer
+
+
+def flux(folder: Path, *, dev: bool) -> Path:
+    """A FLUX of a few thousand weights in `folder`, with the real latent shift and scale: `dev`, or else schnell."""
+    torch.manual_seed(0)
+    tokenizer = write_tokenizer(WORDS, folder / "words")
+    text_encoder_2, tokenizer_2 = t5(WORDS, 24)
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=dev,
+        axes_dims_rope=(4, 4, 8),
+    )
+    randomise(transformer, 0.1)
+    vae = autoencoder(
+        16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
+    )
+    shift = {"shift": 3.0, "use_dynamic_shifting": True} if dev else {"shift": 1.0}
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**shift),
+        vae=vae,
+        text_encoder=clip(tokenizer),
+        tokenizer=tokenizer,
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
+    ).save_pretrained(folder / "model")
+    return folder / "model"
