@@ -3,32 +3,18 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, view_words
-from rfgs.tinyworld.scenes import Scene, all_scenes, build, caption
+from rfgs.tinyworld.scenes import build, caption, draw_scene
 from rfgs.tinyworld.tracer import render_scene
 
 IMAGE_SIZE = 128
 SHARD = 500
-_MIX = {None: 0.44, "on": 0.26, "next to": 0.30}  # Share of single things and of each relation.
-
-
-def draw_scene(rng: np.random.Generator) -> Scene:
-    """One scene that is not held out, with the shares of `_MIX`."""
-    relation = list(_MIX)[rng.choice(len(_MIX), p=list(_MIX.values()))]
-    pool = _pools()[relation]
-    return pool[rng.integers(len(pool))]
-
-
-@cache  # Whole or not at all: shards are rendered by several threads.
-def _pools() -> dict[str | None, list[Scene]]:
-    return {
-        relation: [s for s in all_scenes() if s.relation == relation and not s.held_out] for relation in _MIX
-    }
+SETS = {"single": 0.40, "surroundings": 0.20, "multiple": 0.40}
+"""Share of the pictures that each set of scenes has."""
 
 
 def draw_view(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -38,9 +24,8 @@ def draw_view(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def background(rng: np.random.Generator) -> np.ndarray:
-    """A plain background [3] in [0, 1]: any grey, with a slight tint half of the time."""
-    tint = rng.uniform(-0.08, 0.08, 3) if rng.random() < 0.5 else np.zeros(3)
-    return np.clip(rng.uniform(0.0, 1.0) + tint, 0, 1).astype(np.float32)
+    """A plain background [3] in [0, 1]: any grey."""
+    return np.full(3, rng.uniform(0.0, 1.0), dtype=np.float32)
 
 
 def render_shard(folder: Path, index: int, seed: int) -> None:
@@ -52,7 +37,8 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
     images = np.empty((SHARD, IMAGE_SIZE, IMAGE_SIZE, 4), dtype=np.uint8)
     labels = []
     for i in range(SHARD):
-        scene = draw_scene(rng)
+        prompt_set = rng.choice(list(SETS), p=list(SETS.values()))
+        scene = draw_scene(rng, prompt_set)
         azimuth, elevation, distance = draw_view(rng)
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, IMAGE_SIZE, IMAGE_SIZE)
         picture = render_scene(
@@ -61,7 +47,11 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
         images[i] = (picture[0] * 255 + 0.5).astype(np.uint8)
         labels.append(
             {
+                "set": str(prompt_set),
                 "scene": scene.name,
+                "things": [[thing.kind, thing.color, thing.finish] for thing in scene.things],
+                "relation": scene.relation,
+                "ground": scene.ground,
                 "caption": caption(scene, rng),
                 "view": view_words(azimuth, elevation)[0],
                 "azimuth": azimuth,

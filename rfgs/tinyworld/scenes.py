@@ -1,17 +1,31 @@
-"""What the tiny world holds and how it is told: kinds, colours, relations, and the captions of a scene.
+"""What the tiny world holds and how it is told: colours, finishes, relations, surroundings, and the captions of a scene.
 
 The object's front faces +X and every kind stands in one canonical pose, so a view word in a caption ("left side view")
-means something. Scenes fit the ball of radius 1, but for the corners of a lone cube (1.11) and the rim of a lone cone (1.20).
+means something. Every scene fits the ball of radius 1.15.
 """
+
+from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from rfgs.tinyworld.tracer import BOX, CONE, CYLINDER, PRIMITIVE_WIDTH, SPHERE, TORUS
+from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES, kind_extent, rotation
+from rfgs.tinyworld.tracer import (
+    CYLINDER,
+    DOTTED,
+    MOTTLED,
+    PLAIN,
+    PLANKS,
+    PRIMITIVE_WIDTH,
+    RIPPLED,
+    STRIPED,
+)
 
-COLORS: dict[str, tuple[float, float, float]] = {
+Color = tuple[float, float, float]
+
+COLORS: dict[str, Color] = {
     "red": (0.86, 0.10, 0.09),
     "green": (0.10, 0.62, 0.17),
     "blue": (0.10, 0.22, 0.88),
@@ -21,126 +35,271 @@ COLORS: dict[str, tuple[float, float, float]] = {
     "white": (0.93, 0.93, 0.92),
     "black": (0.09, 0.09, 0.10),
 }
-KINDS = ("cube", "sphere", "cylinder", "cone", "torus")
+FINISHES = {"plain": PLAIN, "striped": STRIPED, "dotted": DOTTED}
 RELATIONS = ("on", "next to")
 
-# Wording only: the same word for the same thing.
-KIND_WORDS = {"sphere": ("sphere", "ball"), "torus": ("torus", "ring", "donut"), "cube": ("cube", "box")}
+# Ground: words, tracer's finish, two colours, period.
+GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
+    "grass": ("on grass", MOTTLED, (0.16, 0.50, 0.12), (0.34, 0.68, 0.20), 0.07),
+    "wooden floor": ("on a wooden floor", PLANKS, (0.72, 0.48, 0.26), (0.34, 0.20, 0.10), 0.26),
+    "sand": ("on sand", MOTTLED, (0.86, 0.74, 0.50), (0.94, 0.84, 0.62), 0.10),
+    "snow": ("in snow", MOTTLED, (0.88, 0.92, 0.97), (0.98, 0.98, 0.99), 0.16),
+    "water": ("on water", RIPPLED, (0.08, 0.34, 0.62), (0.35, 0.66, 0.85), 0.22),
+    "stone": ("on stone", MOTTLED, (0.42, 0.42, 0.43), (0.60, 0.60, 0.61), 0.22),
+}
+
+# Wording only: the same word for the same thing. The first is the plainest.
+KIND_WORDS = {"sphere": ("sphere", "ball"), "torus": ("torus", "ring"), "cube": ("cube", "box")}
 RELATION_WORDS = {"on": ("on", "on top of"), "next to": ("next to", "beside")}
+PATTERN_WORDS = {"striped": "stripes", "dotted": "dots"}
+
+
+def second_color(color: str) -> str:
+    """The colour of the stripes and dots of a thing of `color`: white, or black on white and yellow."""
+    return "black" if color in ("white", "yellow") else "white"
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, on every machine."""
+    return hashlib.sha256(text.encode()).digest()[0] / 256
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One solid: `kind` from KINDS, `color` from COLORS."""
+    """`kind` from KINDS, `color` from COLORS, `finish` from FINISHES."""
 
     kind: str
     color: str
+    finish: str = "plain"
+
+    @property
+    def name(self) -> str:
+        """In the plainest words, e.g. "striped red mug"."""
+        return (
+            f"{self.color} {self.kind}"
+            if self.finish == "plain"
+            else f"{self.finish} {self.color} {self.kind}"
+        )
+
+    @property
+    def held_out(self) -> bool:
+        """Whether training never shows it: a fixed fifth of all, by a hash of the name; the 40 plain solids are shown."""
+        return not (self.kind in SOLIDS and self.finish == "plain") and _share(self.name) < 0.2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing, or two in a relation: `things[0]` stands on, or (seen from the front) to the left of, `things[1]`."""
+    """One thing, with surroundings or without, or two things in a relation.
+
+    `things[0]` stands on `things[1]`, or, seen from the front, to the left of it. `ground` is from GROUNDS.
+    """
 
     things: tuple[Thing, ...]
     relation: str | None = None
+    ground: str | None = None
 
     @property
     def name(self) -> str:
         """The scene in the plainest words, e.g. "red cube on blue cylinder"; equal names mean equal scenes."""
-        words = [f"{thing.color} {thing.kind}" for thing in self.things]
-        return f" {self.relation} ".join(words) if self.relation else words[0]
+        words = [thing.name for thing in self.things]
+        if self.relation:
+            return f" {self.relation} ".join(words)
+        return words[0] if self.ground is None else f"{words[0]} {GROUNDS[self.ground][0]}"
 
     @property
     def held_out(self) -> bool:
-        """Whether the scene is never shown in training: a fixed fifth of all pairs, by a hash of the name."""
-        return self.relation is not None and hashlib.sha256(self.name.encode()).digest()[0] < 51
+        """Whether training never shows it: it holds a thing that is held out, or is one of a fixed fifth of combinations."""
+        if any(thing.held_out for thing in self.things):
+            return True
+        return (self.relation is not None or self.ground is not None) and _share(self.name) < 0.2
 
 
-def all_scenes() -> list[Scene]:
-    """Every scene of the world: 40 single things and 3120 pairs of things that differ in kind or colour."""
-    things = [Thing(kind, color) for kind in KINDS for color in COLORS]
-    pairs = [Scene((a, b), relation) for relation in RELATIONS for a in things for b in things if a != b]
-    return [Scene((thing,)) for thing in things] + pairs
+THINGS = tuple(Thing(kind, color, finish) for kind in KINDS for color in COLORS for finish in FINISHES)
+
+# What can carry another thing: a flat top, or (sunk in by a share of the upper thing's size) a tip or a rim.
+SINK = {"cone": 0.30, "torus": 0.10, "sphere": 0.08}
+CARRIERS = (
+    "cube",
+    "cylinder",
+    "cone",
+    "torus",
+    "sphere",
+    "table",
+    "barrel",
+    "present",
+    "mug",
+    "hat",
+    "donut",
+)
 
 
-def _primitive(
-    thing: Thing, size: float, center: tuple[float, float, float], rng: np.random.Generator
+def draw_thing(rng: np.random.Generator, kinds: tuple[str, ...], plain: float) -> Thing:
+    """A random thing of one of `kinds`; `plain` is the chance of a plain finish."""
+    finish = "plain" if rng.random() < plain else ("striped", "dotted")[rng.integers(2)]
+    return Thing(kinds[rng.integers(len(kinds))], tuple(COLORS)[rng.integers(len(COLORS))], finish)
+
+
+def draw_scene(rng: np.random.Generator, prompt_set: str, held_out: bool = False) -> Scene:
+    """A random scene of a set, "single", "surroundings" or "multiple", from those that training shows, or from the others.
+
+    The plain solids come up three times as often as other kinds: the simplest prompts are the first that people try.
+    """
+    kinds = tuple(KINDS) + 2 * SOLIDS
+    while True:
+        if prompt_set == "single":
+            scene = Scene((draw_thing(rng, kinds, 0.6),))
+        elif prompt_set == "surroundings":
+            scene = Scene((draw_thing(rng, kinds, 0.7),), ground=tuple(GROUNDS)[rng.integers(len(GROUNDS))])
+        else:
+            relation = RELATIONS[rng.integers(2)]
+            first = draw_thing(rng, kinds, 0.85)
+            carriers = CARRIERS + 2 * SOLIDS if relation == "on" else kinds
+            second = draw_thing(rng, carriers, 0.85)
+            scene = Scene((first, second), relation)
+            if first == second:
+                continue
+        if scene.held_out == held_out:
+            return scene
+
+
+def _place(
+    thing: Thing, size: float, floor: tuple[float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """One row of the tracer's array: `thing` with its half height or radius near `size`, in its canonical pose."""
-    row = np.zeros(PRIMITIVE_WIDTH, dtype=np.float32)
-    row[1:4] = center
-    row[4:13] = np.eye(3).ravel()
-    code, sizes = {
-        "cube": (BOX, (0.70 * size, 0.70 * size, 0.70 * size, 0.06 * size)),
-        "sphere": (SPHERE, (0.95 * size,)),
-        "cylinder": (CYLINDER, (0.68 * size, 0.85 * size, 0.05 * size)),
-        "cone": (CONE, (0.85 * size, 0.95 * size, 0.04 * size)),
-        "torus": (TORUS, (0.72 * size, 0.27 * size)),
-    }[thing.kind]
-    row[0] = code
-    row[13 : 13 + len(sizes)] = sizes
-    row[17:20] = np.clip(np.array(COLORS[thing.color]) + rng.uniform(-0.03, 0.03, 3), 0, 1)
-    return row
+    """The primitives [P, 25] of a thing that stands on the point `floor`; see `unit_height` for its size."""
+    scale, low, high = _unit(thing.kind)
+    scale *= size
+    shift = np.array(floor) - scale * np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
+    jitter = rng.uniform(-0.03, 0.03, 3)
+    rows = np.zeros((len(KINDS[thing.kind]), PRIMITIVE_WIDTH), dtype=np.float32)
+    for row, (shape, at, sizes, color, *turn) in zip(rows, KINDS[thing.kind], strict=True):
+        row[0] = shape
+        row[1:4] = scale * np.array(at) + shift
+        # The tracer wants world to primitive, the inverse of the turn.
+        row[4:13] = (rotation(*turn).T if turn else np.eye(3)).ravel()
+        row[13 : 13 + len(sizes)] = scale * np.array(sizes)
+        row[24] = 1
+        if color == MAIN:
+            row[17:20] = np.clip(np.array(COLORS[thing.color]) + jitter, 0, 1)
+            row[20] = FINISHES[thing.finish]
+            row[21:24] = COLORS[second_color(thing.color)]
+            row[24] = {"striped": 0.40, "dotted": 0.42}.get(thing.finish, 1.0) * size
+        else:
+            row[17:20] = TONES[color]
+    return rows
 
 
-def _half_height(thing: Thing) -> float:
-    """Half height of a thing of size 1 (the factors of `_primitive`)."""
-    return {"cube": 0.70, "sphere": 0.95, "cylinder": 0.85, "cone": 0.95, "torus": 0.27}[thing.kind]
+def _unit(kind: str) -> tuple[float, np.ndarray, np.ndarray]:
+    """The factor that makes a kind's bounding cylinder about +Z fit the ball of radius 1, and its extent before that."""
+    low, high = kind_extent(kind)
+    half = (high - low) / 2
+    # Round things do not fill the corners of their box; 0.85 is between a square's and a circle's need.
+    across = 0.85 * np.hypot(half[0], half[1])
+    return 1 / max(np.hypot(across, half[2]) * 0.9, half[2]), low, high
+
+
+def unit_height(kind: str) -> float:
+    """Height of a thing of size 1."""
+    scale, low, high = _unit(kind)
+    return scale * (high[2] - low[2])
+
+
+def unit_width(kind: str) -> float:
+    """Width along Y of a thing of size 1."""
+    scale, low, high = _unit(kind)
+    return scale * (high[1] - low[1])
 
 
 def build(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """The tracer's primitives `[P, 24]` of a scene, with sizes and colours drawn a little differently each time."""
-    if scene.relation is None:
-        return _primitive(scene.things[0], rng.uniform(0.8, 0.95), (0, 0, 0), rng)[None]
-    first, second = scene.things
+    """The tracer's primitives [P, 25] of a scene, with sizes and colours drawn a little differently each time."""
+    first = scene.things[0]
     if scene.relation == "next to":
-        a, b = rng.uniform(0.40, 0.46, 2)
-        gap = rng.uniform(0.46, 0.50)
-        # Both stand on the same floor, so that "next to" reads as it does in a picture.
-        floor = -0.40
-        left = _primitive(first, a, (0, -gap, floor + a * _half_height(first)), rng)
-        right = _primitive(second, b, (0, gap, floor + b * _half_height(second)), rng)
-        return np.stack([left, right])
-    a, b = rng.uniform(0.42, 0.50), rng.uniform(0.50, 0.58)
-    top, bottom = 2 * a * _half_height(first), 2 * b * _half_height(second)
-    # A tip or a ring does not carry: what stands on a cone, or a ball on a ring, sinks in by a fixed share.
-    sink = (
-        0.30 * a
-        if second.kind == "cone"
-        else 0.35 * a
-        if (second.kind, first.kind) == ("torus", "sphere")
-        else 0.03
-    )
+        return _beside(first, scene.things[1], rng)
+    if scene.relation == "on":
+        return _stacked(first, scene.things[1], rng)
+    if scene.ground is None:
+        size = rng.uniform(0.85, 1.0)
+        return _place(first, size, (0, 0, -size * unit_height(first.kind) / 2), rng)
+    _, finish, color, other, period = GROUNDS[scene.ground]
+    size = rng.uniform(0.66, 0.76)
+    height = size * unit_height(first.kind)
+    disc = np.zeros((1, PRIMITIVE_WIDTH), dtype=np.float32)
+    disc[0, 0], disc[0, 20], disc[0, 24] = CYLINDER, finish, period
+    disc[0, 4:13] = np.eye(3).ravel()
+    disc[0, 13:16] = 0.95, 0.05, 0.03
+    disc[0, 17:20], disc[0, 21:24] = color, other
+    # The whole is centred; things lie a little in water and in snow.
+    floor = -(height + 0.10) / 2 + 0.10
+    disc[0, 3] = floor - 0.05
+    depth = {"water": 0.10, "snow": 0.06}.get(scene.ground, 0.005) * height
+    return np.concatenate([_place(first, size, (0, 0, floor - depth), rng), disc])
+
+
+def _beside(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
+    """`first` to the left of `second` seen from the front (at -Y), on one floor, a small gap between them."""
+    sizes = rng.uniform(0.50, 0.56, 2)
+    widths = [size * unit_width(thing.kind) for size, thing in zip(sizes, (first, second), strict=True)]
+    gap = rng.uniform(0.06, 0.12)
+    # Two wide things are made smaller, so that the pair stays in the picture.
+    shrink = min(1.0, 1.90 / (sum(widths) + gap))
+    sizes, widths, gap = sizes * shrink, [width * shrink for width in widths], gap * shrink
+    start = -(sum(widths) + gap) / 2
+    heights = [size * unit_height(thing.kind) for size, thing in zip(sizes, (first, second), strict=True)]
+    floor = -max(heights) / 2
+    left = _place(first, sizes[0], (0, start + widths[0] / 2, floor), rng)
+    right = _place(second, sizes[1], (0, -start - widths[1] / 2, floor), rng)
+    return np.concatenate([left, right])
+
+
+def _stacked(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
+    """`first` on top of `second`, the lower one a little larger."""
+    above, below = rng.uniform(0.50, 0.56), rng.uniform(0.60, 0.66)
+    top, bottom = above * unit_height(first.kind), below * unit_height(second.kind)
+    sink = SINK.get(second.kind, 0.0) * above + 0.01
+    if second.kind == "torus" and first.kind == "sphere":
+        sink = 0.35 * above
+    shrink = min(1.0, 1.95 / (top + bottom - sink))
+    above, below, top, bottom, sink = (shrink * value for value in (above, below, top, bottom, sink))
     height = top + bottom - sink
-    lower = _primitive(second, b, (0, 0, -height / 2 + bottom / 2), rng)
-    upper = _primitive(first, a, (0, 0, height / 2 - top / 2), rng)
-    return np.stack([upper, lower])
+    lower = _place(second, below, (0, 0, -height / 2), rng)
+    upper = _place(first, above, (0, 0, -height / 2 + bottom - sink), rng)
+    return np.concatenate([upper, lower])
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
     """A caption without view words. With `rng` the wording varies; without it is the plainest: "a red cube on a blue cone"."""
 
-    def choose(options):
+    def choose(options: tuple[str, ...]) -> str:
         return options[0] if rng is None else options[rng.integers(len(options))]
 
-    def article(word):
-        return "an" if word[0] in "aeiou" else "a"
+    def chance(share: float) -> bool:
+        return rng is not None and rng.random() < share
 
-    def phrase(thing):
+    def article(word: str) -> str:
+        return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+    def phrase(thing: Thing) -> str:
         kind = choose(KIND_WORDS.get(thing.kind, (thing.kind,)))
-        if rng is not None and scene.relation is None and rng.random() < 0.15:
-            return f"{article(kind)} {kind} that is {thing.color}"
-        if rng is not None and rng.random() < 0.15:
-            return f"{thing.color} {kind}"
-        return f"{article(thing.color)} {thing.color} {kind}"
+        words, ending = f"{thing.color} {kind}", ""
+        if thing.finish != "plain":
+            if chance(0.5):
+                ending = f" with {second_color(thing.color)} {PATTERN_WORDS[thing.finish]}"
+            else:
+                words = f"{thing.finish} {words}"
+        elif scene.relation is None and chance(0.12):
+            return f"{article(kind)} that is {thing.color}"
+        return (words if chance(0.15) else article(words)) + ending
 
-    words = [phrase(thing) for thing in scene.things]
-    return f" {choose(RELATION_WORDS[scene.relation])} ".join(words) if scene.relation else words[0]
+    phrases = [phrase(thing) for thing in scene.things]
+    if scene.relation:
+        return f" {choose(RELATION_WORDS[scene.relation])} ".join(phrases)
+    return phrases[0] if scene.ground is None else f"{phrases[0]} {GROUNDS[scene.ground][0]}"
 
 
 def vocabulary() -> list[str]:
     """Every word that a caption of this world can hold, view words included, in alphabetical order."""
-    words = {*COLORS, *KINDS, "a", "an", "that", "is"}
-    words |= {word for options in KIND_WORDS.values() for word in options}
-    words |= {word for options in RELATION_WORDS.values() for text in options for word in text.split()}
-    return sorted(words | set("front back left right side overhead view".split()))
+    texts = [*COLORS, *KINDS, *FINISHES, *PATTERN_WORDS.values(), "a an that is with"]
+    texts += [word for options in KIND_WORDS.values() for word in options]
+    texts += [text for options in RELATION_WORDS.values() for text in options]
+    texts += [ground[0] for ground in GROUNDS.values()]
+    texts.append("front back left right side overhead view")
+    return sorted({word for text in texts for word in text.split()} - {"plain"})

@@ -7,16 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-MAX_TOKENS = 20
+MAX_TOKENS = 24
 TEXT_WIDTH = 96  # Channels of each text encoder; SD3 concatenates the two.
-
-# Words of worlds to come: they get a token of their own now, so that a richer world can go on from these weights.
-FUTURE_WORDS = (
-    "mushroom snowman traffic house tree potted cactus mug table chair lamp rocket sailboat car ice cream hat umbrella duck "
-    "fish teddy bear candle barrel crown pink brown gray grey cyan gold striped dotted stripes dots spotted plain with and "
-    "grass wooden floor sand snow water in of under above behind the one two small big toy photo picture view side surrounded by "
-    "lying standing plate road field lake beach"
-)
 
 
 def write_tokenizer(words: list[str], folder: Path) -> CLIPTokenizer:

@@ -1,13 +1,15 @@
 """A sphere tracer for scenes of signed-distance primitives, compiled with Numba.
 
-A scene is an array `[P, 24]` of primitives, one row each:
+A scene is an array `[P, 25]` of primitives, one row each:
 
-    0       shape code (SPHERE, BOX, CYLINDER, CONE, TORUS)
+    0       shape code (SPHERE, BOX, ...)
     1:4     centre in world units
     4:13    rotation, row-major 3x3, world to primitive
     13:17   sizes, in world units (see `_distance`)
     17:20   colour, display RGB in [0, 1]
-    20:24   unused, zero
+    20      finish code (PLAIN, STRIPED, ...)
+    21:24   second colour, of stripes and dots
+    24      period of the finish in world units
 
 The light stands still in the world and shading does not depend on the view, so that a Gaussian splat with
 spherical harmonics of degree 0 can represent every picture of the world exactly.
@@ -18,8 +20,9 @@ import math
 import numba
 import numpy as np
 
-SPHERE, BOX, CYLINDER, CONE, TORUS = 0, 1, 2, 3, 4
-PRIMITIVE_WIDTH = 24
+SPHERE, BOX, CYLINDER, CONE, TORUS, ELLIPSOID, DOME, FRUSTUM, PRISM = range(9)
+PLAIN, STRIPED, DOTTED, MOTTLED, PLANKS, RIPPLED = range(6)
+PRIMITIVE_WIDTH = 25
 
 _LIGHT = (0.48, 0.34, 0.81)  # Unit vector towards the sun: in front of the object, on its left, above.
 _MAX_STEPS = 64
@@ -28,10 +31,12 @@ _FAR = 1e9
 
 @numba.njit(cache=True, fastmath=True)
 def _distance(p, x, y, z):
-    """Signed distance of a world point to one primitive row.
+    """Signed distance of a world point to one primitive row, or a bound that is smaller in size (ELLIPSOID, DOME, PRISM).
 
     Sizes: SPHERE (radius); BOX (half x, half y, half z, rounding); CYLINDER and CONE (radius, half height, rounding), axis z;
-    TORUS (ring radius, tube radius), axis z. After the formulas collected by Inigo Quilez.
+    TORUS (ring radius, tube radius), axis z; ELLIPSOID (radius x, y, z); DOME (radius x, y, z), the half of an ellipsoid
+    above its centre; FRUSTUM (lower radius, upper radius, half height, rounding), axis z; PRISM (half x, half y, height), a
+    gable roof whose ridge runs along x, standing on its centre. After the formulas collected by Inigo Quilez.
     """
     dx, dy, dz = x - p[1], y - p[2], z - p[3]
     x = p[4] * dx + p[5] * dy + p[6] * dz
@@ -45,7 +50,27 @@ def _distance(p, x, y, z):
         qx, qy, qz = abs(x) - p[13] + r, abs(y) - p[14] + r, abs(z) - p[15] + r
         ox, oy, oz = max(qx, 0.0), max(qy, 0.0), max(qz, 0.0)
         return math.sqrt(ox * ox + oy * oy + oz * oz) + min(max(qx, qy, qz), 0.0) - r
+    if code == ELLIPSOID or code == DOME:
+        ux, uy, uz = x / p[13], y / p[14], z / p[15]
+        vx, vy, vz = ux / p[13], uy / p[14], uz / p[15]
+        k0 = math.sqrt(ux * ux + uy * uy + uz * uz)
+        k1 = max(math.sqrt(vx * vx + vy * vy + vz * vz), 1e-9)
+        d = k0 * (k0 - 1.0) / k1
+        return max(d, -z) if code == DOME else d
+    if code == PRISM:
+        slope = 1.0 / math.sqrt(p[14] * p[14] + p[15] * p[15])
+        roof = (abs(y) * p[15] + (z - p[15]) * p[14]) * slope
+        return max(roof, abs(x) - p[13], -z)
     rho = math.sqrt(x * x + y * y)
+    if code == FRUSTUM:
+        r = p[16]
+        r1, r2, h = p[13] - r, p[14] - r, p[15] - r
+        ax, az = rho - min(rho, r1 if z < 0.0 else r2), abs(z) - h
+        k2x, k2z = r2 - r1, 2.0 * h
+        u = min(max(((r2 - rho) * k2x + (h - z) * k2z) / (k2x * k2x + k2z * k2z), 0.0), 1.0)
+        bx, bz = rho - r2 + k2x * u, z - h + k2z * u
+        d = math.sqrt(min(ax * ax + az * az, bx * bx + bz * bz))
+        return (-d if bx < 0.0 and az < 0.0 else d) - r
     if code == CYLINDER:
         r = p[15]
         qx, qz = rho - p[13] + r, abs(z) - p[14] + r
@@ -70,6 +95,41 @@ def _distance(p, x, y, z):
 
 
 @numba.njit(cache=True, fastmath=True)
+def _second_share(p, x, y, z, nx, ny, nz):
+    """Share in [0, 1] of the second colour where the surface of primitive `p` has the world point (x, y, z) and normal."""
+    finish = int(p[20])
+    if finish == PLAIN:
+        return 0.0
+    dx, dy, dz = x - p[1], y - p[2], z - p[3]
+    x = (p[4] * dx + p[5] * dy + p[6] * dz) / p[24]
+    y = (p[7] * dx + p[8] * dy + p[9] * dz) / p[24]
+    z = (p[10] * dx + p[11] * dy + p[12] * dz) / p[24]
+    if finish == STRIPED:
+        return 1.0 if z - math.floor(z) < 0.5 else 0.0
+    if finish == DOTTED:
+        # Dots of a hexagonal lattice, seen along the axis that the surface faces most.
+        ax = abs(p[4] * nx + p[5] * ny + p[6] * nz)
+        ay = abs(p[7] * nx + p[8] * ny + p[9] * nz)
+        az = abs(p[10] * nx + p[11] * ny + p[12] * nz)
+        u, v = (y, z) if ax >= ay and ax >= az else (x, z) if ay >= az else (x, y)
+        v /= 0.866
+        row = math.floor(v + 0.5)
+        u += 0.5 * (row - 2.0 * math.floor(row / 2.0))
+        du, dv = u - math.floor(u + 0.5), 0.866 * (v - row)
+        return 1.0 if du * du + dv * dv < 0.085 else 0.0
+    if finish == PLANKS:
+        board = math.floor(y)
+        grain = math.sin(127.1 * board) * 43758.5453
+        return 1.0 if y - board < 0.10 else 0.35 * (grain - math.floor(grain))
+    if finish == RIPPLED:
+        return 0.5 + 0.5 * math.sin(6.2832 * (x + 0.25 * math.sin(3.0 * y)))
+    # MOTTLED: a random share for every cell.
+    cell = 12.9898 * math.floor(x) + 78.233 * math.floor(y) + 37.719 * math.floor(z)
+    noise = math.sin(cell) * 43758.5453
+    return noise - math.floor(noise)
+
+
+@numba.njit(cache=True, fastmath=True)
 def _scene(prims, x, y, z):
     best, index = _FAR, 0
     for i in range(prims.shape[0]):
@@ -80,17 +140,20 @@ def _scene(prims, x, y, z):
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
-def trace(prims, viewmat, K, width, height, supersample, bound, out):
+def trace(prims, radii, viewmat, K, width, height, supersample, bound, out):
     """Render one view into `out` `[height, width, 4]`: premultiplied RGB and coverage, both in [0, 1].
 
-    `viewmat` `[4, 4]` is world to camera (OpenCV), `K` `[3, 3]` is in pixels, `bound` is the radius of a ball about the
-    origin that holds the whole scene, `supersample` squared rays are averaged per pixel.
+    `radii` `[P]` are those of balls about the primitives' centres that hold them, `viewmat` `[4, 4]` is world to camera
+    (OpenCV), `K` `[3, 3]` is in pixels, `bound` is the radius of a ball about the origin that holds the whole scene,
+    `supersample` squared rays are averaged per pixel.
     """
     R = viewmat[:3, :3]
     ox = -(R[0, 0] * viewmat[0, 3] + R[1, 0] * viewmat[1, 3] + R[2, 0] * viewmat[2, 3])
     oy = -(R[0, 1] * viewmat[0, 3] + R[1, 1] * viewmat[1, 3] + R[2, 1] * viewmat[2, 3])
     oz = -(R[0, 2] * viewmat[0, 3] + R[1, 2] * viewmat[1, 3] + R[2, 2] * viewmat[2, 3])
     share = 1.0 / (supersample * supersample)
+    count = prims.shape[0]
+    near_ray = np.empty(count, np.int64)
     for row in range(height):
         for col in range(width):
             r_sum = g_sum = b_sum = a_sum = 0.0
@@ -109,9 +172,24 @@ def trace(prims, viewmat, K, width, height, supersample, bound, out):
                     continue
                 root = math.sqrt(disc)
                 t, t_end = max(-b - root, 0.0), -b + root
+                # Only the primitives whose ball the ray meets are asked for their distance.
+                candidates = 0
+                for i in range(count):
+                    qx, qy, qz = prims[i, 1] - ox, prims[i, 2] - oy, prims[i, 3] - oz
+                    along = qx * dx + qy * dy + qz * dz
+                    if qx * qx + qy * qy + qz * qz - along * along < radii[i] * radii[i]:
+                        near_ray[candidates] = i
+                        candidates += 1
+                if candidates == 0:
+                    continue
                 hit = -1
                 for _ in range(_MAX_STEPS):
-                    d, index = _scene(prims, ox + t * dx, oy + t * dy, oz + t * dz)
+                    d = _FAR
+                    index = -1
+                    for j in range(candidates):
+                        d_j = _distance(prims[near_ray[j]], ox + t * dx, oy + t * dy, oz + t * dz)
+                        if d_j < d:
+                            d, index = d_j, near_ray[j]
                     if d < 1e-3:
                         hit = index
                         break
@@ -133,9 +211,10 @@ def trace(prims, viewmat, K, width, height, supersample, bound, out):
                 open_sky = min(max(near / 0.15, 0.0), 1.0)
                 sun = max(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0.0)
                 light = (0.54 + 0.14 * nz) * (0.55 + 0.45 * open_sky) + 0.44 * sun
-                r_sum += p[17] * light
-                g_sum += p[18] * light
-                b_sum += p[19] * light
+                second = _second_share(p, x, y, z, nx, ny, nz)
+                r_sum += (p[17] + second * (p[21] - p[17])) * light
+                g_sum += (p[18] + second * (p[22] - p[18])) * light
+                b_sum += (p[19] + second * (p[23] - p[19])) * light
                 a_sum += 1.0
             out[row, col, 0] = min(r_sum * share, 1.0)
             out[row, col, 1] = min(g_sum * share, 1.0)
@@ -148,17 +227,22 @@ def render_scene(
 ) -> np.ndarray:
     """Premultiplied RGBA images `[C, height, width, 4]` in [0, 1] of a scene seen by `C` cameras (OpenCV, pixels)."""
     prims = np.ascontiguousarray(prims, dtype=np.float32)
-    bound = np.float32(scene_bound(prims))
+    radii = primitive_radii(prims)
+    bound = np.float32((np.linalg.norm(prims[:, 1:4], axis=1) + radii).max())
     out = np.zeros((len(viewmats), height, width, 4), dtype=np.float32)
     for i in range(len(viewmats)):
         view, K = np.float32(viewmats[i]), np.float32(Ks[i])
-        trace(prims, view, K, width, height, supersample, bound, out[i])
+        trace(prims, radii, view, K, width, height, supersample, bound, out[i])
     return out
 
 
-def scene_bound(prims: np.ndarray) -> float:
-    """Radius of a ball about the origin that holds every primitive (generous for boxes and cones)."""
-    extent = np.where(
-        prims[:, 0] == TORUS, prims[:, 13] + prims[:, 14], np.linalg.norm(prims[:, 13:16], axis=1)
-    )
-    return float((np.linalg.norm(prims[:, 1:4], axis=1) + extent).max())
+def primitive_radii(prims: np.ndarray) -> np.ndarray:
+    """Radii [P] of balls about the centres of primitives [P, 25] that hold them (generous for cones)."""
+    shape, sizes = prims[:, 0], prims[:, 13:17]
+    radii = np.linalg.norm(sizes[:, :3], axis=1)
+    radii = np.where(shape == SPHERE, sizes[:, 0], radii)
+    radii = np.where(shape == TORUS, sizes[:, 0] + sizes[:, 1], radii)
+    radii = np.where((shape == ELLIPSOID) | (shape == DOME), sizes[:, :3].max(axis=1), radii)
+    radii = np.where((shape == CYLINDER) | (shape == CONE), np.hypot(sizes[:, 0], sizes[:, 1]), radii)
+    radii = np.where(shape == FRUSTUM, np.hypot(sizes[:, :2].max(axis=1), sizes[:, 2]), radii)
+    return np.ascontiguousarray(radii + 2e-3, dtype=np.float32)

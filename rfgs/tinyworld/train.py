@@ -1,8 +1,8 @@
 """Makes `assets/tiny-sd3` from nothing: `python -m rfgs.tinyworld.train --work FOLDER` runs all stages in order.
 
     data      render the training pictures                    (shards; resumes)
-    vae       train the autoencoder                           (checkpoint; resumes)
-    latents   encode all pictures once, over plain backgrounds
+    latents   fit the linear encoder, encode all pictures and what shows behind them
+    decoder   train the decoder                               (checkpoint; resumes)
     prior     train transformer and text encoders             (checkpoint; resumes)
     export    write the model in diffusers' SD3 layout, float16, with `training.json` beside it
 
@@ -18,33 +18,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from rfgs.tinyworld.data import IMAGE_SIZE, composite, load_labels, open_images, render_dataset
 from rfgs.tinyworld.prior import Latents, flow_loss_by_level, load_average, train_prior
 from rfgs.tinyworld.scenes import vocabulary
-from rfgs.tinyworld.text import FUTURE_WORDS, MAX_TOKENS, write_tokenizer
-from rfgs.tinyworld.vae import load_trained, psnr, random_crops, train_vae
+from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
+from rfgs.tinyworld.vae import PATCH, fit_encoder, load_trained, psnr, random_crops, train_decoder
 
 LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9, 0.98])
 _CHECK = 1024  # Samples at the end of the data that are kept for measuring.
 
 
 def encode_dataset(work: Path, seed: int) -> None:
-    """Write `latents.pt`: shifted and scaled latents [N, 16, 16, 16] float16, `shift` and `scale` of SD3's convention."""
-    vae = load_trained(work / "vae.pt")
-    parts = []
-    for index, shard in enumerate(open_images(work / "data")):
-        rng = np.random.default_rng([seed, 1, index])
-        for start in range(0, len(shard), 50):
-            images = torch.from_numpy(composite(shard[start : start + 50], rng)) * 2 - 1
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-                parts.append(vae.encode(images).latent_dist.mode().half())
-    latents = torch.cat(parts)
-    shift, scale = latents.float().mean().item(), 1 / latents.float().std().item()
-    for start in range(0, len(latents), 1000):
-        latents[start : start + 1000] = ((latents[start : start + 1000].float() - shift) * scale).half()
-    torch.save({"latents": latents, "shift": shift, "scale": scale}, work / "latents.pt")
+    """Fit the encoder and encode all pictures: writes `latents.pt` with `kernel`, `bias`, `objects` and `backdrops`."""
+    shards = open_images(work / "data")
+    rng = np.random.default_rng(seed)
+    sample = np.concatenate([shard[:: max(1, len(shards) // 8)] for shard in shards])[:8000]
+    kernel, bias = fit_encoder(torch.from_numpy(composite(sample, rng)))
+    objects, backdrops = [], []
+    for shard in shards:
+        rgba = torch.from_numpy(np.array(shard)).permute(0, 3, 1, 2).float() / 255
+        behind = (1 - rgba[:, 3:]).expand(-1, 3, -1, -1)
+        objects.append(F.conv2d(rgba[:, :3], kernel, bias, stride=PATCH).half())
+        backdrops.append(F.conv2d(behind, kernel, stride=PATCH).half())
+    stored = {"objects": torch.cat(objects), "backdrops": torch.cat(backdrops)}
+    torch.save({"kernel": kernel, "bias": bias, **stored}, work / "latents.pt")
 
 
 def open_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -53,7 +53,7 @@ def open_tokenizer(folder: Path) -> CLIPTokenizer:
     # and weights trained with one tokenizer read the words of another wrongly.
     if (folder / "tokenizer_config.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
-    return write_tokenizer(sorted({*vocabulary(), *FUTURE_WORDS.split()}), folder)
+    return write_tokenizer(vocabulary(), folder)
 
 
 def load_latents(work: Path, tokenizer: CLIPTokenizer) -> Latents:
@@ -64,10 +64,11 @@ def load_latents(work: Path, tokenizer: CLIPTokenizer) -> Latents:
         encoded = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True)
         return torch.tensor(encoded.input_ids)
 
-    latents = torch.load(work / "latents.pt", weights_only=True)["latents"]
-    labels = labels[: len(latents)]
+    stored = torch.load(work / "latents.pt", weights_only=True, mmap=True)
+    labels = labels[: len(stored["objects"])]
     return Latents(
-        latents,
+        stored["objects"],
+        stored["backdrops"],
         ids([f"{label['caption']}, {label['view']}" for label in labels]),
         ids([label["caption"] for label in labels]),
         ids([""])[0],
@@ -78,7 +79,8 @@ def split(data: Latents) -> tuple[Latents, Latents]:
     """What to train on, and the last samples, which are only measured."""
 
     def part(rows: slice) -> Latents:
-        return Latents(data.latents[rows], data.ids[rows], data.ids_without_view[rows], data.empty)
+        parts = (data.objects, data.backdrops, data.ids, data.ids_without_view)
+        return Latents(*(part[rows] for part in parts), data.empty)
 
     return part(slice(0, -_CHECK)), part(slice(-_CHECK, None))
 
@@ -87,9 +89,7 @@ def export(work: Path, target: Path, training: dict) -> None:
     """Write the trained parts as a `StableDiffusion3Pipeline` in float16, and `training.json`."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     model = load_average(work / "prior.pt", tokenizer)
-    stored = torch.load(work / "latents.pt", weights_only=True)
     vae = load_trained(work / "vae.pt")
-    vae.register_to_config(scaling_factor=stored["scale"], shift_factor=stored["shift"])
     pipeline = StableDiffusion3Pipeline(
         transformer=model.transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0),
@@ -115,7 +115,7 @@ def measure(work: Path) -> dict:
     vae = load_trained(work / "vae.pt")
     images = random_crops(open_images(work / "data")[-1:], 128, IMAGE_SIZE, np.random.default_rng(7))
     with torch.no_grad():
-        decoded = torch.cat([vae.decode(vae.encode(x).latent_dist.mode()).sample for x in images.split(16)])
+        decoded = torch.cat([vae.decode(vae.encode(x).latents).sample for x in images.split(16)])
     _, check = split(load_latents(work, tokenizer))
     losses = flow_loss_by_level(load_average(work / "prior.pt", tokenizer), check, LEVELS, 512, seed=7)
     return {
@@ -159,10 +159,21 @@ def main() -> None:
         if done % 5000 == 0:
             print(f"data {done}/{args.images} {time.time() - began:.0f} s", flush=True)
     if not (args.work / "latents.pt").exists():
-        vae_options = {"seconds": args.vae_minutes * 60, "seed": args.seed}
-        _log(args.work, "vae", train_vae(args.work / "data", args.work / "vae.pt", **vae_options))
         encode_dataset(args.work, args.seed)
         print("latents written", flush=True)
+    stored = torch.load(args.work / "latents.pt", weights_only=True, mmap=True)
+    _log(
+        args.work,
+        "vae",
+        train_decoder(
+            args.work / "data",
+            stored["kernel"],
+            stored["bias"],
+            args.work / "vae.pt",
+            seconds=args.vae_minutes * 60,
+            seed=args.seed,
+        ),
+    )
     tokenizer = open_tokenizer(args.work / "tokenizer")
     train, _ = split(load_latents(args.work, tokenizer))
     _log(
