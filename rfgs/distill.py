@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfgs.cameras import Cameras, sample_orbit, view_words
-from rfgs.errors import UserError
+from rfgs.cameras import Cameras, sample_orbit
+from rfgs.clock import Clock
 from rfgs.flow import draw_times, noise_range_at
-from rfgs.guidance import Estimate, rfds, rfds_rev
-from rfgs.priors.base import Condition, Prior
+from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
+from rfgs.priors.base import DiffusionPrior, Prior
 from rfgs.render import Frames, render
 from rfgs.splats import Splats
+from rfgs.view_prompts import Prompter
 
 
 @dataclass
-class DistillConfig:
+class DistillConfig(GuidanceConfig):
     """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
 
     steps: int = 300
     prompt: str | None = None
     """Replaces the prompt the loop was started with; None keeps that one."""
-    negative_prompt: str = ""
-    guidance: Literal["rfds", "rfds-rev"] = "rfds-rev"
-    guidance_scale: float = 4.0
-    inner_steps: int = 1
-    """RFDS-Rev: iRFDS steps on the noise in each step of the loop."""
-    inner_step_size: float = 1.0
-    """RFDS-Rev: length of an inner step, in units of (1 - t)."""
-    renormalise_noise: bool = False
-    """RFDS-Rev: bring the found noise back to variance 1."""
+    smooth_views: bool = False
+    """Mix the prompts of neighbouring sides by the angle, instead of switching from one to the next."""
+    perp_neg: bool = False
+    """Perp-Neg: push each view away from looking like other sides. Includes `smooth_views`; doubles the evaluations
+    of classifier-free guidance."""
     views_per_step: int = 4
     resolution: int = 128
     """Width and height of the views, pixels."""
@@ -77,14 +74,16 @@ class Step:
     t: Tensor
     """Noise fractions [B]."""
     seconds: dict[str, float]
-    """Time spent in render, encode, prior, backward and optimiser."""
+    """Time spent in render, encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    evaluations: dict[str, int]
+    """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     state: Callable[[], dict[str, Any]] = field(repr=False)
     """Everything the next step depends on, for `distill(..., resume=state)`; holds copies."""
 
 
 def distill(
     prompt: str,
-    prior: Prior,
+    prior: Prior | DiffusionPrior,
     splats: Splats,
     config: DistillConfig,
     *,
@@ -96,14 +95,16 @@ def distill(
     Args:
         prompt: gets the view's words appended, such as ", front view".
         splats: where to start; the parameters are copied.
-        generator: a CPU generator; cameras, backgrounds, times and noise all come from it.
+        generator: a CPU generator; all that is random comes from it: cameras, backgrounds, times, noise, a LoRA's start.
         resume: a `Step.state()` of an earlier run with the same arguments, which then goes on bit by bit the same.
 
     Raises:
-        UserError: settings that cannot be (from the first step on).
+        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
     """
     device = splats.device
-    embed = _Embedder(prior)
+    counted = Counted(prior)
+    prompts = Prompter(prior)
+    name, guide = config.guidance, make_guide(config.guidance, counted)
     start = 0
     if resume is not None:
         splats = Splats.from_parameters({name: value.to(device) for name, value in resume["splats"].items()})
@@ -113,9 +114,13 @@ def distill(
         optimiser.load_state_dict(resume["optimiser"])
         generator.set_state(resume["generator"])
         start = resume["index"]
+        # What was learned under another guidance than the one to go on with is as good as forgotten, as below.
+        learned = resume.get("guidance", {"name": None})
+        if learned["name"] == name:
+            guide.load(learned["state"])
 
     for index in range(start + 1, config.steps + 1):
-        clock = _Clock()
+        clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
         _set_learning_rates(optimiser, config, progress)
         views = config.views_per_step
@@ -130,10 +135,29 @@ def distill(
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
         t = draw_times(views, noise_range, generator).to(x)
         e = torch.randn(x.shape, generator=generator).to(x)
-        words = view_words(cameras.azimuths, cameras.elevations)
-        condition = embed([f"{config.prompt or prompt}, {word}" for word in words])
-        negative = embed([config.negative_prompt] * views)
-        estimate = _guide(prior, x, condition, negative, t, e, config)
+        asked = prompts(
+            config.prompt or prompt,
+            config.negative_prompt,
+            cameras,
+            smooth=config.smooth_views,
+            perp_neg=config.perp_neg,
+        )
+        if config.guidance != name:
+            name, guide = config.guidance, make_guide(config.guidance, counted)
+        estimate = guide(
+            Views(
+                x=x,
+                condition=asked.condition,
+                negative=asked.negative,
+                t=t,
+                e=e,
+                plain=asked.plain,
+                generator=generator,
+                cameras=torch.linalg.inv(cameras.viewmats),
+                others=asked.others,
+            ),
+            config,
+        )
         clock.lap("prior")
 
         loss = estimate.loss
@@ -145,12 +169,13 @@ def distill(
         optimiser.zero_grad(set_to_none=True)
         clock.lap("optimiser")
 
-        def state(index: int = index) -> dict[str, Any]:
+        def state(index: int = index, name: str = name, guide: Guide = guide) -> dict[str, Any]:
             return {
                 "index": index,
-                "splats": {name: value.detach().clone() for name, value in splats.parameters().items()},
-                "optimiser": _copy(optimiser.state_dict()),
+                "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
+                "optimiser": deepcopy(optimiser.state_dict()),
                 "generator": generator.get_state(),
+                "guidance": {"name": name, "state": guide.state()},
             }
 
         yield Step(
@@ -164,35 +189,9 @@ def distill(
             estimate.x0_hat,
             estimate.t,
             clock.seconds,
+            counted.take(),
             state,
         )
-
-
-def _guide(
-    prior: Prior,
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    t: Tensor,
-    e: Tensor,
-    config: DistillConfig,
-) -> Estimate:
-    if config.guidance == "rfds":
-        return rfds(prior, x, condition, negative, t=t, e=e, guidance_scale=config.guidance_scale)
-    if config.guidance == "rfds-rev":
-        return rfds_rev(
-            prior,
-            x,
-            condition,
-            negative,
-            t=t,
-            e=e,
-            guidance_scale=config.guidance_scale,
-            steps=config.inner_steps,
-            step_size=config.inner_step_size,
-            renormalise=config.renormalise_noise,
-        )
-    raise UserError(f"guidance {config.guidance!r}: there are 'rfds' and 'rfds-rev'")
 
 
 def _draw_cameras(index: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
@@ -231,41 +230,3 @@ def _set_learning_rates(optimiser: torch.optim.Optimizer, config: DistillConfig,
     share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     for group in optimiser.param_groups:
         group["lr"] = share * getattr(config, group["rate"])
-
-
-class _Embedder:
-    """Embeds each text once."""
-
-    def __init__(self, prior: Prior) -> None:
-        self._prior = prior
-        self._known: dict[str, Condition] = {}
-
-    def __call__(self, prompts: list[str]) -> Condition:
-        new = [text for text in dict.fromkeys(prompts) if text not in self._known]
-        if new:
-            embedded = self._prior.embed(new)
-            self._known.update((text, embedded[i]) for i, text in enumerate(new))
-        return Condition.cat([self._known[text] for text in prompts])
-
-
-class _Clock:
-    """Splits the time of one step. It never waits for a GPU, so on one its parts are the time to launch the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
-        self._last = now
-
-
-def _copy(state: Any) -> Any:
-    if isinstance(state, Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        return {key: _copy(value) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_copy(value) for value in state]
-    return state

@@ -9,20 +9,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rfgs.clock import Clock
 from rfgs.errors import UserError
 from rfgs.flow import draw_times, noise_range_at
-from rfgs.guidance import Estimate, rfds, rfds_rev
-from rfgs.priors.base import Condition, Prior
+from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
+from rfgs.priors.base import DiffusionPrior, Prior
 
 
 @dataclass
-class ParticleConfig:
+class ParticleConfig(GuidanceConfig):
     """Settings of `optimise`, read afresh at each step. The defaults suit the embedded priors."""
 
     steps: int = 400
-    guidance: Literal["rfds", "rfds-rev"] = "rfds-rev"
     guidance_scale: float = 7.5
-    negative_prompt: str = ""
     particles: int = 4
     """Images optimised side by side, each from a start of its own."""
     resolution: int | None = None
@@ -35,9 +34,6 @@ class ParticleConfig:
     noise_range: tuple[float, float] = (0.06, 0.99)
     """Noise fractions drawn at the start, the authors' for SD3; they move to `final_noise_range`."""
     final_noise_range: tuple[float, float] = (0.06, 0.99)
-    inner_steps: int = 1
-    inner_step_size: float = 1.0
-    renormalise_noise: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +52,16 @@ class ParticleStep:
     """The prior's one-step estimates, [P, c, h, w]."""
     t: Tensor
     """Noise fractions [P]."""
+    seconds: dict[str, float]
+    """Time spent in encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    evaluations: dict[str, int]
+    """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     images: Callable[[], Tensor] = field(repr=False)
     """The images as they are now, [P, 3, H, W] in [0, 1]; call it before the next step is asked for."""
 
 
 def optimise(
-    prompt: str, prior: Prior, config: ParticleConfig, *, generator: torch.Generator
+    prompt: str, prior: Prior | DiffusionPrior, config: ParticleConfig, *, generator: torch.Generator
 ) -> Iterator[ParticleStep]:
     """Optimise `config.particles` images until the prior finds them likely under `prompt`.
 
@@ -69,8 +69,10 @@ def optimise(
     resizing; pixels start as grey with a little noise.
 
     Raises:
-        UserError: settings that cannot be (from the first step on).
+        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
     """
+    counted = Counted(prior)
+    name, guide = config.guidance, make_guide(config.guidance, counted)
     count = config.particles
     if count < 1:
         raise UserError(f"{count} particles: there has to be at least 1")
@@ -92,20 +94,28 @@ def optimise(
         return prior.decode(now) if config.space == "latents" else now.clone()
 
     for index in range(1, config.steps + 1):
+        clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
         optimiser.param_groups[0]["lr"] = config.lr_latents if config.space == "latents" else config.lr_pixels
         x = parameter if config.space == "latents" else prior.encode(parameter)
+        clock.lap("encode")
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
         t = draw_times(count, noise_range, generator).to(x)
         e = torch.randn(x.shape, generator=generator).to(x)
-        estimate = _guide(prior, x, condition, negative, t, e, config)
+        if config.guidance != name:
+            name, guide = config.guidance, make_guide(config.guidance, counted)
+        views = Views(x, condition, negative, t, e, plain=condition, generator=generator)
+        estimate = guide(views, config)
+        clock.lap("prior")
         before = x.detach().clone()
         estimate.loss.backward()
+        clock.lap("backward")
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if config.space == "pixels":
             with torch.no_grad():
                 parameter.clamp_(0, 1)  # Outside, the encoder's own clamp would let no gradient through.
+        clock.lap("optimiser")
         yield ParticleStep(
             index,
             config.steps,
@@ -114,33 +124,7 @@ def optimise(
             before,
             estimate.x0_hat,
             estimate.t,
+            clock.seconds,
+            counted.take(),
             images,
         )
-
-
-def _guide(
-    prior: Prior,
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    t: Tensor,
-    e: Tensor,
-    config: ParticleConfig,
-) -> Estimate:
-    scale = config.guidance_scale
-    if config.guidance == "rfds":
-        return rfds(prior, x, condition, negative, t=t, e=e, guidance_scale=scale)
-    if config.guidance == "rfds-rev":
-        return rfds_rev(
-            prior,
-            x,
-            condition,
-            negative,
-            t=t,
-            e=e,
-            guidance_scale=scale,
-            steps=config.inner_steps,
-            step_size=config.inner_step_size,
-            renormalise=config.renormalise_noise,
-        )
-    raise UserError(f"guidance {config.guidance!r}: there are 'rfds' and 'rfds-rev'")

@@ -12,6 +12,7 @@ from torch import Tensor
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.flow import per_sample
+from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
 from rfgs.splats import Splats, ball
 
@@ -36,6 +37,48 @@ class OneColor:
 
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return (x_t - condition.tokens[:, :, :, None]) / per_sample(t, x_t)
+
+
+class OneColorDiffusion(OneColor):
+    """The same pictures as a diffusion model, with the flow's noise levels."""
+
+    name, kind = "one colour, diffused", "diffusion"
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+
+    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        alpha_bar = per_sample(self.alpha_bars(t), x_t)
+        return (x_t - alpha_bar.sqrt() * condition.tokens[:, :, :, None]) / (1 - alpha_bar).sqrt()
+
+
+class Averaging(Guide):
+    """A guidance of somebody's own: RFDS on x plus what it remembers of the views before. It also draws."""
+
+    kind = "flow"
+    memory: Tensor | None = None
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        before = torch.zeros_like(views.x) if self.memory is None else self.memory
+        self.memory = 0.5 * before + 0.1 * torch.randn(views.x.shape, generator=views.generator)
+        assert views.cameras is not None and views.cameras.shape == (len(views.x), 4, 4)
+        x = views.x + self.memory
+        scale = config.guidance_scale
+        return rfds(
+            self.prior, x, views.condition, views.negative, t=views.t, e=views.e, guidance_scale=scale
+        )
+
+    def state(self) -> dict:
+        return {} if self.memory is None else {"memory": self.memory.clone()}
+
+    def load(self, state: dict) -> None:
+        self.memory = state.get("memory")
+
+
+@pytest.fixture
+def averaging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a sixth guidance takes."""
+    monkeypatch.setitem(GUIDES, "averaging", Averaging)
 
 
 CONFIG = DistillConfig(steps=6, resolution=32, views_per_step=2, guidance_scale=1.0)
@@ -64,8 +107,8 @@ def test_the_same_seed_gives_the_same_asset_and_another_seed_another() -> None:
     assert not same(first, other[-1].splats)
 
 
-@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev"])
-def test_resume_goes_on_bit_by_bit(guidance) -> None:
+@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", "averaging"])
+def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
     config = replace(CONFIG, guidance=guidance)
     whole = run(config)[-1]
     generator = torch.Generator().manual_seed(1)
@@ -131,7 +174,7 @@ def test_each_text_is_embedded_once_with_view_words() -> None:
         )
     )
     assert len(prior.embedded) == len(set(prior.embedded))
-    words = {text.removeprefix("white, ") for text in prior.embedded if text}
+    words = {text.removeprefix("white, ") for text in prior.embedded if text not in ("", "white")}
     assert words <= {"front view", "back view", "left side view", "right side view", "overhead view"}
     assert "overhead view" in words or "front view" in words
 
@@ -155,5 +198,59 @@ def test_what_a_step_holds() -> None:
 
 
 def test_an_unknown_guidance() -> None:
-    with pytest.raises(UserError, match="'magic'.*'rfds' and 'rfds-rev'"):
+    with pytest.raises(UserError, match="'magic': there are sds, vsd, rfds, rfds-rev, rfds-vsd"):
         run(replace(CONFIG, guidance="magic"))
+
+
+def test_a_guidance_for_other_priors() -> None:
+    with pytest.raises(
+        UserError, match="guidance sds: is defined for a diffusion model, and one colour is a"
+    ):
+        run(replace(CONFIG, guidance="sds"))
+
+
+@pytest.mark.parametrize(("prompt", "brighter"), [("white", True), ("dark", False)])
+def test_a_diffusion_model_makes_splats_too(prompt: str, brighter: bool) -> None:
+    config = replace(CONFIG, guidance="sds", steps=40)
+    generator = torch.Generator().manual_seed(1)
+    *_, last = distill(prompt, OneColorDiffusion(), start(), config, generator=generator)
+    shown = last.splats.colors.mean()
+    assert (shown > 0.65) if brighter else (shown < 0.35)
+
+
+@pytest.mark.parametrize(
+    ("settings", "forward"),
+    [
+        ({"guidance": "rfds"}, 2),
+        ({"guidance": "rfds", "guidance_scale": 3.0}, 4),
+        ({"guidance": "rfds", "guidance_scale": 3.0, "perp_neg": True}, 8),
+        ({"guidance": "rfds", "guidance_scale": 3.0, "smooth_views": True}, 4),
+        ({"guidance": "rfds-rev", "guidance_scale": 3.0}, 6),
+        ({"guidance": "rfds-rev", "guidance_scale": 3.0, "inner_steps": 3}, 10),
+        (
+            {"guidance": "rfds-rev", "inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+            6,
+        ),
+    ],
+)
+def test_evaluations_are_counted(settings: dict, forward: int) -> None:
+    for step in run(replace(CONFIG, steps=2, **settings)):
+        assert step.evaluations == {"forward": forward, "backward": 0}
+
+
+def test_a_guidance_that_is_left_forgets(averaging: None) -> None:
+    """Whether the run was interrupted or not: a checkpoint taken when the change was decided goes on the same."""
+    config = replace(CONFIG, guidance="averaging")
+    generator = torch.Generator().manual_seed(1)
+    for step in distill("white", OneColor(), start(), config, generator=generator):
+        if step.index == 2:
+            config.guidance = "rfds"
+            state = step.state()
+        if step.index == 4:
+            config.guidance = "averaging"
+    settings = replace(config, guidance="rfds")
+    generator = torch.Generator().manual_seed(5)
+    for resumed in distill("white", OneColor(), start(), settings, generator=generator, resume=state):
+        if resumed.index == 4:
+            settings.guidance = "averaging"
+    assert same(step.splats, resumed.splats)

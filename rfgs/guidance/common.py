@@ -1,14 +1,68 @@
-"""What every guidance takes and gives: the settings they share, the estimate they return, the form of the loss."""
+"""What every guidance takes and gives: views to judge, the settings all share, the estimate, the form of the loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rfgs.flow import per_sample
+from rfgs.guidance.perp_neg import Others
+from rfgs.priors.base import Condition
+
 Reduction = Literal["sum", "mean"]
+
+
+@dataclass
+class GuidanceConfig:
+    """Settings of guidance, read afresh at each step; those that only some guidances have name them first."""
+
+    guidance: str = "rfds-rev"
+    """One of `rfgs.guidance.GUIDES`."""
+    guidance_scale: float = 4.0
+    """s of v_null + s (v_text - v_null); 1 is no guidance."""
+    negative_prompt: str = ""
+    inner_steps: int = 1
+    """RFDS-Rev: iRFDS steps on the noise in each step of the loop."""
+    inner_step_size: float = 1.0
+    """RFDS-Rev: length of an inner step, in units of (1 - t); the learning rate if they are Adam's."""
+    inner_optimiser: Literal["gradient", "adam"] = "gradient"
+    """RFDS-Rev: plain gradient steps, as released, or Adam's."""
+    exact_inner_step: bool = False
+    """RFDS-Rev: count the inner step size in units of 1, the authors' way for InstaFlow, and not of (1 - t), for SD3."""
+    renormalise_noise: bool = False
+    """RFDS-Rev: bring the found noise back to variance 1."""
+    lora_rank: int = 4
+    """VSD, RFDS-VSD: rank of the LoRA on the attention; read when it is made."""
+    lora_steps: int = 1
+    """VSD, RFDS-VSD: training steps of the LoRA in each step of the loop."""
+    lr_lora: float = 1e-4
+    """VSD, RFDS-VSD: learning rate of the LoRA, which stays as it is during a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """B views, or images without a camera, to be judged together."""
+
+    x: Tensor
+    """Their latents [B, c, h, w], with gradient."""
+    condition: Condition
+    """What each should show; in 3D with the view's words."""
+    negative: Condition
+    t: Tensor
+    """Noise fractions [B]."""
+    e: Tensor
+    """Gaussian noise like x."""
+    plain: Condition
+    """What all should show, without a word about the view."""
+    generator: torch.Generator
+    """CPU generator, for draws beyond t and e."""
+    cameras: Tensor | None = None
+    """Camera-to-world matrices [B, 4, 4]; None where there are no cameras."""
+    others: Others | None = None
+    """With Perp-Neg, what each view shall not look like."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,27 +72,56 @@ class Estimate:
     loss: Tensor
     """0-d, with a gradient to the latents (or to the noise, for `irfds`)."""
     residual: Tensor
-    """0-d, root mean square of the difference that the loss squares."""
+    """0-d, root mean square of the prior's disagreement: of velocities for flows, of noise for diffusion models."""
     x0_hat: Tensor
     """The prior's one-step estimate of the clean latents, [B, c, h, w]."""
     t: Tensor
     """Noise fractions, [B]."""
 
 
-def matching_loss(u: Tensor, target: Tensor, reduction: Reduction = "sum") -> Tensor:
+class Guide:
+    """A guidance at work in one run under one prior: what the loops call. Most have no state.
+
+    A new one is a subclass in a module of its own. `rfgs.guidance.GUIDES` gives it its name.
+    """
+
+    kind: ClassVar[Literal["flow", "diffusion"]]
+    """Of the priors that it is defined for."""
+
+    def __init__(self, prior: Any) -> None:
+        self.prior = prior
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        """Judges the views once."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Copies of all that the next call depends on and that was not given to it, in tensors and plain containers."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state()`."""
+
+
+def matching_loss(
+    u: Tensor, target: Tensor, reduction: Reduction = "sum", *, weight: Tensor | None = None
+) -> Tensor:
     """Squared distance of u [B, c, h, w] to a stopped target: no sign is ever placed by hand, autograd finds it.
 
     The published gradients, w(t) (v - u), hide the sign of du/dx in w(t) and diverge if taken literally for a model
     with u = x - e. A square against a constant has the right sign in every convention.
 
     Args:
-        reduction: "sum" is 0.5 sum(r^2) / B, whose gradient by u is r / B, whatever the size of the latents; "mean" is
-            mean(r^2) / B, the authors' released code, whose gradient by u is 2 r / (N B) with N = numel of the batch.
+        reduction: "sum" is 0.5 sum(w r^2) / B, whose gradient by u is w r / B, whatever the size of the latents; "mean"
+            is mean(w r^2) / B, the authors' released code, with gradient 2 w r / (N B) where N = numel of the batch.
+        weight: w of each sample, [B]; None is 1.
     """
-    difference = u - target.detach()
+    squares = (u - target.detach()).square()
+    if weight is not None:
+        squares = per_sample(weight, u) * squares
     if reduction == "sum":
-        return 0.5 * difference.square().sum() / len(u)
-    return difference.square().mean() / len(u)
+        return 0.5 * squares.sum() / len(u)
+    return squares.mean() / len(u)
 
 
 def root_mean_square(difference: Tensor) -> Tensor:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 
 from rfgs.flow import estimate_x0, interpolate
-from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
-from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.guidance.common import (
+    Estimate,
+    GuidanceConfig,
+    Guide,
+    Reduction,
+    Views,
+    matching_loss,
+    root_mean_square,
+)
+from rfgs.guidance.perp_neg import Others, guided_prediction
+from rfgs.priors.base import Condition, Prior
 
 
 def rfds(
@@ -19,6 +28,7 @@ def rfds(
     e: Tensor,
     guidance_scale: float,
     reduction: Reduction = "sum",
+    others: Others | None = None,
 ) -> Estimate:
     """Rectified-flow distillation sampling (Yang et al., "Text-to-Image Rectified Flow as Plug-and-Play Priors", eq. 4).
 
@@ -26,12 +36,33 @@ def rfds(
 
         L = || (e - x) - sg[v_cfg(x_t, t)] ||^2
 
+    Two network evaluations a sample.
+
     Args:
         x: latents [B, c, h, w] with gradient.
         t: noise fractions [B];  e: Gaussian noise like x.
         guidance_scale: s of v_null + s (v_text - v_null).
+        others: replaces classifier-free guidance by Perp-Neg.
     """
     x_t = interpolate(x.detach(), e, t)
-    v = guided_velocity(prior, x_t, t, condition, negative, guidance_scale)
+    v = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     u = e - x
     return Estimate(matching_loss(u, v, reduction), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+
+
+class RFDS(Guide):
+    """`rfds` for the loops."""
+
+    kind = "flow"
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        return rfds(
+            self.prior,
+            views.x,
+            views.condition,
+            views.negative,
+            t=views.t,
+            e=views.e,
+            guidance_scale=config.guidance_scale,
+            others=views.others,
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from rfgs.flow import interpolate
-from rfgs.guidance.common import Estimate, Reduction
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views
 from rfgs.guidance.irfds import noise_step
+from rfgs.guidance.perp_neg import Others
 from rfgs.guidance.rfds import rfds
 from rfgs.priors.base import Condition, Prior
 
@@ -23,18 +26,26 @@ def reversed_noise(
     steps: int = 1,
     step_size: float = 1.0,
     exact: bool = False,
+    optimiser: Literal["gradient", "adam"] = "gradient",
     renormalise: bool = False,
 ) -> Tensor:
     """The inner loop of algorithm 1: `steps` iRFDS steps on the noise e [B, c, h, w], all at the same t [B], without CFG.
 
     Args:
         step_size, exact: see `noise_step`.
+        optimiser: "gradient" takes `noise_step`, the released code; "adam" gives the same gradient to an Adam that
+            starts anew each time, with step_size as its learning rate.
         renormalise: bring each sample's noise back to mean 0 and variance 1. One step leaves it too small (its spread is
             about 1 / (1 + SNR)), so that x_t is cleaner than its time label says.
     """
+    adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimiser == "adam" else None
     for _ in range(steps):
         v = prior.velocity(interpolate(x, e, t), t, condition)
-        e = noise_step(x, e, v, t, step_size, exact=exact)
+        if adam is None:
+            e = noise_step(x, e, v, t, step_size, exact=exact)
+        else:
+            e.grad = (e - x) - v  # Of 0.5 || (e - x) - sg[v] ||^2, per sample.
+            adam.step()
     if renormalise:
         axes = tuple(range(1, e.ndim))
         e = (e - e.mean(axes, keepdim=True)) / e.std(axes, keepdim=True).clamp_min(1e-6)
@@ -53,8 +64,10 @@ def rfds_rev(
     steps: int = 1,
     step_size: float = 1.0,
     exact: bool = False,
+    optimiser: Literal["gradient", "adam"] = "gradient",
     renormalise: bool = False,
     reduction: Reduction = "sum",
+    others: Others | None = None,
 ) -> Estimate:
     """RFDS-Rev (Yang et al., algorithm 1): replace the random noise by the one the prior finds for x, then RFDS at the same t.
 
@@ -70,8 +83,40 @@ def rfds_rev(
         steps=steps,
         step_size=step_size,
         exact=exact,
+        optimiser=optimiser,
         renormalise=renormalise,
     )
     return rfds(
-        prior, x, condition, negative, t=t, e=found, guidance_scale=guidance_scale, reduction=reduction
+        prior,
+        x,
+        condition,
+        negative,
+        t=t,
+        e=found,
+        guidance_scale=guidance_scale,
+        reduction=reduction,
+        others=others,
     )
+
+
+class RFDSRev(Guide):
+    """`rfds_rev` for the loops."""
+
+    kind = "flow"
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        return rfds_rev(
+            self.prior,
+            views.x,
+            views.condition,
+            views.negative,
+            t=views.t,
+            e=views.e,
+            guidance_scale=config.guidance_scale,
+            steps=config.inner_steps,
+            step_size=config.inner_step_size,
+            exact=config.exact_inner_step,
+            optimiser=config.inner_optimiser,
+            renormalise=config.renormalise_noise,
+            others=views.others,
+        )

@@ -42,3 +42,23 @@ class TablePrior:
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.asked.append((x_t, t, condition))
         return self.answers.pop(0)
+
+
+class GaussianDiffusion:
+    """The diffusion model of the same data; at each t, noise and signal stand to each other as in the flow, t to 1 - t."""
+
+    name, kind, image_size, vocabulary = "gaussian diffusion", "diffusion", 8, None
+
+    def __init__(self, s2: float = 0.25) -> None:
+        self.s2 = s2
+
+    embed = GaussianPrior.embed
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+
+    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        mu, signal = per_sample(condition.tokens[:, 0, 0], x_t), per_sample(self.alpha_bars(t).sqrt(), x_t)
+        gain = signal * self.s2 / (signal**2 * self.s2 + 1 - signal**2)
+        x0_hat = mu + gain * (x_t - signal * mu)
+        return (x_t - signal * x0_hat) / (1 - signal**2).sqrt()

@@ -1,0 +1,74 @@
+"""VSD: a diffusion model judges images against what a student of the images says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from rfgs.guidance.common import Estimate, GuidanceConfig, Reduction, Views, matching_loss, root_mean_square
+from rfgs.guidance.lora import StudentGuide
+from rfgs.guidance.perp_neg import Others, guided_prediction
+from rfgs.guidance.sds import denoise, diffuse
+from rfgs.priors.base import Condition, DiffusionPrior
+
+
+def vsd(
+    prior: DiffusionPrior,
+    student: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    condition: Condition,
+    negative: Condition,
+    *,
+    t: Tensor,
+    e: Tensor,
+    guidance_scale: float,
+    reduction: Reduction = "sum",
+    others: Others | None = None,
+) -> Estimate:
+    """Variational score distillation (Wang et al. 2023, "ProlificDreamer", equation 9), as a match of clean estimates:
+
+        L = w sqrt(alpha_bar / (1 - alpha_bar)) || x - sg[x + x0_hat - x0_student] ||^2,   w = 1 - alpha_bar = sigma^2
+
+    whose gradient by x is the paper's w (eps_cfg(x_t, t) - eps_student(x_t, t)). It is `sds` with the random noise e
+    replaced by what the student takes for noise, so that x stands still where prior and student agree.
+    Three network evaluations a sample; the student's training is apart.
+
+    Args:
+        student: gives its noise [B, c, h, w] at x_t [B, c, h, w], t [B]; it is not guided.
+        Others as in `sds`.
+    """
+    alpha_bar = prior.alpha_bars(t).to(x)
+    x_t = diffuse(x.detach(), e, alpha_bar)
+    epsilon = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
+    theirs = student(x_t, t)
+    x0_hat = denoise(x_t, epsilon, alpha_bar)
+    target = x.detach() + x0_hat - denoise(x_t, theirs, alpha_bar)
+    loss = matching_loss(x, target, reduction, weight=(alpha_bar * (1 - alpha_bar)).sqrt())
+    return Estimate(loss, root_mean_square(epsilon - theirs), x0_hat, t)
+
+
+class VSD(StudentGuide):
+    """`vsd` for the loops, and the training of its student."""
+
+    kind = "diffusion"
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        student = self.student(views, config)
+        estimate = vsd(
+            self.prior,
+            lambda x_t, t: student.predict(x_t, t, views.plain, views.cameras),
+            views.x,
+            views.condition,
+            views.negative,
+            t=views.t,
+            e=views.e,
+            guidance_scale=config.guidance_scale,
+            others=views.others,
+        )
+        self.teach(views, config)
+        return estimate
+
+    def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise, as in Ho et al. 2020, equation 14."""
+        return diffuse(x, e, self.prior.alpha_bars(t).to(x)), e

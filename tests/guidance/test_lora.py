@@ -1,0 +1,199 @@
+"""The student: starts as its prior, learns images and cameras, resumes bit by bit, and leaves the prior as it found it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+import torch
+from analytic import GaussianPrior
+from networks import NetworkPrior
+from torch import Tensor
+
+from rfgs.cameras import orbit
+from rfgs.errors import UserError
+from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
+from rfgs.guidance.lora import Student
+
+FAMILIES = pytest.mark.parametrize("family", ["sd3", "unet"])
+GUIDANCE = {"sd3": "rfds-vsd", "unet": "vsd"}
+CAMERAS = torch.linalg.inv(orbit([0, 120], 20, 3.0, 40, 8, 8).viewmats)
+
+
+def question(family: str) -> tuple[NetworkPrior, Tensor, Tensor, object]:
+    prior = NetworkPrior(family)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    return prior, x, torch.tensor([0.3, 0.8]), prior.embed(["a", "cat"])
+
+
+def student_of(prior, seed: int = 0, rank: int = 2) -> Student:
+    return Student(prior, rank=rank, generator=torch.Generator().manual_seed(seed))
+
+
+@FAMILIES
+def test_it_starts_as_its_prior_and_leaves_it_as_it_was(family: str) -> None:
+    prior, x, t, text = question(family)
+    names, before = list(prior.network.state_dict()), prior.velocity(x, t, text)
+    student = student_of(prior)
+    assert torch.equal(student.predict(x, t, text, CAMERAS), before)
+    assert torch.equal(student.predict(x, t, text, None), before)
+    for _ in range(3):
+        student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
+    assert not torch.equal(student.predict(x, t, text, CAMERAS), before)
+    assert torch.equal(prior.velocity(x, t, text), before)  # The prior itself never learns.
+    del student
+    gc.collect()
+    assert list(prior.network.state_dict()) == names
+    assert torch.equal(prior.velocity(x, t, text), before)
+    assert not any(parameter.requires_grad for parameter in prior.network.parameters())
+
+
+@FAMILIES
+def test_it_learns_what_depends_on_image_text_and_camera(family: str) -> None:
+    prior, x, t, text = question(family)
+    student = student_of(prior)
+    same_x, same_t, same_text = x[:1].repeat(2, 1, 1, 1), t[:1].repeat(2), text[[0, 0]]
+    target = torch.stack([torch.full((4, 8, 8), 0.5), torch.full((4, 8, 8), -0.5)])
+    losses = [student.learn(same_x, same_t, same_text, CAMERAS, target, 5e-2).item() for _ in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+    first, second = student.predict(same_x, same_t, same_text, CAMERAS).mean((1, 2, 3)).tolist()
+    assert first > 0.1 and second < -0.1  # All that differs is the camera.
+
+
+def test_its_step_is_adamw_on_the_mean_squared_error() -> None:
+    prior, x, t, text = question("sd3")
+    student = student_of(prior)
+    target = torch.ones_like(x)
+    with torch.enable_grad(), student._awake(CAMERAS):
+        ((prior.predict(x, t, text) - target) ** 2).mean().backward()
+    name, factor = next((name, p) for name, p in student._lora.items() if "lora_B" in name)
+    slope = factor.grad.clone()
+    student._optimiser.zero_grad()
+    loss = student.learn(x, t, text, CAMERAS, target, 1e-3)
+    assert loss.item() == pytest.approx((prior.velocity(x, t, text) - target).square().mean().item())
+    # From zero, AdamW's first step is the learning rate along the sign of the gradient.
+    torch.testing.assert_close(factor.detach(), -1e-3 * slope.sign(), rtol=1e-3, atol=1e-9)
+    # The optimiser's first moment holds 0.1 of the gradient: of the mean, not of the sum that went back.
+    torch.testing.assert_close(
+        student._optimiser.state[factor]["exp_avg"], 0.1 * slope, rtol=1e-4, atol=1e-12
+    )
+    assert name.endswith("lora_B.weight")
+
+
+@FAMILIES
+def test_it_resumes_bit_by_bit(family: str) -> None:
+    prior, x, t, text = question(family)
+    whole = student_of(prior)
+    for step in range(4):
+        if step == 2:
+            state = whole.state()
+        whole.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    resumed = student_of(NetworkPrior(family), seed=99)
+    resumed.load(state)
+    for _ in range(2):
+        resumed.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    assert torch.equal(resumed.predict(x, t, text, CAMERAS), whole.predict(x, t, text, CAMERAS))
+    for name, value in whole.state()["lora"].items():
+        assert torch.equal(value, resumed.state()["lora"][name])
+
+
+def test_a_state_is_a_copy_that_torch_saves_as_plain_data(tmp_path) -> None:
+    prior, x, t, text = question("sd3")
+    student = student_of(prior)
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    state = student.state()
+    torch.save(state, tmp_path / "state.pt")
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    read = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name, value in read["lora"].items():
+        assert torch.equal(value, state["lora"][name])
+    assert any(not torch.equal(value, student.state()["lora"][name]) for name, value in read["lora"].items())
+
+
+def test_two_students_of_one_prior_do_not_mix() -> None:
+    prior, x, t, text = question("sd3")
+    one, two = student_of(prior, 1), student_of(prior, 2)
+    for _ in range(3):
+        one.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
+    assert torch.equal(two.predict(x, t, text, CAMERAS), prior.velocity(x, t, text))
+    learned = one.predict(x, t, text, CAMERAS)
+    del two
+    gc.collect()
+    assert torch.equal(one.predict(x, t, text, CAMERAS), learned)
+
+
+def test_a_gradient_that_overflows_is_skipped() -> None:
+    prior, x, t, text = question("sd3")
+    student = student_of(prior)
+    student.learn(x, t, text, None, torch.full_like(x, float("inf")), 1e-2)
+    assert torch.equal(student.predict(x, t, text, None), prior.velocity(x, t, text))
+
+
+@FAMILIES
+def test_guides_train_it_count_it_and_resume(family: str) -> None:
+    config = GuidanceConfig(guidance_scale=5.0, lora_rank=3, lr_lora=1e-3)
+
+    def step(guide, generator) -> Tensor:
+        x = torch.full((2, 4, 8, 8), 0.3, requires_grad=True)
+        prior = guide.prior
+        views = Views(
+            x,
+            prior.embed(["a cat", "a dog, too"]),
+            prior.embed(["", ""]),
+            torch.tensor([0.4, 0.6]),
+            torch.randn(2, 4, 8, 8, generator=generator),
+            plain=prior.embed(["a", "a"]),
+            generator=generator,
+            cameras=CAMERAS,
+        )
+        guide(views, config).loss.backward()
+        return x.grad
+
+    def started(seed: int) -> tuple:
+        return make_guide(GUIDANCE[family], Counted(NetworkPrior(family))), torch.Generator().manual_seed(
+            seed
+        )
+
+    guide, generator = started(0)
+    first = step(guide, generator)
+    # Two samples: with and without text, the student, and its training, which alone goes back.
+    assert guide.prior.take() == {"forward": 8, "backward": 2}
+    state, drawn = guide.state(), generator.get_state()
+    assert state["rank"] == 3 and state["optimiser"]["state"]
+    second = step(guide, generator)
+    assert not torch.equal(first, second)
+    resumed, generator = started(7)
+    generator.set_state(drawn)
+    resumed.load(state)
+    assert torch.equal(step(resumed, generator), second)
+
+
+@FAMILIES
+def test_at_first_only_guidance_moves_the_images(family: str) -> None:
+    """A student that still is its prior takes away the prior's own direction: what remains is (s - 1)(text - null)."""
+    prior, x, t, text = question(family)
+    null = prior.embed(["", ""])
+    guide = make_guide(GUIDANCE[family], prior)
+    x.requires_grad_()
+    e = torch.zeros_like(x)
+    # The student is asked about the plain prompt, which here is the views' own.
+    views = Views(x, text, null, t, e, plain=text, generator=torch.Generator().manual_seed(0))
+    guide(views, GuidanceConfig(guidance_scale=3.0)).loss.backward()
+    if family == "sd3":
+        x_t, weight = (1 - t)[:, None, None, None] * x.detach(), 1
+    else:
+        signal = prior.alpha_bars(t)[:, None, None, None]
+        x_t, weight = signal.sqrt() * x.detach(), 1 - signal
+    difference = 2 * (prior.velocity(x_t, t, text) - prior.velocity(x_t, t, null))
+    torch.testing.assert_close(x.grad, weight * difference / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_priors_that_cannot_be_adapted_and_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="gaussian: has no network that a LoRA can be trained on"):
+        student_of(GaussianPrior())
+    with pytest.raises(UserError, match="LoRA rank 0: has to be at least 1"):
+        student_of(NetworkPrior("sd3"), rank=0)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match="peft is not installed; install it with `pip install peft`"):
+        student_of(NetworkPrior("sd3"))
