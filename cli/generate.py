@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,14 @@ class Generate:
     resume: Annotated[Folder, default("a new run")] = None
     """Go on with the run in this folder from its last checkpoint. Prompt and settings are taken from there; only
     --steps may be given with it, to make the run longer, and the viewer's flags."""
-    viewer: bool = False
-    """Serve a page on this machine that shows the asset while it forms, with buttons to pause and stop."""
+    viewer: bool = True
+    """Serve a page that shows the asset while it forms, to pause, steer and save it. Unwatched, it costs next to
+    nothing."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of that page; the next free one is taken. 0 lets the system choose."""
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Network interface of that page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by
+    anybody, without a password."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
 
@@ -127,7 +132,7 @@ class Generate:
 
         from rfgs.errors import UserError
 
-        allowed = {"resume", "steps", "viewer", "port", "keep_viewer"}
+        allowed = {"resume", "steps", "viewer", "port", "host", "keep_viewer"}
         for field in fields(self):
             if field.name not in allowed and getattr(self, field.name) != field.default:
                 flag = "a prompt" if field.name == "prompt" else "--" + field.name.replace("_", "-")
@@ -142,8 +147,9 @@ class Generate:
 
         with ExitStack() as stack:
             progress = stack.enter_context(Progress())
-            viewer = stack.enter_context(self._viewer(job)) if self.viewer or self.keep_viewer else None
+            viewer = self._viewer(job, progress.say) if self.viewer or self.keep_viewer else None
             if viewer:
+                stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
             from rfgs.generate import generate
@@ -181,13 +187,22 @@ class Generate:
             progress.close()
             print_result(result, job, folder)
             if viewer:
-                viewer.finish(result.paths)
+                viewer.finish(result.paths, result.splats)
                 if self.keep_viewer:
                     progress.say(f"the page stays at {viewer.url} until Ctrl-C")
                     viewer.wait()
 
-    def _viewer(self, job: Job) -> Viewer:
+    def _viewer(self, job: Job, say: Callable[[str], None]) -> Viewer | None:
+        from rfgs.errors import UserError
         from rfgs.viewer import Viewer
 
         about = {"prompt": job.prompt, "backend": job.model, "guidance": job.guidance, "seed": str(job.seed)}
-        return Viewer(port=self.port, about=about)
+        try:
+            return Viewer(self.host, self.port, about=about)
+        except Exception as problem:
+            # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as
+            # a sandbox, makes assets all the same.
+            if isinstance(problem, UserError) and self.host != Generate.host:
+                raise
+            say(f"no viewer: {problem}")
+            return None

@@ -19,6 +19,8 @@ class View:
     """Files of splats (.ply), or folders of runs; several are shown side by side."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of the page; the next free one is taken. 0 lets the system choose."""
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Network interface of the page; the default can be reached from this machine only, 0.0.0.0 from everywhere."""
 
     def run(self) -> None:
         """Serves the page until Ctrl-C."""
@@ -28,4 +30,4 @@ class View:
         preflight.check_exhibits(self.paths)
         from rfgs.viewer import view
 
-        view(self.paths, port=self.port)
+        view(self.paths, host=self.host, port=self.port)

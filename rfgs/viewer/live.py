@@ -159,8 +159,17 @@ class Viewer:
         except Exception as problem:
             self._page.report("update", problem)
 
-    def finish(self, paths: Iterable[str | Path] = ()) -> None:
-        """Says in the page that the run ended, and which files it wrote. The page stays up until `close`."""
+    def finish(self, paths: Iterable[str | Path] = (), splats: Splats | None = None) -> None:
+        """Says in the page that the run ended, and which files it wrote. The page stays up until `close`.
+
+        Args:
+            splats: what the run came to, if there may have been steps that the page was not told of in full.
+        """
+        try:
+            if splats is not None:
+                self._latest = snapshot(splats)
+        except Exception as problem:
+            self._page.report("finish", problem)
         self._progress.end()
         self._finished = [str(path) for path in paths]
         self._page.wake()
@@ -211,9 +220,11 @@ class Viewer:
         watched, held = self.watched, self.gate.would_wait()
         now = time.perf_counter()
         due = now - self._latest_time >= (WATCHED_PERIOD if watched else UNWATCHED_PERIOD)
-        if due or held or step.index == step.total:
+        last = step.index == step.total
+        if due or held or last:
             self._latest, self._latest_time = snapshot(step.splats), now
-        if held or (watched and now - self._sight_time >= SIGHT_PERIOD):
+        # Who comes during a pause, or after the end, gets to see what led to it.
+        if held or last or (watched and now - self._sight_time >= SIGHT_PERIOD):
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):

@@ -7,6 +7,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from math import cos, radians, sin
+from typing import Any
 
 import viser
 
@@ -27,9 +28,9 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
         title: shown above the panels.
 
     Raises:
-        UserError: a host that is not an interface of this machine, or a port out of range.
+        UserError: a host that is not an interface of this machine, a port out of range, or none free from it on.
     """
-    _check_address(host, port)
+    port = free_port(host, port)
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     with quiet_console():
@@ -99,16 +100,33 @@ def quiet_console() -> Iterator[None]:
         console.quiet = before
 
 
-def _check_address(host: str, port: int) -> None:
+def free_port(host: str, port: int) -> int:
+    """The first port from `port` on that can be listened on; 0 stays 0, which lets the system choose.
+
+    viser would look for one too, but takes any failure for a port in use, and waits for ever where it finds none.
+    """
     if not 0 <= port <= 65535:
         raise UserError(f"viewer: port {port} must lie in 0 to 65535")
-    # viser takes any failure to listen for a port in use and would try a thousand of them.
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
+        _try_to_bind(family, kind, protocol, address)
     except OSError as error:
         raise UserError(
             f"viewer: cannot listen on host {host!r} ({error.strerror}); "
             "use 127.0.0.1 for this machine only or 0.0.0.0 for all networks"
         ) from error
+    if port == 0:
+        return 0
+    for free in range(port, 65536):
+        with contextlib.suppress(OSError):
+            _try_to_bind(family, kind, protocol, (address[0], free, *address[2:]))
+            return free
+    raise UserError(f"viewer: no port from {port} on is free; give a smaller one, or 0 for any")
+
+
+def _try_to_bind(family: int, kind: int, protocol: int, address: Any) -> None:
+    with socket.socket(family, kind, protocol) as probe:
+        # As servers do: a port whose last connections are still fading counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen()

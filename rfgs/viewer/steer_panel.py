@@ -16,6 +16,7 @@ from rfgs.viewer.widgets import guarded
 
 TEXTS = ("prompt", "negative_prompt")
 GUIDANCES = ("rfds", "rfds-rev")
+"""Those that a run may change to and fro: others bring a state of their own, and then there is no choice."""
 SHOWN_CHANGES = 6
 
 
@@ -146,7 +147,7 @@ class SteerPanel:
                 min_range=0.01,
                 hint="Noise fractions drawn",
             )
-        elif name == "guidance":
+        elif name == "guidance" and value in GUIDANCES:
             handle = gui.add_dropdown(title, GUIDANCES, initial_value=value)
         elif name == "inner_steps":
             handle = gui.add_slider(title, min=0, max=max(8, value), step=1, initial_value=value)

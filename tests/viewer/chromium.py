@@ -25,13 +25,17 @@ FLAGS = (
     "--disable-default-apps --hide-scrollbars --remote-debugging-port=0"
 ).split()
 
+PATIENCE = 120.0
+"""Seconds to wait for something that takes one on an idle machine: a machine that is shared may be ten times busier
+than it has cores, and a test that waits longer is better than one that fails."""
+
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Chromium:
     """One browser with one page. A context manager; `kill` ends it the hard way."""
 
-    def __init__(self, width: int = 1280, height: int = 800) -> None:
+    def __init__(self, width: int = 960, height: int = 600) -> None:
         assert EXECUTABLE is not None
         self._profile = tempfile.mkdtemp(prefix="rfgs-chromium-")
         self.downloads = Path(self._profile) / "downloads"
@@ -49,7 +53,7 @@ class Chromium:
         )
         self._ids = itertools.count(1)
         port_file = Path(self._profile) / "DevToolsActivePort"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not (port_file.exists() and len(port_file.read_text().splitlines()) == 2):
             if time.monotonic() > deadline or self._process.poll() is not None:
                 self.kill()
@@ -82,14 +86,17 @@ class Chromium:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
-            answer = json.loads(self._socket.recv(timeout=120))
+            answer = json.loads(self._socket.recv(timeout=PATIENCE))
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
 
     def open(self, url: str) -> None:
+        """Goes to a page, and waits until it is there and its own scripts have begun."""
         self.command("Page.navigate", url=url)
+        # Until then a picture of the page fails, and what is evaluated may be told by the page before.
+        self.wait_for(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'")
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -98,20 +105,20 @@ class Chromium:
             raise RuntimeError(f"{script}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def wait_for(self, script: str, timeout: float = 60.0) -> Any:
+    def wait_for(self, script: str, timeout: float = PATIENCE) -> Any:
         """Waits until a JavaScript expression is true, and returns its value."""
         deadline = time.monotonic() + timeout
         while not (value := self.evaluate(script)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true within {timeout} s: {script}; page says: {self.text()[:600]}")
-            time.sleep(0.05)
+            time.sleep(0.1)
         return value
 
     def text(self) -> str:
         """What the page says."""
         return self.evaluate("document.body ? document.body.innerText : ''")
 
-    def wait_text(self, text: str, timeout: float = 60.0) -> None:
+    def wait_text(self, text: str, timeout: float = PATIENCE) -> None:
         self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
 
     def click_text(self, text: str) -> None:
@@ -120,6 +127,25 @@ class Chromium:
             "[...document.querySelectorAll('button, [role=tab], label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(text)} && e.offsetParent !== null)[0]"
         )
+        self.click_element(found)
+
+    def click_switch(self, label: str) -> None:
+        """Clicks the checkbox, or opens the choice, that stands beside a label."""
+        self.click_element(
+            f"(e => e && document.getElementById(e.htmlFor))([...document.querySelectorAll('label')]"
+            f".filter(e => e.innerText.trim() === {json.dumps(label)} && e.offsetParent !== null)[0])"
+        )
+
+    def choose(self, label: str, option: str) -> None:
+        """Picks an option of the choice that stands beside a label."""
+        self.click_switch(label)
+        self.click_element(
+            "[...document.querySelectorAll('[role=option]')]"
+            f".filter(e => e.innerText.trim() === {json.dumps(option)} && e.offsetParent !== null)[0]"
+        )
+
+    def click_element(self, found: str) -> None:
+        """Waits for an element, given as a JavaScript expression, and clicks its centre with the mouse."""
         self.wait_for(f"!!({found})")
         box = self.evaluate(
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
@@ -163,7 +189,7 @@ class Chromium:
                 "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13
             )
 
-    def wait_download(self, name: str, timeout: float = 60.0) -> Path:
+    def wait_download(self, name: str, timeout: float = PATIENCE) -> Path:
         """Waits until a file has been downloaded under `name`, and returns its path."""
         deadline = time.monotonic() + timeout
         while not (path := self.downloads / name).exists():
@@ -172,7 +198,7 @@ class Chromium:
             time.sleep(0.05)
         return path
 
-    def wait_colors(self, places: list[tuple[int, int]], timeout: float = 60.0) -> list[np.ndarray]:
+    def wait_colors(self, places: list[tuple[int, int]], timeout: float = PATIENCE) -> list[np.ndarray]:
         """Mean RGB of 20 x 20 pixels about each (x, y), once all of them are strongly coloured."""
         deadline = time.monotonic() + timeout
         while True:
@@ -182,7 +208,7 @@ class Chromium:
                 return colors
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no strong colours at {places}: {colors}")
-            time.sleep(0.1)
+            time.sleep(0.4)  # A picture of the page costs the machine as much as the page itself.
 
     def screenshot(self, path: Path | None = None) -> bytes:
         """PNG bytes of the page, also written to `path`."""

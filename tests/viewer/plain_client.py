@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import io
+
 import msgspec
+import numpy as np
+import torch
 import viser
+import zstandard
+from PIL import Image
+from viser.transforms import SO3
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from rfgs.cameras import orbit
 
-def connect_to(url: str) -> ClientConnection:
+
+def connect_to(url: str, *, azimuth: float = 0.0) -> ClientConnection:
     """Connects to a page and reports a camera, which is when viser counts a browser as connected."""
     protocol = Subprotocol(f"viser-v{viser.__version__}")
-    socket = connect(url.replace("http", "ws", 1), subprotocols=[protocol], max_size=None, compression=None)
-    hello = {
+    socket = connect(
+        url.replace("http", "ws", 1),
+        subprotocols=[protocol],
+        max_size=None,
+        compression=None,
+        close_timeout=1,
+    )
+    look_from(socket, azimuth)
+    return socket
+
+
+def look_from(socket: ClientConnection, azimuth: float) -> None:
+    """Reports a camera that looks at the origin from `azimuth` degrees, level."""
+    to_world = torch.linalg.inv(orbit(azimuth, 0.0, 3.2, 40.0, 640, 480).viewmats[0].double()).numpy()
+    camera = {
         "type": "ViewerCameraMessage",
-        "wxyz": (0.5, 0.5, -0.5, -0.5),
-        "position": (3.2, 0.0, 0.0),
+        "wxyz": tuple(SO3.from_matrix(to_world[:3, :3]).wxyz.tolist()),
+        "position": tuple(to_world[:3, 3].tolist()),
         "fov": 0.7,
         "near": 0.01,
         "far": 1000.0,
@@ -24,5 +46,20 @@ def connect_to(url: str) -> ClientConnection:
         "look_at": (0.0, 0.0, 0.0),
         "up_direction": (0.0, 0.0, 1.0),
     }
-    socket.send(msgspec.msgpack.encode(hello))
-    return socket
+    socket.send(msgspec.msgpack.encode(camera))
+
+
+def next_picture(socket: ClientConnection, timeout: float = 60.0) -> np.ndarray:
+    """The next picture that was rendered for this connection, float [48, 64, 3], 0 to 255.
+
+    A message is the length of its content before and after compression (8 bytes each), then the content; the pictures
+    rendered here are the background images in JPEG.
+    """
+    while True:
+        frame = socket.recv(timeout=timeout)
+        length = int.from_bytes(frame[8:16], "little")
+        content = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(frame[16 : 16 + length]))
+        for message in content["messages"]:
+            if message["type"] == "BackgroundImageMessage" and message["format"] == "jpeg":
+                picture = Image.open(io.BytesIO(message["rgb_data"]))
+                return np.asarray(picture.convert("RGB").resize((64, 48))).astype(float)

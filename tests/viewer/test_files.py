@@ -71,5 +71,5 @@ def test_a_shared_page_stands_alone(browser: Chromium, tmp_path: Path) -> None:
     assert "<title>three &lt;balls&gt;</title>" in page
     browser.open((tmp_path / "page.html").as_uri())
     browser.wait_for("!!document.querySelector('canvas')")
-    red, green, blue = browser.wait_colors([(540, 470), (800, 430), (640, 190)])
+    red, green, blue = browser.wait_colors([(405, 352), (600, 322), (480, 142)])
     assert (red.argmax(), green.argmax(), blue.argmax()) == (0, 1, 2)

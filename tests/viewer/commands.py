@@ -1,0 +1,72 @@
+"""Runs `rfgs` as a person does, in a process of its own, for what is measured and pictured."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+MAIN = "from rfgs.cli.main import main; main()"
+
+
+class Command:
+    """One command from its start to its end. A context manager, which ends it the hard way."""
+
+    def __init__(self, *words: object) -> None:
+        self._start = time.perf_counter()
+        self.output = ""
+        """All that it has printed so far, of both streams."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def url(self) -> str:
+        """The address of its page, once it has printed one."""
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"viewer: (http://\S+)", self.output)):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"no page; the command says: {self.output[-2000:]}")
+            time.sleep(0.01)
+        return found.group(1)
+
+    @property
+    def done(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait(self) -> tuple[float, float]:
+        """Waits for its end: seconds of wall clock and of processor time, its own and none of a browser's.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        _, status, usage = os.wait4(self._process.pid, 0)
+        wall = time.perf_counter() - self._start
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self._reader.join(5)
+        if self._process.returncode:
+            raise RuntimeError(f"the command failed: {self.output[-2000:]}")
+        return wall, usage.ru_utime + usage.ru_stime
+
+    def kill(self) -> None:
+        if self._process.returncode is None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        while chunk := os.read(self._process.stdout.fileno(), 4096):
+            self.output += chunk.decode(errors="replace")

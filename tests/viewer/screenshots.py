@@ -1,0 +1,83 @@
+"""The pictures of docs/viewer.md, made from a real run: `python tests/viewer/screenshots.py`. Not a test; takes minutes.
+
+It starts `rfgs generate` with the model that is part of rfgs, watches it in a headless Chromium as a person would,
+and writes docs/images/viewer-*.png.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+
+from chromium import Chromium
+from commands import Command
+
+PROMPT = "a red cube on a blue cylinder"
+OTHER = "a green torus on a yellow cube"
+FOLDER = Path(__file__).parents[2] / "docs" / "images"
+
+
+def live_run(folder: Path) -> None:
+    """Run, Steer and View, at three moments of one run."""
+    with Command("generate", PROMPT, "--port", "0", "--output", folder, "--keep-viewer") as run:
+        with Chromium(1280, 860) as browser:
+            browser.open(run.url)
+            browser.wait_text("Running")
+            browser.wait_for(step_is(150))
+            browser.click_text("Pause")
+            browser.wait_text("Paused")
+            browser.wait_text("What the prior sees")
+            time.sleep(
+                8
+            )  # The estimates of the step before which it waits, and the last splats, are on their way.
+            browser.screenshot(FOLDER / "viewer-run.png")
+            browser.click_text("Steer")
+            browser.type_into("input[inputmode=decimal]", "6")
+            browser.wait_text("Guidance scale")
+            browser.click_text("Run")
+            browser.click_text("Step once")
+            browser.click_text("Steer")
+            browser.wait_text("→ 6")
+            time.sleep(2)
+            browser.screenshot(FOLDER / "viewer-steer.png")
+            browser.click_text("View")
+            browser.click_switch("Training cameras")
+            time.sleep(3)
+            browser.wheel(480, 430, 300)
+            time.sleep(3)
+            browser.screenshot(FOLDER / "viewer-view.png")
+            browser.click_text("Run")
+            browser.click_text("Resume")
+            browser.wait_text("Finished", timeout=600)
+
+
+def step_is(least: int) -> str:
+    """True in the page of a run that has come to a step."""
+    return f"(t => t && +t[1] >= {least})(document.body.innerText.match(/(\\d+) \\/ \\d+/))"
+
+
+def files(*paths: Path) -> None:
+    """Several side by side."""
+    with Command("view", *paths, "--port", "0") as view, Chromium(1280, 720) as browser:
+        browser.open(view.url)
+        browser.wait_text("splats")
+        time.sleep(5)
+        browser.screenshot(FOLDER / "viewer-files.png")
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        mine, other = Path(place) / "red-cube", Path(place) / "green-torus"
+        live_run(mine)
+        with Command("generate", OTHER, "--output", other) as run:
+            run.wait()
+        files(mine, other)
+
+
+if __name__ == "__main__":
+    main()
