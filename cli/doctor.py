@@ -15,9 +15,16 @@ class Doctor:
     Looks at files and drivers only, so it takes no longer than a moment.
     """
 
+    cards: bool = False
+    """Say instead what graphics cards of 8 to 48 GiB could run, and with how much of their memory."""
+
     def run(self) -> None:
         """Prints one line for each fact; a problem comes with its remedy."""
         from rfgs import backends, machine, preflight
+
+        if self.cards:
+            print(_cards())
+            return
 
         versions = machine.versions()
         rows = [
@@ -35,12 +42,19 @@ class Doctor:
             ("gsplat", f"{versions['gsplat'] or 'not installed'}, {_KERNELS[machine.gsplat_state()]}")
         )
         rows.append(("disk", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free at {Path.cwd()}"))
+        rows.append(("model hub", backends.hub_state()))
 
         cuda = preflight.cuda_problem()
         kernels = None if cuda else preflight.gsplat_problem()
         rows.append(("--device", "cuda" if not (cuda or kernels) else "cpu"))
         rows += [("", f"no cuda: {problem}") for problem in (cuda, kernels) if problem]
-        rows += [("--backend", f"{name}: {status}") for name, status in backends.overview(gpu=cuda is None)]
+        gpus = machine.gpus() if cuda is None else []
+        memory = gpus[0].memory if gpus else None
+        overview = backends.overview(gpu=cuda is None, memory=memory)
+        rows += [("--backend", f"{name}: {status}") for name, status in overview]
+        rows.append(
+            ("", "memory is estimated, not measured; rfgs doctor --cards says what other cards could run")
+        )
         width = max(len(label) for label, _ in rows)
         for label, text in rows:
             print(f"{label:<{width}}  {text}")
@@ -53,6 +67,27 @@ _KERNELS = {
     "compiled": "CUDA kernels compiled",
     "pre-built": "CUDA kernels pre-built",
 }
+
+
+def _cards() -> str:
+    """A table: backends by sizes of cards, the estimated peak and the views of each step."""
+    from rfgs.memory import CARDS, FOOTPRINTS, GIB, plan
+
+    lines = [["estimated peak, GiB", *[f"{size} GiB card" for size in CARDS]]]
+    for name in FOOTPRINTS:
+        cells = []
+        for size in CARDS:
+            found = plan(name, size * GIB)
+            marks = "*" * (found.slice_views + found.half_encoder) if found else ""
+            cells.append(f"{found.total / GIB:.1f} ({found.views} views{marks})" if found else "-")
+        lines.append([name, *cells])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    key = "views of 512 pixels in each step; * encoded one by one, a little slower; ** also in half precision"
+    return "\n".join([*table, key])
 
 
 def _build() -> str:

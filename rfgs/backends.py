@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from rfgs import memory
 from rfgs.errors import UserError
-
-INDEX = "model_index.json"
-"""The file that makes a folder a model in diffusers' layout."""
-
+from rfgs.model_files import INDEX, missing
 
 Family = Literal["sd3", "sd", "instaflow", "flux"]
 """Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows."""
@@ -209,30 +208,68 @@ def is_small(source: str) -> bool:
     return (Path(locate(source).source).expanduser() / "rfgs.json").is_file()
 
 
-def overview(*, gpu: bool) -> list[tuple[str, str]]:
+def overview(*, gpu: bool, memory: int | None = None) -> list[tuple[str, str]]:
     """Each backend's name and whether it would run here, found without the network.
 
     Args:
         gpu: whether torch can use a GPU.
+        memory: of that GPU, bytes; with it, what each big backend would take is said too.
     """
-    return [(backend.name, _status(backend, gpu)) for backend in BACKENDS]
+    return [(backend.name, _status(backend, gpu, memory)) for backend in BACKENDS]
 
 
-def _status(backend: Backend, gpu: bool) -> str:
+def _status(backend: Backend, gpu: bool, gpu_memory: int | None) -> str:
     if backend.hub_id is None:
-        return (
-            "ready"
-            if (embedded_folder(backend) / INDEX).is_file()
-            else "its files are missing, install rfgs again"
-        )
-    slow = "" if gpu else ", and very slow without a GPU"
-    if _is_cached(backend.hub_id):
-        return f"downloaded{slow}"
+        lacks = missing(embedded_folder(backend))
+        return f"{lacks}; install rfgs again" if lacks else "ready"
+    told = [_where(backend)]
+    if not gpu:
+        told.append("very slow without a GPU")
+    elif gpu_memory is not None:
+        told.append(memory.describe(backend.name, gpu_memory))
+    return "; ".join(told)
+
+
+def hub_state() -> str:
+    """Where downloads go, the room there, and whether this machine is logged in; found without the network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    login = (
+        "logged in" if _has_token() else "not logged in (for gated weights: `hf auth login`, or set HF_TOKEN)"
+    )
+    return f"{login}; downloads go to {HF_HUB_CACHE}, {_room(Path(HF_HUB_CACHE)) / 1e9:.0f} GB free"
+
+
+def _room(place: Path) -> int:
+    """Bytes free where a folder is, or would be."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _where(backend: Backend) -> str:
+    if all(_is_cached(hub_id) for hub_id in _hub_ids(backend)):
+        return "downloaded"
+    size = f"to be downloaded ({download_size(backend) / 1e9:.0f} GB)"
     if not backend.gated:
-        return f"to be downloaded{slow}"
+        return size
     if _has_token():
-        return f"to be downloaded, once its licence is accepted at {backend.licence_page}{slow}"
-    return f"to be downloaded: accept its licence at {backend.licence_page}, then `hf auth login`{slow}"
+        return f"{size}, once its licence is accepted at {backend.licence_page}"
+    return f"{size}: accept its licence at {backend.licence_page}, then `hf auth login`"
+
+
+def _hub_ids(backend: Backend) -> list[str]:
+    return [hub_id for hub_id in (backend.hub_id, *(backend.style or ())) if hub_id]
+
+
+def download_size(backend: Backend) -> int:
+    """Bytes of the files that loading `backend` fetches: half precision on the hub, but for Stable Diffusion's relatives."""
+    parts = memory.FOOTPRINTS[backend.name]
+    one = 2 if backend.family in ("sd3", "flux") else 4
+    text = (parts.clip + parts.t5) * one
+    # A style is two more UNets and one more autoencoder.
+    extra = 2 * parts.network + memory.AUTOENCODER if backend.style else 0
+    return text + (parts.network + memory.AUTOENCODER + extra) * one
 
 
 def _check_folder(folder: Path, name: str, remedy: str) -> None:
@@ -240,6 +277,9 @@ def _check_folder(folder: Path, name: str, remedy: str) -> None:
         raise UserError(f"{name}: no such folder; {remedy}")
     if not (folder / INDEX).is_file():
         raise UserError(f"{name}: no {INDEX} in it, so it is no model; {remedy}")
+    lacks = missing(folder)
+    if lacks:
+        raise UserError(f"{name}: not a whole model, {lacks}; download or copy it again")
 
 
 def _check_hub_id(hub_id: str) -> None:
@@ -275,6 +315,8 @@ def _check_hub_id(hub_id: str) -> None:
         if not any("Connect" in cls.__name__ or "Timeout" in cls.__name__ for cls in type(error).__mro__):
             raise
         raise UserError(_unreachable(hub_id, local)) from error
+    if known:
+        _check_disk(known)
 
 
 def _unreachable(hub_id: str, local: str) -> str:
@@ -284,9 +326,22 @@ def _unreachable(hub_id: str, local: str) -> str:
 
 
 def _is_cached(hub_id: str) -> bool:
+    """Whether all of it is here; what was broken off is fetched by the hub's client when the model is loaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(hub_id, INDEX), str)
+    index = try_to_load_from_cache(hub_id, INDEX)
+    return isinstance(index, str) and missing(Path(index).parent) is None
+
+
+def _check_disk(backend: Backend) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    free, need = _room(Path(HF_HUB_CACHE)), download_size(backend)
+    if free < need:
+        raise UserError(
+            f"{backend.hub_id}: its weights take {need / 1e9:.0f} GB and {free / 1e9:.1f} GB are free in {HF_HUB_CACHE}; "
+            "make room, set HF_HOME to a folder on a larger disk, or use a local copy with --model FOLDER"
+        )
 
 
 def _has_token() -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rfgs import machine
+from rfgs import machine, memory
 from rfgs.errors import UserError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -124,6 +124,38 @@ def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
     if problem:
         raise UserError(f"--device {choice}: {problem}, or use --device cpu")
     return "cuda"
+
+
+def check_memory(backend: str, device: Literal["cpu", "cuda"], *, views: int, resolution: int = 512) -> None:
+    """That a big backend fits on the GPU, before anything is downloaded for it.
+
+    Args:
+        backend: a backend's name; models that nothing is known of are let through, and may run out of memory later.
+        views: views per step;  resolution: their width and height, pixels.
+
+    Raises:
+        UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
+    """
+    gpus = machine.gpus() if device == "cuda" else []
+    if not gpus or backend not in memory.FOOTPRINTS:
+        return
+    have = gpus[0].memory
+    need = memory.estimate(backend, views=views, slice_views=True, half_encoder=True, size=resolution).total
+    if need <= memory.USABLE * have:
+        return
+    card = f"wants about {need / memory.GIB:.0f} GiB of GPU memory and {gpus[0].name} has {have / memory.GIB:.0f}"
+    found = memory.plan(backend, have, views=views, size=resolution)
+    sizes = [
+        size for size in (512, 256) if size < resolution and memory.plan(backend, have, views=1, size=size)
+    ]
+    others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
+    if found:
+        remedy = f"use --views-per-step {found.views}"
+    elif sizes:
+        remedy = f"use --resolution {sizes[0]} --views-per-step 1"
+    else:
+        remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
+    raise UserError(f"--backend {backend}: {views} views of {resolution} pixels: {card}; {remedy}")
 
 
 def cuda_problem() -> str | None:

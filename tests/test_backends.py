@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,12 @@ MINE = "me/my-model"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """What the hub has and answers: `cached` ids, a `token`, and the `error` that asking for a model raises."""
-    state: dict = {"cached": set(), "token": "a token", "error": None, "asked": []}
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the hub has and answers: `cached` ids, a `token`, the `error` that asking for a model raises, `free` bytes."""
+    state: dict = {"cached": set(), "token": "a token", "error": None, "asked": [], "free": 10**12}
+
+    whole = tmp_path_factory.mktemp("snapshot")
+    (whole / "model_index.json").write_text("{}")
 
     def auth_check(self: object, repo_id: str) -> None:
         state["asked"].append(repo_id)
@@ -40,8 +44,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(
         huggingface_hub,
         "try_to_load_from_cache",
-        lambda repo, name: name if repo in state["cached"] else None,
+        lambda repo, name: str(whole / name) if repo in state["cached"] else None,
     )
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**13, 0, state["free"]))
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: state["token"])
     return state
 
@@ -127,9 +132,15 @@ def test_overview_for_the_doctor(hub: dict) -> None:
     assert [name for name, _ in overview(gpu=True)] == [backend.name for backend in BACKENDS]
     status = dict(overview(gpu=True))
     assert status["sd35-medium"] == "downloaded"
-    assert status["sd3"].endswith(f"accept its licence at {SD3.licence_page}, then `hf auth login`")
-    assert status["sd15"] == "to be downloaded"
-    assert dict(overview(gpu=False))["sd35-medium"] == "downloaded, and very slow without a GPU"
+    assert status["sd3"] == (
+        f"to be downloaded (15 GB): accept its licence at {SD3.licence_page}, then `hf auth login`"
+    )
+    assert status["sd15"] == "to be downloaded (4 GB)"
+    assert dict(overview(gpu=False))["sd35-medium"] == "downloaded; very slow without a GPU"
+    assert dict(overview(gpu=True, memory=16 << 30))["sd35-medium"] == (
+        "downloaded; about 9.4 GiB with 4 views per step, encoded one by one"
+    )
+    assert "does not fit: wants" in dict(overview(gpu=True, memory=16 << 30))["flux-dev"]
     assert hub["asked"] == []
 
 
@@ -171,3 +182,28 @@ def test_what_is_open_needs_no_account(hub: dict) -> None:
 
 def test_kinds() -> None:
     assert {backend.name for backend in BACKENDS if backend.kind == "diffusion"} == {"sd15", "sd21"}
+
+
+def test_a_disk_too_small(hub: dict) -> None:
+    hub["free"] = 5 * 10**9
+    with pytest.raises(
+        UserError, match=r"its weights take 15 GB and 5.0 GB are free in .*; make room, set HF_HOME"
+    ):
+        find_model(SD3)
+    assert find_model(find_backend("sd15")).startswith("stable-diffusion-v1-5/")
+
+
+def test_what_was_broken_off_is_fetched_again(
+    hub: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name: str(tmp_path / name))
+    assert find_model(SD3) == SD3.hub_id and hub["asked"] == [SD3.hub_id]
+
+
+def test_a_folder_that_is_not_whole(hub: dict, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    with pytest.raises(
+        UserError, match=r"not a whole model, the part unet/ is missing; download or copy it again"
+    ):
+        check_source(str(tmp_path))

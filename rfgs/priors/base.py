@@ -31,6 +31,12 @@ class Condition:
         index = [index] if isinstance(index, int) else index
         return Condition(self.tokens[index], None if self.pooled is None else self.pooled[index])
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
+        """The same on another device, in another precision."""
+        return Condition(
+            self.tokens.to(device, dtype), None if self.pooled is None else self.pooled.to(device, dtype)
+        )
+
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
         """One batch of all."""

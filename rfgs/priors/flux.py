@@ -18,7 +18,7 @@ from rfgs.flow import classifier_free
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import about, load_module, vocabulary, whole_model
-from rfgs.priors.text import TextPart, load_text
+from rfgs.priors.text import TextPart, TextSide, load_text, text_key
 
 _LARGEST = 512
 """Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
@@ -46,7 +46,13 @@ class FluxPrior:
         self.vocabulary = vocabulary(said)
         # schnell was trained on 256 tokens of text, dev on 512.
         self._t5_tokens = said.get("max_sequence_length") or (512 if network.config.guidance_embeds else 256)
-        self._text: tuple[TextPart, TextPart] | None = None
+        self.text = TextSide(
+            self._load_text,
+            self._embed,
+            device=self.device,
+            dtype=self.dtype,
+            key=text_key(source, "flux", str(self._t5_tokens)),
+        )
 
     @classmethod
     def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> FluxPrior:
@@ -60,17 +66,19 @@ class FluxPrior:
             network = load_module(FluxTransformer2DModel, source, "transformer", device=device, dtype=dtype)
         return cls(name, source, network, autoencoder, scheduler)
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
         """Tokens [B, T, 4096] of T5 and pooled [B, 768] of CLIP, as the pipeline has them."""
-        clip, t5 = self._text = self._text or self._load_text()
-        pooled = clip.encoder(clip.ids(prompts)).pooler_output
-        tokens = t5.encoder(t5.ids(prompts, self._t5_tokens))[0]
-        return Condition(tokens.to(self.device, self.dtype), pooled.to(self.device, self.dtype))
+        return self.text(prompts)
 
     def release_text(self) -> None:
-        """Free the text encoders' memory; the next prompt loads them again."""
-        self._text = None
+        """Free the text encoders' memory; a prompt that was not embedded yet loads them again."""
+        self.text.release()
+
+    def _embed(self, parts: tuple[TextPart, TextPart], prompts: Sequence[str]) -> Condition:
+        clip, t5 = parts
+        tokens = t5.encoder(t5.ids(prompts, self._t5_tokens))[0]
+        pooled = clip.encoder(clip.ids(prompts)).pooler_output
+        return Condition(tokens, pooled)
 
     def _load_text(self) -> tuple[TextPart, TextPart]:
         from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast

@@ -19,8 +19,15 @@ from rfgs.errors import UserError
 
 def load_module(kind: Any, source: str, part: str, *, device: torch.device, dtype: torch.dtype) -> Any:
     """A part with weights, of class `kind`, from a folder or hub id: on `device`, in evaluation mode, frozen."""
-    module = kind.from_pretrained(source, subfolder=part, torch_dtype=dtype)
+    module = kind.from_pretrained(source, subfolder=part, torch_dtype=dtype, **_variant(Path(source) / part))
     return module.to(device).eval().requires_grad_(False)
+
+
+def _variant(place: Path) -> dict[str, str]:
+    """Folders that were saved in half precision only may say so in the names of their files."""
+    files = {file.name for file in place.glob("*.safetensors")}
+    half = {name for name in files if ".fp16." in name}
+    return {"variant": "fp16"} if half and half == files else {}
 
 
 def read_json(source: str, file: str) -> dict[str, Any]:
@@ -35,6 +42,17 @@ def read_json(source: str, file: str) -> dict[str, Any]:
 
         path = Path(hf_hub_download(source, file))
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def revision(source: str) -> str:
+    """Which version of a model this is: the commit of a hub id; for a folder, what its text parts look like from outside."""
+    if Path(source).is_dir():
+        files = sorted(file for file in Path(source).glob("t*/*") if file.is_file())
+        return "\n".join(f"{f.relative_to(source)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source, "model_index.json")
+    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 def about(source: str) -> dict[str, Any]:

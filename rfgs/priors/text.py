@@ -1,15 +1,19 @@
-"""Text encoders: one tokenizer and one encoder each, loaded when a prompt needs them and freed before the loop."""
+"""Text: encoders loaded when a prompt needs them and freed before the loop, and each prompt embedded only once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfgs.priors.parts import load_module
+from rfgs.priors.base import Condition
+from rfgs.priors.parts import load_module, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -48,3 +52,89 @@ def load_text(
         # float16 is emulated on CPUs.
         return TextPart(words, module.to(torch.bfloat16))
     return TextPart(words, module.to(device))
+
+
+class TextSide:
+    """Makes conditions of prompts, and remembers them: in memory, and on disk where T5 makes them costly.
+
+    `release` frees the encoders; a prompt that is not known loads them again.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        embed: Callable[[Any, Sequence[str]], Condition],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        key: str | None = None,
+    ) -> None:
+        """`load` gives the encoders and `embed` uses them; `key` names everything that embeddings depend on, None keeps
+        them off the disk."""
+        self._load, self._embed, self._device, self._dtype, self._key = load, embed, device, dtype, key
+        self._encoders: Any = None
+        self._known: dict[str, Condition] = {}
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        """B prompts, on the network's device and in its precision."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._known:
+                found = self._read(prompt)
+                if found is not None:
+                    self._known[prompt] = found
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        if new:
+            self._encoders = self._encoders or self._load()
+            embedded = self._embed(self._encoders, new).to(self._device, self._dtype)
+            for index, prompt in enumerate(new):
+                self._known[prompt] = embedded[index]
+                self._write(prompt)
+        return Condition.cat([self._known[prompt] for prompt in prompts])
+
+    def release(self) -> None:
+        """Free the encoders' memory."""
+        self._encoders = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _file(self, prompt: str) -> Path:
+        name = hashlib.sha256(f"{self._key}\n{self._dtype}\n{prompt}".encode()).hexdigest()[:32]
+        return cache_folder() / "embeddings" / f"{name}.safetensors"
+
+    def _read(self, prompt: str) -> Condition | None:
+        if self._key is None or not self._file(prompt).is_file():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return Condition(**load_file(self._file(prompt))).to(self._device, self._dtype)
+        except (SafetensorError, OSError, TypeError):
+            return None  # A file cut short is written anew.
+
+    def _write(self, prompt: str) -> None:
+        if self._key is None:
+            return
+        from safetensors.torch import save_file
+
+        condition, file = self._known[prompt], self._file(prompt)
+        tensors = {"tokens": condition.tokens, "pooled": condition.pooled}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}")
+            save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, part)
+            part.replace(file)
+        except OSError:
+            pass  # A full disk must not end a run: the embedding is in memory.
+
+
+def text_key(source: str, *what: str) -> str:
+    """Everything that a model's embeddings depend on: where it is, which version of it, and `what` else."""
+    return "\n".join([source, revision(source), *what])
+
+
+def cache_folder() -> Path:
+    """RFGS_CACHE, or rfgs in the user's folder for caches."""
+    own = os.environ.get("RFGS_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rfgs"

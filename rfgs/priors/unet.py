@@ -14,7 +14,7 @@ from torch import Tensor
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import about, load_module, read_json, vocabulary, whole_model
-from rfgs.priors.text import TextPart, load_text
+from rfgs.priors.text import TextPart, TextSide, load_text
 
 
 class UNetModel:
@@ -29,7 +29,12 @@ class UNetModel:
         self.scheduler_config = scheduler
         self.image_size = network.config.sample_size * autoencoder.factor
         self.vocabulary = vocabulary(about(source))
-        self._text: TextPart | None = None
+        self.text = TextSide(
+            self._load_text,
+            lambda clip, prompts: Condition(clip.encoder(clip.ids(prompts))[0]),
+            device=self.device,
+            dtype=self.dtype,
+        )
 
     @classmethod
     def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> Any:
@@ -42,16 +47,13 @@ class UNetModel:
             network = load_module(UNet2DConditionModel, source, "unet", device=device, dtype=dtype)
         return cls(name, source, network, autoencoder, scheduler)
 
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
         """Tokens [B, 77, D]: the text encoder's last hidden states, as the pipeline has them."""
-        self._text = self._text or self._load_text()
-        tokens = self._text.encoder(self._text.ids(prompts))[0]
-        return Condition(tokens.to(self.device, self.dtype))
+        return self.text(prompts)
 
     def release_text(self) -> None:
-        """Free the text encoder's memory; the next prompt loads it again."""
-        self._text = None
+        """Free the text encoder's memory; a prompt that was not embedded yet loads it again."""
+        self.text.release()
 
     def _load_text(self) -> TextPart:
         from transformers import CLIPTextModel, CLIPTokenizer

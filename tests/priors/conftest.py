@@ -1,6 +1,17 @@
-"""Makes the random-weight models importable by name."""
+"""Makes the random-weight models importable by name, and keeps their embeddings out of the user's cache."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RFGS_CACHE", str(folder))
+        yield folder

@@ -39,6 +39,29 @@ def test_text_embeddings_are_the_pipelines(folder: Path, pipeline: FluxPipeline)
     torch.testing.assert_close(condition.pooled, pooled)
 
 
+def test_embeddings_are_kept_on_disk(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """T5 is not loaded for a prompt that an earlier run had; a damaged file is made again."""
+    monkeypatch.setenv("RFGS_CACHE", str(tmp_path))
+    before = load_prior(folder).embed(["a red cube", "blue"])
+    files = list(tmp_path.glob("embeddings/*.safetensors"))
+    assert len(files) == 2
+    again = load_prior(folder)
+    found = again.embed(["blue", "a red cube"])
+    assert again.text._encoders is None
+    assert torch.equal(found.tokens, before[[1, 0]].tokens) and torch.equal(
+        found.pooled, before[[1, 0]].pooled
+    )
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-9])
+    mended = load_prior(folder).embed(["a red cube"])
+    torch.testing.assert_close(mended.tokens, before[[0]].tokens)
+    # Another precision, or encoders that changed, are another embedding.
+    half = load_prior(folder, dtype=torch.bfloat16)
+    assert half.embed(["blue"]).tokens.dtype == torch.bfloat16 and half.text._encoders is not None
+
+
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_a_whole_trajectory_is_the_pipelines(
     folder: Path, pipeline: FluxPipeline, guidance_scale: float

@@ -18,6 +18,7 @@ from diffusers import (
 
 from rfgs.errors import UserError
 from rfgs.priors import guided_epsilon, load_prior
+from rfgs.priors.fit import embed_and_release, fit_encoder
 
 SCHEDULERS = {
     # Stable Diffusion 1.5 and 2.1 base come with it.
@@ -84,8 +85,10 @@ def test_text_encoders_are_freed_and_come_back(sd15: Path) -> None:
     prior = load_prior(sd15, "diffusion")
     before = prior.embed(["a red cube"]).tokens
     prior.release_text()
-    assert prior._text is None
-    torch.testing.assert_close(prior.embed(["a red cube"]).tokens, before)
+    assert prior.text._encoders is None
+    # What is known needs no encoder, what is new loads it again.
+    assert torch.equal(prior.embed(["a red cube"]).tokens, before) and prior.text._encoders is None
+    assert not torch.equal(prior.embed(["blue"]).tokens, before) and prior.text._encoders is not None
 
 
 def test_epsilon_is_the_unets_output_at_the_nearest_step(sd15: Path) -> None:
@@ -166,6 +169,15 @@ def test_views_encoded_one_by_one_have_the_same_gradient(sd15: Path) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
 
 
+def test_an_encoder_in_half_precision(sd15: Path) -> None:
+    exact, half = load_prior(sd15, "diffusion"), load_prior(sd15, "diffusion")
+    half.autoencoder.to(torch.bfloat16)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+    ours = half.encode(images)
+    assert ours.dtype == torch.float32 and half.decode(ours).dtype == torch.float32
+    assert ((ours - exact.encode(images)).norm() / exact.encode(images).norm()).item() < 0.03
+
+
 def test_the_tiny_autoencoder(sd15: Path, tmp_path: Path) -> None:
     """Some folders have `AutoencoderTiny`, whose latents come scaled; the pipeline takes it as well."""
     pipeline = pipeline_of(sd15)
@@ -237,3 +249,25 @@ def test_weights_cut_short(sd15: Path, tmp_path: Path) -> None:
             target.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(UserError, match="not a whole Stable Diffusion model"):
         load_prior(tmp_path, "diffusion")
+
+
+def test_prompts_are_embedded_before_the_loop(sd15: Path) -> None:
+    prior = load_prior(sd15, "diffusion")
+    embed_and_release(prior, ["a red cube", "blue", "blue"])
+    assert prior.text._encoders is None
+    assert len(prior.embed(["blue", "a red cube"])) == 2 and prior.text._encoders is None
+
+
+def test_the_encoder_is_fitted_to_what_is_free(sd15: Path) -> None:
+    """Shares of what the real encoder takes: this one has a few thousand parameters of 84 million."""
+    prior = load_prior(sd15, "diffusion")
+    share = sum(p.numel() for p in prior.autoencoder.module.parameters()) / 83_000_000
+    assert fit_encoder(prior, views=4, size=512) is None  # Not on a GPU.
+    assert fit_encoder(prior, views=4, size=512, free=int(14 * share * 2**30)) is None
+    assert not prior.autoencoder.slice_views
+    assert fit_encoder(prior, views=4, size=512, free=int(4 * share * 2**30)) == (
+        "views are encoded one by one to fit the GPU's memory"
+    )
+    assert prior.autoencoder.slice_views and prior.autoencoder.module.dtype == torch.float32
+    assert "half precision" in fit_encoder(prior, views=4, size=512, free=int(2 * share * 2**30))
+    assert prior.autoencoder.module.dtype == torch.bfloat16

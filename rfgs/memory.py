@@ -1,0 +1,135 @@
+"""How much GPU memory a run will take, and what fits on a card; no torch here, so that it can be told in a moment.
+
+The figures were measured on the meta device with the real architectures (`rfgs.priors.footprint`; a test measures them
+again). They are estimates: nothing here has been run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1 << 30
+CARDS = (8, 12, 16, 24, 48)
+"""Sizes of graphics cards that there are presets for, GiB."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What the parts of a model take."""
+
+    network: int
+    """Parameters and buffers of the network."""
+    clip: int
+    """Parameters of the CLIP text encoders, together."""
+    t5: int
+    """Parameters of T5's encoder; 0 where the model has none."""
+    sample: int
+    """Bytes of activations of one sample of 512 pixels in one evaluation in half precision, without gradient."""
+
+
+_T5 = 4_762_310_656
+FOOTPRINTS = {
+    "sd3": Footprint(2_084_951_104, 818_310_144, _T5, 43 << 20),
+    "sd35-medium": Footprint(2_469_663_936, 818_310_144, _T5, 46 << 20),
+    "sd35-large": Footprint(8_146_280_768, 818_310_144, _T5, 67 << 20),
+    "instaflow": Footprint(859_520_964, 123_060_480, 0, 66 << 20),
+    "instaflow-reality": Footprint(859_520_964, 123_060_480, 0, 66 << 20),
+    "sd15": Footprint(859_520_964, 123_060_480, 0, 66 << 20),
+    "sd21": Footprint(865_910_724, 340_387_840, 0, 66 << 20),
+    "flux-dev": Footprint(11_901_408_320, 123_060_480, _T5, 155 << 20),
+    "flux-schnell": Footprint(11_891_178_560, 123_060_480, _T5, 130 << 20),
+}
+"""By the backend's name."""
+
+AUTOENCODER = 83_819_683
+"""Parameters of the autoencoder, float32; those of all families differ by a fifth of a percent."""
+ENCODE_VIEW = 3.08 * GIB
+"""Bytes for encoding one view of 512 pixels with the way back, float32."""
+ENCODE_FIRST, ENCODE_NEXT = 1.91 * GIB, 0.22 * GIB
+"""The same with `slice_views`: for the first view and for each further one."""
+CONTEXT = 0.8 * GIB
+"""The CUDA context, libraries and gsplat's kernels: a usual figure, not measured here."""
+SLACK = 1.1
+"""The allocator's rounding, workspaces of convolutions, the splats and their frames."""
+USABLE = 0.95
+"""The share of a card that a run may plan with: the screen takes some, and cards hold a little less than they say."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak of a run's loop in bytes, and what it is made of."""
+
+    weights: int
+    encoder: int
+    network: int
+    total: int
+
+
+def estimate(
+    name: str, *, views: int, slice_views: bool = False, half_encoder: bool = False, size: int = 512
+) -> Estimate:
+    """The loop's peak: weights, encoder with its way back, one guided evaluation of all views.
+
+    Text encoders are not in it: they are freed before the loop, and stay on the CPU where they do not fit.
+
+    Args:
+        name: a backend with an entry in `FOOTPRINTS`.
+        views: views per step.
+        slice_views, half_encoder: see `Plan`.
+        size: width and height of the views, pixels.
+    """
+    footprint, area, width = FOOTPRINTS[name], (size / 512) ** 2, 2 if half_encoder else 4
+    weights = 2 * footprint.network + width * AUTOENCODER
+    encoder = ENCODE_FIRST + ENCODE_NEXT * (views - 1) if slice_views else ENCODE_VIEW * views
+    encoder *= area * width / 4
+    network = area * footprint.sample * 2 * views
+    total = CONTEXT + SLACK * (weights + encoder + network)
+    return Estimate(int(weights), int(encoder), int(network), int(total))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run fits on a card."""
+
+    views: int
+    """Views per step."""
+    slice_views: bool
+    """Encode the views one by one (`Autoencoder.slice_views`): a little slower, the same result."""
+    half_encoder: bool
+    """Encode in half precision: a coarser gradient."""
+    t5: bool
+    """Whether T5 embeds the prompts on the GPU; where it does not fit beside the network it does so on the CPU."""
+    total: int
+    """Estimated peak, bytes."""
+
+
+def plan(name: str, memory: int, *, views: int = 4, size: int = 512) -> Plan | None:
+    """The best way to run backend `name` with `memory` bytes of GPU memory; None where nothing fits.
+
+    What changes least comes first: slicing costs time only, half precision a little accuracy, and fewer views a worse asset.
+    """
+    footprint = FOOTPRINTS[name]
+    # The network is there already when the prompts are embedded.
+    text = 2 * (footprint.network + footprint.clip + footprint.t5) + 4 * AUTOENCODER
+    t5 = footprint.t5 > 0 and CONTEXT + SLACK * text + 2 * GIB < memory
+    while views >= 1:
+        for slice_views, half in ((False, False), (True, False), (True, True)):
+            total = estimate(name, views=views, slice_views=slice_views, half_encoder=half, size=size).total
+            if total <= USABLE * memory:
+                return Plan(views, slice_views, half, t5, total)
+        views //= 2
+    return None
+
+
+def least(name: str) -> int:
+    """Bytes of the smallest card that could run backend `name` at all, one view at a time."""
+    return int(estimate(name, views=1, slice_views=True, half_encoder=True).total / USABLE)
+
+
+def describe(name: str, memory: int) -> str:
+    """One line for `rfgs doctor`: how backend `name` would run on a card of `memory` bytes."""
+    found = plan(name, memory)
+    if found is None:
+        return f"does not fit: wants a GPU of {least(name) / GIB:.0f} GiB at least"
+    line = f"about {found.total / GIB:.1f} GiB with {found.views} view{'s' * (found.views > 1)} per step"
+    return line + (", encoded one by one" * found.slice_views) + (" in half precision" * found.half_encoder)

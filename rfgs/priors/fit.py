@@ -1,0 +1,53 @@
+"""Fits a loaded model into the GPU's memory for a run: the one place where the plan of `rfgs.memory` meets a real card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rfgs.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
+from rfgs.priors.base import TextToImage
+
+
+def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
+    """Embed all prompts that a run will need, then free the text encoders; a model that keeps none is left alone.
+
+    The model remembers what it has embedded, and a prompt that comes up later loads the encoders again.
+    """
+    release = getattr(prior, "release_text", None)
+    if release is not None:
+        prior.embed(list(dict.fromkeys(prompts)))
+        release()
+
+
+def fit_encoder(prior: TextToImage, *, views: int, size: int, free: int | None = None) -> str | None:
+    """Have the views encoded one by one, and in half precision, where the card's free memory asks for it.
+
+    Args:
+        views: views per step;  size: their width and height, pixels.
+        free: bytes of GPU memory that are free now, the network being loaded; None asks the GPU.
+
+    Returns:
+        What was changed, in words for the user; None where all fits as it is, or the model is not on a GPU.
+    """
+    autoencoder = getattr(prior, "autoencoder", None)
+    if autoencoder is None or not hasattr(autoencoder.module.config, "latent_channels"):
+        return None
+    device = autoencoder.module.device
+    if free is None:
+        if device.type != "cuda":
+            return None
+        free = torch.cuda.mem_get_info(device)[0]
+    # The measured figures are those of the real encoder; the embedded models' are a fraction of it.
+    parameters = sum(parameter.numel() for parameter in autoencoder.module.parameters())
+    share = (size / 512) ** 2 * min(1.0, parameters / 83_000_000)
+    if SLACK * share * ENCODE_VIEW * views <= free:
+        return None
+    autoencoder.slice_views = True
+    if SLACK * share * (ENCODE_FIRST + ENCODE_NEXT * (views - 1)) <= free:
+        return "views are encoded one by one to fit the GPU's memory"
+    autoencoder.to(
+        torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
+    )
+    return "views are encoded one by one and in half precision to fit the GPU's memory"

@@ -1,0 +1,116 @@
+"""The figures of `rfgs.memory` against the real architectures on the meta device, and what is planned from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfgs import memory
+from rfgs.backends import BACKENDS
+from rfgs.memory import GIB, estimate, plan
+from rfgs.priors.architectures import NETWORKS, build, parts
+from rfgs.priors.footprint import encoding, evaluation, peak
+
+PUBLISHED = {
+    # Model cards and papers: billions of parameters of the network, as many digits as they give.
+    "sd3": "2",
+    "sd35-large": "8.1",
+    "sd15": "0.860",
+    "instaflow": "0.860",
+    "sd21": "0.866",
+    "flux-dev": "12",
+    "flux-schnell": "12",
+}
+
+
+def count(name: str, part: str, *, buffers: bool = False) -> int:
+    module = build(name, part)
+    return sum(t.numel() for t in [*module.parameters(), *(module.buffers() if buffers else ())])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters(name: str) -> None:
+    footprint = memory.FOOTPRINTS[name]
+    assert footprint.network == count(name, "network", buffers=True)
+    assert footprint.clip == sum(count(name, part) for part in parts(name) if part.startswith("clip"))
+    assert footprint.t5 == (count(name, "t5") if "t5" in parts(name) else 0)
+    assert count(name, "autoencoder") == pytest.approx(memory.AUTOENCODER, rel=0.002)
+    if name in PUBLISHED:
+        digits = len(PUBLISHED[name].partition(".")[2])
+        assert f"{count(name, 'network') / 1e9:.{digits}f}" == PUBLISHED[name]
+
+
+def test_every_big_backend_has_a_footprint() -> None:
+    assert set(memory.FOOTPRINTS) == {backend.name for backend in BACKENDS if backend.hub_id}
+
+
+# One of each class, and the widest.
+@pytest.mark.parametrize("name", ["sd3", "sd35-large", "sd15", "flux-dev"])
+def test_an_evaluation(name: str) -> None:
+    assert evaluation(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].sample, rel=0.03)
+
+
+def test_the_encoder() -> None:
+    assert encoding("sd3", views=2, slice_views=False) == pytest.approx(2 * memory.ENCODE_VIEW, rel=0.02)
+    first, third = (encoding("sd3", views=views, slice_views=True) for views in (1, 3))
+    assert first == pytest.approx(memory.ENCODE_FIRST, rel=0.02)
+    assert third == pytest.approx(memory.ENCODE_FIRST + 2 * memory.ENCODE_NEXT, rel=0.03)
+
+
+def test_peak_counts_what_lives_at_once() -> None:
+    kept = torch.empty(1000, device="meta")
+
+    def work() -> torch.Tensor:
+        a = kept + 1  # 4000 bytes, and the sum another 4000; then the first is freed before the third comes.
+        b = a * 2
+        del a
+        return b.view(10, 100).t() + 1
+
+    assert peak(work) == 8000
+
+
+def test_the_plan_of_record() -> None:
+    """RFDS-Rev with SD3 on 4 views of 512 pixels, for which the authors' NeRF wants more than 46 GB."""
+    assert estimate("sd3", views=4, slice_views=True).total < 9 * GIB
+    found = plan("sd3", 16 * GIB)
+    assert found is not None and found.views == 4 and found.slice_views
+
+
+def test_plans_grow_with_the_card() -> None:
+    for name in memory.FOOTPRINTS:
+        found = [plan(name, size * GIB) for size in memory.CARDS]
+        views = [p.views if p else 0 for p in found]
+        assert views == sorted(views)
+        for size, p in zip(memory.CARDS, found, strict=True):
+            assert p is None or p.total <= size * GIB
+    whole = estimate("sd3", views=4).total
+    assert plan("sd3", 24 * GIB) == memory.Plan(4, False, False, t5=True, total=whole)
+    small = plan("sd3", 8 * GIB)
+    assert small is not None and small.views == 4 and small.half_encoder and not small.t5
+    assert plan("flux-dev", 24 * GIB) is None
+
+
+def test_the_least_card_is_the_least() -> None:
+    for name in memory.FOOTPRINTS:
+        least = memory.least(name)
+        assert plan(name, least + GIB // 100) is not None and plan(name, least - GIB // 100) is None
+
+
+def test_a_line_for_the_doctor() -> None:
+    assert memory.describe("flux-dev", 8 * GIB).startswith("does not fit: wants a GPU of 2")
+    assert memory.describe("instaflow", 8 * GIB).endswith("4 views per step, encoded one by one")
+    assert memory.describe("sd3", 8 * GIB).endswith("4 views per step, encoded one by one in half precision")
+
+
+def test_the_table_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs/base-models.md").read_text(encoding="utf-8")
+    for name in memory.FOOTPRINTS:
+        cells = []
+        for size in memory.CARDS:
+            p = plan(name, size * GIB)
+            views = "" if p is None or p.views == 4 else f", {p.views} views"
+            marks = "" if p is None else "\\*" * (p.slice_views + p.half_encoder)
+            cells.append("-" if p is None else f"{p.total / GIB:.1f}{views}{marks}")
+        assert f"| `{name}` | {' | '.join(cells)} |" in page
