@@ -9,20 +9,29 @@ import sys
 import threading
 import time
 
+from chromium import PATIENCE
+
 MAIN = "from rfgs.cli.main import main; main()"
 
 
 class Command:
-    """One command from its start to its end. A context manager, which ends it the hard way."""
+    """One command from its start to its end. A context manager, which ends it the hard way.
 
-    def __init__(self, *words: object) -> None:
+    Args:
+        words: of its command line, after `rfgs`.
+        program: Python that does what `rfgs` would.
+    """
+
+    def __init__(self, *words: object, program: str = MAIN) -> None:
         self._start = time.perf_counter()
         self.output = ""
         """All that it has printed so far, of both streams."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *map(str, words)],
+            [sys.executable, "-c", program, *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Linux shares a busy processor by session, so that commands side by side get alike.
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -30,7 +39,7 @@ class Command:
     @property
     def url(self) -> str:
         """The address of its page, once it has printed one."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not (found := re.search(r"viewer: (http://\S+)", self.output)):
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError(f"no page; the command says: {self.output[-2000:]}")

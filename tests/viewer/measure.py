@@ -1,64 +1,52 @@
-"""What a viewer costs a run: `python tests/viewer/measure.py [--chromium]`. Not a test; it takes minutes.
+"""What the viewer costs and bears. Not a test; each of the three takes minutes:
 
-The same short run is done again and again with nothing, an idle viewer, one plain connection that reads all it is
-sent, and (if asked) a headless Chromium that draws in software on the same cores. The kinds take turns, so that a
-busy machine slows all alike, and only ratios to the run with nothing are told: of the wall clock, and of this
-process' processor time, which other processes disturb less.
+    python tests/viewer/measure.py cost [ROUNDS]    what a page costs `rfgs generate`, in time
+    python tests/viewer/measure.py crowd            50 visits, and a browser killed amid a frame: the asset's bits
+    python tests/viewer/measure.py many             200,000 splats: the first picture, and how far the page is behind
+
+They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from pathlib import Path
-
-import torch
 
 sys.path.append(str(Path(__file__).parent))
 
-from chromium import Chromium
+from chromium import PATIENCE, Chromium
+from commands import Command
 from plain_client import connect_to
-from viewer_fakes import FakePrior, three_balls
+from viewer_fakes import fake_distill, three_balls
 
-from rfgs.distill import DistillConfig, distill
+from rfgs.export import write_ply
 from rfgs.viewer import Viewer
 
-STEPS, SPLATS, ROUNDS = 40, 3000, 5
+PROMPT = "a red cube on a blue cylinder"
+STEPS = 60
+KINDS = ("no page", "unwatched", "one reader", "one Chromium")
+CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); import timed_command; timed_command.main()"
 
 
-Times = tuple[float, float]
-"""Seconds of wall clock and of processor time."""
-
-
-def run(viewer: Viewer | None) -> Times:
-    """One run of the real loop, with a prior that costs about what the embedded one does."""
-    config = DistillConfig(steps=STEPS, resolution=64)
-    prior, generator = FakePrior(work=1000), torch.Generator().manual_seed(1)
-    if viewer is not None:
-        viewer.start(config, prior)
-    start, start_cpu = time.perf_counter(), time.process_time()
-    for step in distill("orange", prior, three_balls(SPLATS), config, generator=generator):
-        if viewer is not None:
-            viewer.update(step)
-    return time.perf_counter() - start, time.process_time() - start_cpu
-
-
-def bare() -> Times:
-    return run(None)
-
-
-def idle() -> Times:
-    with Viewer(port=0) as viewer:
-        return run(viewer)
+def generate(folder: Path, *flags: str) -> Command:
+    """A short run of the real command, with the model that is part of rfgs; see `timed_command`."""
+    words = ("generate", PROMPT, "--steps", STEPS, "--device", "cpu", "--output", folder)
+    return Command(Path(__file__).parent, *words, *flags, program=CHILD)
 
 
 @contextmanager
 def reader(url: str) -> Iterator[None]:
-    """A connection that reads all it is sent."""
+    """A connection that reads all it is sent, as a browser on another machine does."""
     connection = connect_to(url)
 
     def read() -> None:
@@ -73,42 +61,150 @@ def reader(url: str) -> Iterator[None]:
     connection.close()
 
 
-def plain() -> Times:
-    with Viewer(port=0) as viewer, reader(viewer.url):
-        time.sleep(0.5)
-        return run(viewer)
+def one_run(kind: str, folder: Path, ready: threading.Barrier) -> dict[str, float]:
+    """Seconds of one run: processor time of the whole command, and of its loop alone both clocks."""
+    flags = ["--no-viewer"] if kind == "no page" else ["--port", "0"]
+    with ExitStack() as stack:
+        run = stack.enter_context(generate(folder, *flags))
+        browser = stack.enter_context(Chromium()) if kind == "one Chromium" else None
+        if browser:
+            browser.open(run.url)
+            browser.wait_text(f"1 / {STEPS}")
+        elif kind == "one reader":
+            stack.enter_context(reader(run.url))
+        ready.wait(PATIENCE)
+        (folder / "go").touch()
+        _, processor = run.wait()
+        drawn = browser.processor_seconds() if browser else 0.0
+    first, last = json.loads((folder / "marks.json").read_text())
+    return {
+        "command CPU": processor,
+        "loop CPU": last[1] - first[1],
+        "loop wall": last[0] - first[0],
+        "Chromium CPU": drawn,
+    }
 
 
-def browser() -> Times:
-    with Viewer(port=0) as viewer, Chromium() as chromium:
-        chromium.open(viewer.url)
-        chromium.wait_text("preparing")
-        time.sleep(3)
-        return run(viewer)
+def cost(rounds: int) -> None:
+    """All kinds at once, so that a busy machine slows all alike, again and again; ratios to the run without a page.
 
-
-def main() -> None:
-    kinds: list[Callable[[], Times]] = [bare, idle, plain] + ([browser] if "--chromium" in sys.argv else [])
-    # On a busy machine two threads of one matrix product wait for each other longer than they compute.
-    torch.set_num_threads(1)
-    bare()  # Warms caches up.
-    ratios: dict[str, list[list[float]]] = {kind.__name__: [] for kind in kinds}
-    for _ in range(ROUNDS):
-        times = {kind.__name__: kind() for kind in kinds}
-        again = bare()
-        base = [
-            (x + y) / 2 for x, y in zip(times["bare"], again, strict=True)
-        ]  # On both sides, against drift.
-        times["bare"] = again
-        for name, pair in times.items():
-            ratios[name].append([x / y for x, y in zip(pair, base, strict=True)])
-        print({name: f"{wall:.2f} s, {cpu:.2f} s CPU" for name, (wall, cpu) in times.items()}, flush=True)
-    for name, pairs in ratios.items():
-        for clock, values in zip(("wall", "CPU"), zip(*pairs, strict=True), strict=True):
+    On a machine that others use as well, believe the processor time; the wall clock tells of them too.
+    """
+    ratios: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS[1:]}
+    for number in range(rounds):
+        kinds = [KINDS[(number + k) % len(KINDS)] for k in range(len(KINDS))]
+        with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(kinds)) as pool:
+            folders = [Path(place) / kind.replace(" ", "-") for kind in kinds]
+            found = pool.map(one_run, kinds, folders, repeat(threading.Barrier(len(kinds))))
+            seconds = dict(zip(kinds, found, strict=True))
+        for kind in KINDS:
             print(
-                f"{name}, {clock}: median ratio {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+                f"{kind}: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds[kind].items()),
+                flush=True,
+            )
+        for kind, one in ratios.items():
+            one.append(
+                {name: seconds[kind][name] / base for name, base in seconds["no page"].items() if base}
+            )
+    for kind, one in ratios.items():
+        for name in one[0]:
+            values = [ratio[name] for ratio in one]
+            print(
+                f"{kind}, {name}: {statistics.median(values):.3f} of a run with no page "
+                f"({min(values):.3f} to {max(values):.3f} in {rounds} rounds)"
+            )
+
+
+def crowd(visits: int = 50) -> None:
+    """One run alone, and one that browsers come to, leave, and die at; the assets' bits are compared."""
+    with tempfile.TemporaryDirectory() as place:
+        alone, watched = Path(place) / "alone", Path(place) / "watched"
+        flags = ("generate", PROMPT, "--steps", STEPS, "--output")
+        with (
+            Command(*flags, alone, "--no-viewer") as reference,
+            Command(*flags, watched, "--port", "0") as run,
+        ):
+            made, killed = 0, False
+            with Chromium() as browser:
+                while not run.done and made < visits:
+                    if made % 10 == 0:
+                        # A real page, left as soon as it draws.
+                        browser.open(run.url)
+                        browser.wait_for("!!document.querySelector('canvas')")
+                        browser.open("about:blank")
+                    else:
+                        with connect_to(run.url) as connection:
+                            connection.recv(timeout=60)
+                    made += 1
+                browser.open(run.url)
+                browser.wait_text("Running")
+                for x in range(
+                    100, 500, 20
+                ):  # It draws a new picture for every move of the mouse, when it dies.
+                    browser.drag((x, 300), (x + 20, 300), steps=1)
+                killed = not run.done
+                browser.kill()
+            run.wait()
+            reference.wait()
+        bits = [hashlib.sha256((one / "splats.ply").read_bytes()).hexdigest() for one in (alone, watched)]
+        print(
+            f"{made} visits, killed while the run went on: {killed}; bit-identical: {bits[0] == bits[1]} {bits}"
+        )
+
+
+def many(count: int = 200_000) -> None:
+    """The first picture of a file, and the age of what a live page shows while it is sent so many splats."""
+    places = [(238, 352), (478, 322), (320, 142)]
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "many.ply"
+        write_ply(three_balls(count), file)
+        with Command("view", file, "--port", "0") as view, Chromium() as browser:
+            url = view.url
+            for attempt in range(3):
+                used, start = browser.processor_seconds(), time.perf_counter()
+                browser.open(url)
+                browser.wait_colors(places)
+                print(
+                    f"{count} splats, visit {attempt}: {time.perf_counter() - start:.1f} s to the first picture, "
+                    f"{browser.processor_seconds() - used:.1f} s of Chromium's processor time",
+                    flush=True,
+                )
+    made: dict[int, float] = {}
+    with Viewer(port=0) as viewer, Chromium() as browser:
+
+        def run() -> None:
+            for step in fake_distill(10**6, count, seconds=0.1):
+                made[step.index] = time.perf_counter()
+                viewer.update(step)
+                if viewer.stop_requested:
+                    break
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        browser.open(viewer.url)
+        browser.wait_for("/[1-9]\\d* \\/ 1000000/.test(document.body.innerText)")
+        ages: list[float] = []
+        start = time.perf_counter()
+        while time.perf_counter() - start < 60:
+            shown = int(browser.evaluate("+document.body.innerText.match(/(\\d+) \\/ 1000000/)[1]"))
+            ages.append(time.perf_counter() - made[shown])
+            time.sleep(0.5)
+        viewer.gate.stop()
+        thread.join(30)
+        print(f"steps made in that minute: {len(made)}")
+        for name, half in (("first", ages[: len(ages) // 2]), ("second", ages[len(ages) // 2 :])):
+            print(
+                f"{name} half minute: the page is {statistics.median(half):.1f} s behind, at most {max(half):.1f} s"
             )
 
 
 if __name__ == "__main__":
-    main()
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "cost":
+        cost(int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    elif what == "crowd":
+        crowd()
+    elif what == "many":
+        many()
+    else:
+        print(__doc__)

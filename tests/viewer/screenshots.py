@@ -23,17 +23,15 @@ FOLDER = Path(__file__).parents[2] / "docs" / "images"
 
 def live_run(folder: Path) -> None:
     """Run, Steer and View, at three moments of one run."""
-    with Command("generate", PROMPT, "--port", "0", "--output", folder, "--keep-viewer") as run:
+    with generate(PROMPT, folder, "--keep-viewer") as run:
         with Chromium(1280, 860) as browser:
             browser.open(run.url)
             browser.wait_text("Running")
-            browser.wait_for(step_is(150))
+            browser.wait_for(step_is(80), timeout=3600)
             browser.click_text("Pause")
             browser.wait_text("Paused")
             browser.wait_text("What the prior sees")
-            time.sleep(
-                8
-            )  # The estimates of the step before which it waits, and the last splats, are on their way.
+            time.sleep(10)  # What belongs to the step before which it waits is on its way.
             browser.screenshot(FOLDER / "viewer-run.png")
             browser.click_text("Steer")
             browser.type_into("input[inputmode=decimal]", "6")
@@ -52,7 +50,11 @@ def live_run(folder: Path) -> None:
             browser.screenshot(FOLDER / "viewer-view.png")
             browser.click_text("Run")
             browser.click_text("Resume")
-            browser.wait_text("Finished", timeout=600)
+            browser.wait_text("Finished", timeout=3600)
+
+
+def generate(prompt: str, folder: Path, *flags: str) -> Command:
+    return Command("generate", prompt, "--quality", "draft", "--port", "0", "--output", folder, *flags)
 
 
 def step_is(least: int) -> str:
@@ -73,8 +75,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         mine, other = Path(place) / "red-cube", Path(place) / "green-torus"
-        live_run(mine)
-        with Command("generate", OTHER, "--output", other) as run:
+        with generate(OTHER, other) as run:
+            live_run(mine)
             run.wait()
         files(mine, other)
 
