@@ -79,8 +79,9 @@ def split(data: Latents) -> tuple[Latents, Latents]:
     """What to train on, and the last samples, which are only measured."""
 
     def part(rows: slice) -> Latents:
-        parts = (data.objects, data.backdrops, data.ids, data.ids_without_view)
-        return Latents(*(part[rows] for part in parts), data.empty)
+        return Latents(
+            data.objects[rows], data.backdrops[rows], data.ids[rows], data.ids_without_view[rows], data.empty
+        )
 
     return part(slice(0, -_CHECK)), part(slice(-_CHECK, None))
 
