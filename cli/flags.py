@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -48,3 +49,28 @@ def by_quality(field: str) -> str:
         return ", ".join(f"{getattr(quality, field)} {name}" for name, quality in qualities.items())
 
     return f"{values(QUALITIES)}; with big models {values(BIG_QUALITIES)}"
+
+
+@dataclass(frozen=True)
+class MethodFlags:
+    """Details of the guidance. Each is for some guidances only, and refused with the others."""
+
+    inner_steps: Annotated[WholeNumber, default("1")] = None
+    """rfds-rev: steps that look for the noise of each view; every one costs an evaluation of the model."""
+    inner_step_size: Annotated[Number, default("1")] = None
+    """rfds-rev: size of these steps, in units of the share of the image that is not noise; with adam, its learning
+    rate."""
+    inner_optimiser: Literal["gradient", "adam"] = "gradient"
+    """rfds-rev: how these steps are taken."""
+    renormalise_noise: bool = False
+    """rfds-rev: bring the noise that was found back to mean 0 and variance 1."""
+    lora_rank: Annotated[WholeNumber, default("4")] = None
+    """vsd, rfds-vsd: rank of the LoRA that learns what the views look like."""
+    lora_steps: Annotated[WholeNumber, default("1")] = None
+    """vsd, rfds-vsd: its training steps in each step of the run."""
+    lr_lora: Annotated[Number, default("what suits the model")] = None
+    """vsd, rfds-vsd: its learning rate."""
+
+
+Details = Annotated[MethodFlags, arg(name="")]
+"""`MethodFlags` as a group of a command's flags, without a prefix."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,11 +13,11 @@ import tyro
 
 from rfgs.job import BIG_QUALITIES, QUALITIES, Guidance, Job, QualityName
 
-from .flags import Folder, Number, Text, WholeNumber, by_quality, default
+from .flags import Details, Folder, MethodFlags, Number, Text, WholeNumber, by_quality, default
 
 if TYPE_CHECKING:
     from rfgs.distill import DistillConfig, Step
-    from rfgs.priors import Prior
+    from rfgs.priors import DiffusionPrior, Prior
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
@@ -41,8 +41,9 @@ class Generate:
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
     guidance: Guidance = "rfds-rev"
-    """How the model judges the views: rfds is faster; rfds-rev first finds the noise that belongs to each view,
-    and looks better."""
+    """How the model judges the views. With rectified flows (tiny-sd3, sd3, ...): rfds is faster; rfds-rev first finds
+    the noise that belongs to each view, and looks better; rfds-vsd trains a LoRA on the views beside. With diffusion
+    models (sd15, sd21): sds, and vsd, which trains a LoRA too."""
     steps: Annotated[WholeNumber, default(by_quality("steps"))] = None
     """Number of optimisation steps."""
     views_per_step: Annotated[WholeNumber, default(by_quality("views_per_step"))] = None
@@ -57,6 +58,12 @@ class Generate:
         str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: the model's own)")
     ] = ""
     """What the views should not look like."""
+    smooth_views: bool = False
+    """Mix the words for neighbouring sides ("front view", "left side view") by the angle of the camera, instead of
+    switching from one to the next."""
+    perp_neg: bool = False
+    """Perp-Neg: push each view away from what it would look like from other sides, against assets with many faces.
+    Includes --smooth-views, and doubles the model's evaluations for guidance."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -78,6 +85,7 @@ class Generate:
     anybody, without a password."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
+    details: Details = MethodFlags()
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
@@ -102,15 +110,16 @@ class Generate:
             raise
 
     def _job(self) -> Job:
-        from rfgs import backends, preflight
+        from rfgs import backends, methods, preflight
 
         backend = backends.find_backend(self.backend)
-        small = backends.is_small(backends.source_of(backend, self.model))
+        source = backends.source_of(backend, self.model)
+        small = backends.is_small(source)
         preset = (QUALITIES if small else BIG_QUALITIES)[self.quality]
         steps = preset.steps if self.steps is None else self.steps
         views = preset.views_per_step if self.views_per_step is None else self.views_per_step
         splats = preset.splats if self.splats is None else self.splats
-        return Job(
+        job = Job(
             prompt=preflight.check_prompt(self.prompt),
             steps=preflight.check_count("--steps", steps, preset.steps),
             views_per_step=preflight.check_count("--views-per-step", views, preset.views_per_step),
@@ -123,9 +132,14 @@ class Generate:
             negative_prompt=self.negative_prompt,
             seed=preflight.check_seed(self.seed),
             device=preflight.check_device(self.device),
-            # Last, since it may ask the model hub.
-            model=backends.find_model(backend, self.model),
+            smooth_views=self.smooth_views,
+            perp_neg=self.perp_neg,
+            **asdict(self.details),
         )
+        methods.check_method(job)
+        methods.check_pair(job.guidance, source)
+        # Last, since it may ask the model hub.
+        return replace(job, model=backends.find_model(backend, self.model))
 
     def _check_only_steps(self) -> None:
         from dataclasses import fields
@@ -133,8 +147,10 @@ class Generate:
         from rfgs.errors import UserError
 
         allowed = {"resume", "steps", "viewer", "port", "host", "keep_viewer"}
-        for field in fields(self):
-            if field.name not in allowed and getattr(self, field.name) != field.default:
+        given = [(field, getattr(self, field.name)) for field in fields(self) if field.name != "details"]
+        given += [(field, getattr(self.details, field.name)) for field in fields(self.details)]
+        for field, value in given:
+            if field.name not in allowed and value != field.default:
                 flag = "a prompt" if field.name == "prompt" else "--" + field.name.replace("_", "-")
                 raise UserError(
                     f"--resume {self.resume}: goes on with that run's own settings, so {flag} cannot be given; "
@@ -157,7 +173,7 @@ class Generate:
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
-            def on_start(config: DistillConfig, prior: Prior) -> None:
+            def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
                 if viewer:
                     viewer.start(config, prior)
                 strange = unknown_words(prior, job.prompt)

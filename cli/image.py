@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
 
 from rfgs.job import Guidance
 
-from .flags import Folder, Number, Text, WholeNumber, default
+from .flags import Details, Folder, MethodFlags, Number, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -27,7 +27,8 @@ class Image:
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
     guidance: Guidance = "rfds-rev"
-    """How the model judges the images, as in `rfgs generate`."""
+    """How the model judges the images, as in `rfgs generate`: sds and vsd with diffusion models, the others with
+    rectified flows."""
     space: Literal["latents", "pixels"] = "latents"
     """What is optimised: the model's latents, or pixels through its image encoder, which is slower."""
     steps: Annotated[WholeNumber, default("what suits the model")] = None
@@ -48,12 +49,14 @@ class Image:
     """Folder for everything that the run writes."""
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
+    details: Details = MethodFlags()
 
     def run(self) -> None:
         """Checks, then makes."""
-        from rfgs import backends, preflight, runs
+        from rfgs import backends, methods, preflight, runs
         from rfgs.image_jobs import ImageJob, check_side, check_words
 
+        backend = backends.find_backend(self.backend)
         job = ImageJob(
             prompt=check_words("PROMPT", self.prompt, "a red cube"),
             guidance=self.guidance,
@@ -67,8 +70,13 @@ class Image:
             negative_prompt=self.negative_prompt,
             seed=preflight.check_seed(self.seed),
             device=preflight.check_device(self.device),
-            model=backends.find_model(backends.find_backend(self.backend), self.model),
+            model=backends.source_of(backend, self.model),
+            **asdict(self.details),
         )
+        methods.check_method(job)
+        methods.check_pair(job.guidance, job.model)
+        # Last, since it may ask the model hub.
+        job = replace(job, model=backends.find_model(backend, self.model))
         folder = runs.claim_folder(
             f"image {job.prompt}", job.seed, self.output, overwrite=self.overwrite, resumable=False
         )

@@ -13,7 +13,8 @@ from rfgs import runs
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.job import Job
-from rfgs.priors import Prior, load_prior
+from rfgs.methods import KINDS
+from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball
@@ -38,7 +39,7 @@ def generate(
     folder: Path,
     *,
     resume: bool = False,
-    on_start: Callable[[DistillConfig, Prior], None] = lambda config, prior: None,
+    on_start: Callable[[DistillConfig, Prior | DiffusionPrior], None] = lambda config, prior: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
@@ -60,7 +61,7 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = runs.load_checkpoint(folder) if resume else None
-    prior = load_prior(job.model, device=job.device)
+    prior = load_prior(job.model, KINDS[job.guidance], device=job.device)
     config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
     generator = torch.Generator().manual_seed(job.seed)
@@ -92,14 +93,14 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def _config(job: Job, prior: Prior) -> DistillConfig:
+def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     """The prior's recipe with what the job asks for."""
-    config = recipe(prior)
-    config.steps, config.views_per_step, config.guidance = job.steps, job.views_per_step, job.guidance
+    config = recipe(prior, job.guidance)
+    config.steps, config.views_per_step = job.steps, job.views_per_step
     config.resolution = job.resolution or prior.image_size
-    config.negative_prompt = job.negative_prompt or config.negative_prompt
-    if job.guidance_scale is not None:
-        config.guidance_scale = job.guidance_scale
+    config.smooth_views, config.perp_neg = job.smooth_views, job.perp_neg
+    for name, value in job.settings().items():
+        setattr(config, name, value)
     return config
 
 

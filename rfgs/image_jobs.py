@@ -6,26 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.job import Guidance
+from rfgs.job import Method
 
 InvertMethod = Literal["irfds", "ode"]
 EditMethod = Literal["irfds", "ode", "flowedit"]
 
 
 @dataclass(frozen=True)
-class ImageJob:
+class ImageJob(Method):
     """An image from a sentence."""
 
     prompt: str
     model: str = "tiny-sd3"
-    guidance: Guidance = "rfds-rev"
     space: Literal["latents", "pixels"] = "latents"
     steps: int | None = None
     """None, here and below, takes what suits the model."""
     particles: int = 4
     resolution: int | None = None
-    guidance_scale: float | None = None
-    negative_prompt: str = ""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
 

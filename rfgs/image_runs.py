@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,13 +16,17 @@ from torch import Tensor
 from rfgs import machine
 from rfgs.curves import write_curve
 from rfgs.errors import UserError
-from rfgs.guidance import InversionConfig, invert
+from rfgs.guidance import Counted, InversionConfig, invert
 from rfgs.guidance.flowedit import FlowEditConfig, flowedit
 from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
 from rfgs.image_jobs import EditJob, ImageJob, InvertJob
 from rfgs.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
-from rfgs.particles import ParticleConfig, optimise
-from rfgs.priors import Condition, Prior, load_prior
+from rfgs.methods import KINDS
+from rfgs.particles import optimise
+from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.recipes import particle_recipe
+
+P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
 
 LOOKS = 6
 """Pictures in the strip of progress."""
@@ -51,6 +55,7 @@ class _Run:
         self.curve: list[float] = []
         self.settings: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
+        self.counted: Counted | None = None
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
@@ -58,6 +63,11 @@ class _Run:
         now = time.perf_counter()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
         self._last = now
+
+    def counting(self, prior: P) -> P:
+        """The prior, from now on with its network's evaluations counted."""
+        self.counted = Counted(prior)
+        return cast(P, self.counted)
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -82,6 +92,7 @@ class _Run:
             "metrics": self.metrics,
             "curve": {"title": title, "values": self.curve},
             "seconds": self.seconds,
+            "evaluations": self.counted.take() if self.counted else {},
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
             "cpu": machine.cpu_model(),
@@ -104,18 +115,16 @@ def make_image(
 ) -> ImageResult:
     """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop)
-    prior = load_prior(job.model, device=job.device)
-    config = (
-        ParticleConfig() if prior.vocabulary is not None else ParticleConfig(steps=800, guidance_scale=50.0)
-    )
-    config.guidance, config.space, config.particles = job.guidance, job.space, job.particles
+    prior = load_prior(job.model, KINDS[job.guidance], device=job.device)
+    config = particle_recipe(prior, job.guidance)
+    config.space, config.particles, config.resolution = job.space, job.particles, job.resolution
     config.steps = job.steps or config.steps
-    config.resolution, config.negative_prompt = job.resolution, job.negative_prompt
-    if job.guidance_scale is not None:
-        config.guidance_scale = job.guidance_scale
+    for name, value in job.settings().items():
+        setattr(config, name, value)
     run.settings = asdict(config)
     side = job.resolution or prior.image_size
     _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
+    prior = run.counting(prior)
     run.lap("startup")
     generator = torch.Generator().manual_seed(job.seed)
     step = None
@@ -144,6 +153,7 @@ def invert_photo(
     """
     run = _Run(job, report, stop)
     prior, image, x = _load(job)
+    prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
     run.lap("startup")
     noise, title = _noise(run, prior, x, condition, negative, job.method, job.steps)
@@ -176,6 +186,7 @@ def edit_photo(
     """
     run = _Run(job, report, stop)
     prior, image, x = _load(job)
+    prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
     tiny = prior.vocabulary is not None
     run.lap("startup")
@@ -212,12 +223,13 @@ def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
     return prior, image, _check_size(prior, image.to(job.device))
 
 
-def _check_size(prior: Prior, image: Tensor) -> Tensor:
+def _check_size(prior: Prior | DiffusionPrior, image: Tensor) -> Tensor:
     """The image's latents, after one evaluation that shows whether the network takes their size."""
     with torch.no_grad():
         x = prior.encode(image)
+    predict = prior.velocity if prior.kind == "flow" else prior.epsilon  # type: ignore[union-attr]
     try:
-        prior.velocity(x, x.new_ones(1), prior.embed([""]))
+        predict(x, x.new_ones(1), prior.embed([""]))
     except ValueError as error:
         size = f"{image.shape[-1]}x{image.shape[-2]}"
         raise UserError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-Guidance = Literal["rfds", "rfds-rev"]
+Guidance = Literal["sds", "vsd", "rfds", "rfds-rev", "rfds-vsd"]
+Kind = Literal["flow", "diffusion"]
 QualityName = Literal["draft", "normal", "high"]
 
 
@@ -33,23 +34,43 @@ BIG_QUALITIES: dict[QualityName, Quality] = {
 """For Stable Diffusion 3 and its relatives; not measured on hardware yet."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How the model judges, in 3D as in 2D. None takes what suits the model (`rfgs.recipes`, `rfgs.guidance`)."""
+
+    guidance: Guidance = "rfds-rev"
+    guidance_scale: float | None = None
+    """Classifier-free guidance, 1 = none."""
+    negative_prompt: str = ""
+    """What images should not look like; empty takes what suits the model."""
+    inner_steps: int | None = None
+    inner_step_size: float | None = None
+    inner_optimiser: Literal["gradient", "adam"] = "gradient"
+    renormalise_noise: bool = False
+    lora_rank: int | None = None
+    lora_steps: int | None = None
+    lr_lora: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What is set, under the names of `rfgs.guidance.GuidanceConfig`."""
+        values = {field.name: getattr(self, field.name) for field in fields(Method)}
+        return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(Method):
     """Everything that decides the result of a run."""
 
     prompt: str
     model: str = "tiny-sd3"
     """A backend's name, a folder in diffusers' layout, or a hub id."""
-    guidance: Guidance = "rfds-rev"
     steps: int = QUALITIES["normal"].steps
     views_per_step: int = QUALITIES["normal"].views_per_step
     splats: int = QUALITIES["normal"].splats
     """Number of Gaussians at the start."""
     resolution: int | None = None
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
-    guidance_scale: float | None = None
-    """Classifier-free guidance, 1 = none; None takes the prior's recipe."""
-    negative_prompt: str = ""
-    """What views should not look like; empty takes the prior's recipe."""
+    smooth_views: bool = False
+    perp_neg: bool = False
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

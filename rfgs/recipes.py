@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from rfgs.distill import DistillConfig
-from rfgs.priors.base import Prior
+from rfgs.guidance import GuidanceConfig
+from rfgs.job import Guidance
+from rfgs.particles import ParticleConfig
+from rfgs.priors.base import DiffusionPrior, Prior
+
+C = TypeVar("C", bound=GuidanceConfig)
 
 
-def recipe(prior: Prior) -> DistillConfig:
-    """Settings to start from: the embedded priors' own, measured here, or those for the big flow models."""
-    return tiny_recipe() if prior.vocabulary is not None else sd3_recipe()
+def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
+    """Settings to start from: the embedded priors' own, measured here, or those for the big models."""
+    if prior.vocabulary is not None:
+        config = tiny_recipe()
+    else:
+        config = sd3_recipe() if prior.kind == "flow" else sd_recipe()
+    return _suited(config, guidance)
 
 
 def tiny_recipe() -> DistillConfig:
@@ -37,3 +48,33 @@ def sd3_recipe() -> DistillConfig:
         lr_colors=1e-2,  # DreamGaussian, GSGEN.
         final_lr=0.1,
     )
+
+
+def sd_recipe() -> DistillConfig:
+    """For Stable Diffusion 1.5 and 2.1, with SDS. *Untested on hardware*, as `sd3_recipe`, whose splats' part it shares."""
+    config = sd3_recipe()
+    config.guidance_scale = 100.0  # DreamFusion's, and every splat system's on these models.
+    config.noise_range, config.final_noise_range = (
+        (0.02, 0.98),
+        (0.02, 0.55),
+    )  # GaussianDreamer: 0.98 falls to 0.55.
+    return config
+
+
+def particle_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> ParticleConfig:
+    """As `recipe`, for images without 3D."""
+    config = ParticleConfig()
+    if prior.vocabulary is None:
+        # The authors' 2D experiments: 800 steps at scale 50 under flows, and 100 is SDS's own.
+        config.steps, config.guidance_scale = 800, 50.0 if prior.kind == "flow" else 100.0
+        if prior.kind == "diffusion":
+            config.noise_range = config.final_noise_range = (0.02, 0.98)  # DreamFusion's.
+    return _suited(config, guidance)
+
+
+def _suited(config: C, guidance: Guidance) -> C:
+    config.guidance = guidance
+    if guidance in ("vsd", "rfds-vsd"):
+        # ProlificDreamer's: the student takes the prior's own direction away, so that less has to be said louder.
+        config.guidance_scale = min(config.guidance_scale, 7.5)
+    return config

@@ -64,6 +64,8 @@ class Recorder:
             "gpu": torch.cuda.get_device_name() if job.device == "cuda" else None,
             "started": _now(),
             "seconds": dict.fromkeys(("startup", *STEP_PARTS, "files", "viewer", "rest"), 0.0),
+            "evaluations": {"forward": 0, "backward": 0},
+            "progress": [],
             "changes": [],
             "resumed_after_steps": [],
         }
@@ -79,11 +81,14 @@ class Recorder:
         """Takes note of a step; writes a checkpoint and a preview where they are due, and returns the preview."""
         for part in STEP_PARTS:
             self._count(part, step.seconds.get(part, 0.0))
+        for way, count in step.evaluations.items():
+            self.record["evaluations"][way] += count
         self.record["steps_done"] = step.index
         self._note_changes(step.index)
         if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
             self.timed("files", self.write_checkpoint, step)
         if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
+            self._note_progress(step)
             return self.timed("files", self.write_preview, step)
         return None
 
@@ -108,7 +113,15 @@ class Recorder:
     def write_checkpoint(self, step: Step) -> None:
         """Everything the next step depends on; a crash while writing leaves the checkpoint before it."""
         self._settle()
-        counted = ("steps_done", "seconds", "changes", "resumed_after_steps", "started")
+        counted = (
+            "steps_done",
+            "seconds",
+            "evaluations",
+            "progress",
+            "changes",
+            "resumed_after_steps",
+            "started",
+        )
         content = {
             "config": asdict(self.config),
             "state": step.state(),
@@ -149,6 +162,11 @@ class Recorder:
         write_strip(splats, self.folder / STRIP)
         # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
         write_turntable(splats, self.folder / VIDEO, frames=60, fps=15, size=384)
+
+    def _note_progress(self, step: Step) -> None:
+        """What the way to this step's snapshot cost, for curves of convergence: network evaluations and seconds of steps."""
+        seconds = sum(self.record["seconds"][part] for part in STEP_PARTS)
+        self.record["progress"].append({"step": step.index, "seconds": seconds, **self.record["evaluations"]})
 
     def _note_changes(self, after: int) -> None:
         settings = asdict(self.config)

@@ -32,6 +32,7 @@ class FakeStep:
     splats: Splats
     generator: torch.Generator
     seconds: dict[str, float]
+    evaluations: dict[str, int]
     loss: torch.Tensor = torch.zeros(())
 
     def state(self) -> dict[str, Any]:
@@ -59,7 +60,14 @@ def fake_distill(
         first = resume["index"] + 1
     for index in range(first, config.steps + 1):
         splats.means += 1e-3 * config.guidance_scale * torch.randn(splats.means.shape, generator=generator)
-        yield FakeStep(index, config.steps, splats, generator, {"prior": 2.0, "render": 1.0})
+        yield FakeStep(
+            index,
+            config.steps,
+            splats,
+            generator,
+            {"prior": 2.0, "render": 1.0},
+            {"forward": 6, "backward": 0},
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +75,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module,
         "load_prior",
-        lambda model, *, device: SimpleNamespace(
-            image_size=32, name=model, vocabulary=frozenset({"red", "cube", "a"})
+        lambda model, kind, *, device: SimpleNamespace(
+            kind=kind, image_size=32, name=model, vocabulary=frozenset({"red", "cube", "a"})
         ),
     )
     monkeypatch.setattr(module, "distill", fake_distill)
@@ -130,6 +138,24 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__
     assert record["seconds"]["prior"] == 40 and record["seconds"]["render"] == 20
     assert record["peak_memory"] > 2**20
+    assert record["evaluations"] == {"forward": 120, "backward": 0}
+    assert record["progress"] == [
+        {"step": step, "seconds": 3.0 * step, "forward": 6 * step, "backward": 0}
+        for step in (1, 3, 6, 10, 15)
+    ]
+
+
+def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
+    configs: list[Any] = []
+    job = replace(JOB, steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)
+    generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
+    (tmp_path / "lora").mkdir()
+    job = replace(JOB, steps=1, guidance="rfds-vsd", lora_rank=8, lr_lora=0.5)
+    generate(job, tmp_path / "lora", on_start=lambda config, prior: configs.append(config))
+    first, second = configs
+    assert (first.inner_steps, first.inner_optimiser, first.renormalise_noise) == (3, "adam", True)
+    assert first.perp_neg and not first.smooth_views and first.inner_step_size == 1.0
+    assert (second.guidance, second.lora_rank, second.lr_lora, second.lora_steps) == ("rfds-vsd", 8, 0.5, 1)
 
 
 def test_flags_that_were_given_reach_the_loop(tmp_path: Path) -> None:
@@ -168,6 +194,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(index: int, tmp_path: P
     assert (parts / "splats.ply").read_bytes() == (whole / "splats.ply").read_bytes()
     assert result.record["state"] == "finished" and result.record["resumed_after_steps"] == [index]
     assert result.record["seconds"]["prior"] == 40
+    assert result.record["evaluations"]["forward"] == 120
+    assert [entry["step"] for entry in result.record["progress"]] == [1, 3, 6, 10, 15]
     assert sorted(path.name for path in (parts / "previews").iterdir()) == PREVIEWS
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import viser
 
+from rfgs.methods import KINDS
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 
 TEXTS = ("prompt", "negative_prompt")
-GUIDANCES = ("rfds", "rfds-rev")
-"""Those that a run may change to and fro: others bring a state of their own, and then there is no choice."""
 SHOWN_CHANGES = 6
 
 
@@ -147,8 +146,9 @@ class SteerPanel:
                 min_range=0.01,
                 hint="Noise fractions drawn",
             )
-        elif name == "guidance" and value in GUIDANCES:
-            handle = gui.add_dropdown(title, GUIDANCES, initial_value=value)
+        elif name == "guidance" and value in KINDS:
+            fitting = [other for other in KINDS if KINDS[other] == KINDS[value]]
+            handle = gui.add_dropdown(title, fitting, initial_value=value)
         elif name == "inner_steps":
             handle = gui.add_slider(title, min=0, max=max(8, value), step=1, initial_value=value)
         elif name.startswith(("lr_", "learning_rate")) and isinstance(value, float) and value > 0:

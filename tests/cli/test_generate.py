@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,23 @@ def test_every_flag_arrives(asked: list) -> None:
         negative_prompt="bad",
         seed=4,
     )
+
+
+def test_details_of_the_guidance_arrive(asked: list) -> None:
+    inner = "--inner-steps 3 --inner-step-size 0.5 --inner-optimiser adam --renormalise-noise"
+    main(["generate", "x", *inner.split(), "--smooth-views", "--perp-neg"])
+    main("generate x --guidance rfds-vsd --lora-rank 8 --lora-steps 2 --lr-lora 1e-3".split())
+    (first, _, _), (second, _, _) = asked
+    assert first == replace(
+        Job("x"),
+        inner_steps=3,
+        inner_step_size=0.5,
+        inner_optimiser="adam",
+        renormalise_noise=True,
+        smooth_views=True,
+        perp_neg=True,
+    )
+    assert second == Job("x", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
 
 
 def test_the_same_command_again_gets_a_folder_of_its_own(asked: list) -> None:

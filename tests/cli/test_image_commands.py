@@ -68,9 +68,24 @@ def test_every_flag_arrives(asked: list) -> None:
     assert folder == Path("c")
 
 
+def test_details_of_the_guidance_arrive(asked: list) -> None:
+    main("image x --guidance vsd --backend sd15 --lora-rank 8 --lr-lora 1e-3".split())
+    main("image x --inner-steps 2 --renormalise-noise".split())
+    (first, _), (second, _) = asked
+    assert first == ImageJob("x", guidance="vsd", model="sd15", lora_rank=8, lr_lora=1e-3)
+    assert second == ImageJob("x", inner_steps=2, renormalise_noise=True)
+
+
 INVERT, EDIT = ("invert", "good.png", "--prompt", "x"), ("edit", "good.png", "--from", "x", "--to", "y")
 MESSAGES = {
     ("image",): 'PROMPT: is empty; say what the image shows, as in PROMPT "a red cube"',
+    ("image", "x", "--guidance", "sds"): (
+        "--guidance sds: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
+        "rfds-vsd, or another model such as --backend sd15 or sd21"
+    ),
+    ("image", "x", "--lora-rank", "8"): (
+        "--lora-rank: only vsd and rfds-vsd can use it; leave it out with --guidance rfds-rev"
+    ),
     ("image", "x", "--particles", "0"): "--particles 0: has to be at least 1; try --particles 4",
     ("image", "x", "--resolution", "72"): (
         "--resolution 72: has to be a multiple of 16 and at least 32; try --resolution 64"

@@ -57,6 +57,14 @@ MESSAGES = {
     ("generate", "x", "--resolution", "0"): (
         "--resolution 0: has to be a multiple of 8 and at least 32; try --resolution 32"
     ),
+    ("generate", "x", "--guidance", "vsd"): (
+        "--guidance vsd: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
+        "rfds-vsd, or another model such as --backend sd15 or sd21"
+    ),
+    ("generate", "x", "--guidance", "rfds", "--inner-steps", "2"): (
+        "--inner-steps: only rfds-rev can use it; leave it out with --guidance rfds"
+    ),
+    ("generate", "x", "--inner-steps", "0"): "--inner-steps 0: has to be at least 1; try --inner-steps 1",
     ("generate", "x", "--guidance-scale", "-1"): (
         "--guidance-scale -1: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
     ),
@@ -204,8 +212,8 @@ def test_gated_model(
 PARSING = {
     ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
     ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
-    ("generate", "x", "--guidance", "sds"): (
-        "invalid choice 'sds' for argument '--guidance'. Expected one of ('rfds', 'rfds-rev')."
+    ("generate", "x", "--guidance", "ism"): (
+        "invalid choice 'ism' for argument '--guidance'. Expected one of ('sds', 'vsd', 'rfds', 'rfds-rev', 'rfds-vsd')."
     ),
     ("generate", "x", "--setps", "3"): "Perhaps you meant: --steps N",
     ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",

@@ -19,7 +19,7 @@ from rfgs.images import read_image, save_image
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Blocks of greys around "dark"; the models are the analytic one."""
-    monkeypatch.setattr("rfgs.image_runs.load_prior", lambda name, device: FlatPrior())
+    monkeypatch.setattr("rfgs.image_runs.load_prior", lambda name, kind="flow", *, device: FlatPrior())
     blocks = -0.5 + S * torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     save_image(FlatPrior().decode(blocks), tmp_path / "photo.png")
     return tmp_path / "photo.png"

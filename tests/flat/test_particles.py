@@ -53,7 +53,11 @@ def test_settings_may_change_while_it_runs() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "match"),
-    [({"particles": 0}, "0 particles"), ({"space": "words"}, "'words'"), ({"guidance": "sds"}, "guidance sds: .*flat is a rectified flow")],
+    [
+        ({"particles": 0}, "0 particles"),
+        ({"space": "words"}, "'words'"),
+        ({"guidance": "sds"}, "guidance sds: .*flat is a rectified flow"),
+    ],
 )
 def test_settings_that_cannot_be(settings: dict, match: str) -> None:
     with pytest.raises(UserError, match=match):

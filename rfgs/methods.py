@@ -1,0 +1,98 @@
+"""Which guidance goes with which model and which settings, told before anything is loaded. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rfgs import backends
+from rfgs.errors import UserError
+from rfgs.job import Guidance, Kind, Method
+
+KINDS: dict[Guidance, Kind] = {
+    "sds": "diffusion",
+    "vsd": "diffusion",
+    "rfds": "flow",
+    "rfds-rev": "flow",
+    "rfds-vsd": "flow",
+}
+"""The kind of model that each guidance is defined for."""
+
+
+def check_pair(guidance: Guidance, source: str) -> None:
+    """That the model `source` (as `rfgs.backends.find_model` takes it) is of the kind that the guidance is defined for.
+
+    A model whose kind cannot be told without the network is let through; `rfgs.priors.load_prior` will tell.
+
+    Raises:
+        UserError: it is not.
+    """
+    kind = kind_of(source)
+    if kind is None or kind == KINDS[guidance]:
+        return
+    fitting = [name for name in KINDS if KINDS[name] == kind]
+    what = {"flow": "rectified flows", "diffusion": "diffusion models"}
+    other = {"flow": "tiny-sd3 or sd3", "diffusion": "sd15 or sd21"}[KINDS[guidance]]
+    raise UserError(
+        f"--guidance {guidance}: is defined for {what[KINDS[guidance]]}, and {source} is none; "
+        f"use --guidance {' or '.join(fitting)}, or another model such as --backend {other}"
+    )
+
+
+def kind_of(source: str) -> Kind | None:
+    """Whether a model is a rectified flow or a diffusion model, by its name or its files; None where neither tells."""
+    place = backends.locate(source)
+    family = place.family
+    if family is None:
+        folder = Path(place.source).expanduser()
+        pipeline = _read(folder / "model_index.json").get("_class_name")
+        if pipeline is None:
+            return None
+        known = "sd" if pipeline == "StableDiffusionPipeline" else "flow"
+        family = _read(folder / "rfgs.json").get("family", known)
+    return "diffusion" if family == "sd" else "flow"
+
+
+def check_method(method: Method) -> None:
+    """Settings that can be, for guidances that have them.
+
+    Raises:
+        UserError: a number out of its range, or a setting of another guidance than the one asked for.
+    """
+    inner = {
+        "--inner-steps": method.inner_steps,
+        "--inner-step-size": method.inner_step_size,
+        "--inner-optimiser": None if method.inner_optimiser == "gradient" else method.inner_optimiser,
+        "--renormalise-noise": True if method.renormalise_noise else None,
+    }
+    lora = {
+        "--lora-rank": method.lora_rank,
+        "--lora-steps": method.lora_steps,
+        "--lr-lora": method.lr_lora,
+    }
+    for flags, guidances in ((inner, ("rfds-rev",)), (lora, ("vsd", "rfds-vsd"))):
+        for flag, value in flags.items():
+            if value is not None and method.guidance not in guidances:
+                raise UserError(
+                    f"{flag}: only {' and '.join(guidances)} can use it; leave it out with --guidance {method.guidance}"
+                )
+    for flag, value, example in (
+        ("--inner-steps", method.inner_steps, 1),
+        ("--lora-rank", method.lora_rank, 4),
+        ("--lora-steps", method.lora_steps, 1),
+    ):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value}: has to be at least 1; try {flag} {example}")
+    for flag, number, usual in (
+        ("--inner-step-size", method.inner_step_size, 1),
+        ("--lr-lora", method.lr_lora, 1e-4),
+    ):
+        if number is not None and not 0 < number < float("inf"):
+            raise UserError(f"{flag} {number:g}: has to be a positive number; try {flag} {usual:g}")
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
