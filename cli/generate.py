@@ -220,5 +220,5 @@ class Generate:
             # a sandbox, makes assets all the same.
             if isinstance(problem, UserError) and self.host != Generate.host:
                 raise
-            say(f"no viewer: {problem}")
+            say(f"no page: {problem}")
             return None

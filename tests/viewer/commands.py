@@ -41,14 +41,16 @@ class Command:
         """The address of its page, once it has printed one."""
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(r"viewer: (http://\S+)", self.output)):
-            if time.monotonic() > deadline or self._process.poll() is not None:
+            if time.monotonic() > deadline or self.done:
                 raise RuntimeError(f"no page; the command says: {self.output[-2000:]}")
-            time.sleep(0.01)
+            time.sleep(0.1)
         return found.group(1)
 
     @property
     def done(self) -> bool:
-        return self._process.poll() is not None
+        """Whether it has ended; what it used stays to be asked for by `wait`."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, options) is not None
 
     def wait(self) -> tuple[float, float]:
         """Waits for its end: seconds of wall clock and of processor time, its own and none of a browser's.
@@ -65,7 +67,7 @@ class Command:
         return wall, usage.ru_utime + usage.ru_stime
 
     def kill(self) -> None:
-        if self._process.returncode is None and self._process.poll() is None:
+        if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
 

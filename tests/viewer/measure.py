@@ -33,7 +33,7 @@ from rfgs.export import write_ply
 from rfgs.viewer import Viewer
 
 PROMPT = "a red cube on a blue cylinder"
-STEPS = 60
+STEPS = 40
 KINDS = ("no page", "unwatched", "one reader", "one Chromium")
 CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); import timed_command; timed_command.main()"
 
@@ -119,31 +119,30 @@ def crowd(visits: int = 50) -> None:
     """One run alone, and one that browsers come to, leave, and die at; the assets' bits are compared."""
     with tempfile.TemporaryDirectory() as place:
         alone, watched = Path(place) / "alone", Path(place) / "watched"
-        flags = ("generate", PROMPT, "--steps", STEPS, "--output")
+        flags = ("generate", PROMPT, "--steps", 90, "--device", "cpu", "--output")
         with (
+            Chromium() as browser,
             Command(*flags, alone, "--no-viewer") as reference,
             Command(*flags, watched, "--port", "0") as run,
         ):
-            made, killed = 0, False
-            with Chromium() as browser:
-                while not run.done and made < visits:
-                    if made % 10 == 0:
-                        # A real page, left as soon as it draws.
-                        browser.open(run.url)
-                        browser.wait_for("!!document.querySelector('canvas')")
-                        browser.open("about:blank")
-                    else:
-                        with connect_to(run.url) as connection:
-                            connection.recv(timeout=60)
-                    made += 1
-                browser.open(run.url)
-                browser.wait_text("Running")
-                for x in range(
-                    100, 500, 20
-                ):  # It draws a new picture for every move of the mouse, when it dies.
-                    browser.drag((x, 300), (x + 20, 300), steps=1)
-                killed = not run.done
-                browser.kill()
+            made = 0
+            while not run.done and made < visits:
+                if made % 25 == 0:
+                    # A real page, left as soon as it draws.
+                    browser.open(run.url)
+                    browser.wait_for("!!document.querySelector('canvas')")
+                    browser.open("about:blank")
+                else:
+                    with connect_to(run.url) as connection:
+                        connection.recv(timeout=60)
+                made += 1
+            browser.open(run.url)
+            browser.wait_text("Running")
+            for x in range(100, 500, 20):
+                browser.drag((x, 300), (x + 20, 300), steps=1)
+            # It draws a new picture for every move of the mouse, and dies at that.
+            killed = not run.done
+            browser.kill()
             run.wait()
             reference.wait()
         bits = [hashlib.sha256((one / "splats.ply").read_bytes()).hexdigest() for one in (alone, watched)]

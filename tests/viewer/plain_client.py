@@ -25,6 +25,7 @@ def connect_to(url: str, *, azimuth: float = 0.0) -> ClientConnection:
         subprotocols=[protocol],
         max_size=None,
         compression=None,
+        open_timeout=60,
         close_timeout=1,
     )
     look_from(socket, azimuth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -34,6 +35,15 @@ def test_the_next_free_port_is_taken_and_named() -> None:
             found = int(viewer.url.rsplit(":", 1)[1])
             assert viewer.url.startswith("http://127.0.0.1:") and found > port
             socket.create_connection(("127.0.0.1", found), timeout=5).close()
+
+
+def test_no_port_left_is_one_line() -> None:
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # Somebody else has it, which is as good.
+            taken.bind(("127.0.0.1", 65535))
+            taken.listen()
+        with pytest.raises(UserError, match="no port from 65535 on is free"):
+            Viewer(port=65535)
 
 
 @pytest.mark.parametrize(("host", "port"), [("256.1.1.1", 8080), ("192.0.2.1", 8080), ("127.0.0.1", 70000)])
@@ -79,7 +89,7 @@ def test_the_real_loop_is_the_same_watched_and_steered_back_and_forth() -> None:
     with Viewer(port=0, server_render=True) as viewer:
         with connect_to(viewer.url) as connection:
             watched = run(viewer)
-            connection.recv(timeout=5)
+            connection.recv(timeout=60)
         assert viewer.problems == [] and viewer.changes == []
     alone = run(None)
     pairs = zip(alone.parameters().values(), watched.parameters().values(), strict=True)
