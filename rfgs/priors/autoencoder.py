@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rfgs.errors import UserError
 from rfgs.priors.parts import load_module, read_json
@@ -29,6 +30,9 @@ class Autoencoder:
         self._scale = config["scaling_factor"]
         # Configurations of Stable Diffusion 1 and 2 have none.
         self._shift = config.get("shift_factor") or 0.0
+        self._folded = (
+            _fold(module, self.factor) if not any(config.get("num_encoder_blocks") or [1]) else None
+        )
         self._slice_views = False
 
     @classmethod
@@ -77,6 +81,9 @@ class Autoencoder:
         )
 
     def _encode(self, images: Tensor) -> Tensor:
+        if self._folded:
+            latents = F.conv2d(images.clamp(0, 1), *self._folded, stride=self.factor)
+            return (latents - self._shift) * self._scale
         output = self.module.encode((2 * images.clamp(0, 1) - 1).to(self.module.dtype))
         # The tiny autoencoder has no posterior.
         latents = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latents
@@ -89,3 +96,21 @@ class Autoencoder:
         latents = latents.to(self.module.dtype)
         images = torch.cat([self.module.decode(one).sample for one in latents.split(1)])
         return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def _fold(module: Any, size: int) -> tuple[Tensor, Tensor] | None:
+    """Kernel [c, 3, size, size] and bias [c] of the one convolution that an encoder of bare convolutions amounts to.
+
+    None if a latent sees pixels outside its own patch. Read off from what the encoder makes of single pixels.
+    """
+    count = 3 * size * size
+    pixels = torch.zeros(count + 1, 3, 3 * size, 3 * size, device=next(module.parameters()).device)
+    patch = pixels[1:, :, size : 2 * size, size : 2 * size]
+    patch.copy_(torch.eye(count).reshape(count, 3, size, size))
+    latents = module.encode(2 * pixels - 1).latents
+    bias, response = latents[0, :, 1, 1], latents[1:] - latents[:1]
+    kernel = response[:, :, 1, 1].mT.reshape(-1, 3, size, size).clone()
+    response[:, :, 1, 1] = 0
+    constant = (latents[0] - bias[:, None, None]).abs().max()
+    return None if max(response.abs().max(), constant) > 1e-6 else (kernel, bias.clone())

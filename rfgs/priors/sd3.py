@@ -2,7 +2,8 @@
 
 The parts are loaded one by one from diffusers' folder layout, since importing the whole pipeline class costs seconds;
 what they compute is the pipeline's own (tests compare the two). SD3 is the house's convention already: its sigma is our
-t, its velocity is e - x. Latents are `(posterior - shift_factor) * scaling_factor`.
+t, its velocity is e - x. Latents are `(posterior - shift_factor) * scaling_factor`
+(`rfgs.priors.autoencoder`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
+from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, classifier_free
 
 _LARGEST = 512
@@ -27,14 +29,20 @@ class SD3Prior:
 
     kind: Literal["flow", "diffusion"] = "flow"
 
-    def __init__(self, name: str, parts: dict[str, Any], about: dict[str, Any], device: torch.device) -> None:
-        self.name, self.device = name, device
+    def __init__(
+        self,
+        name: str,
+        parts: dict[str, Any],
+        autoencoder: Autoencoder,
+        about: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.name, self.autoencoder, self.device = name, autoencoder, device
         self._parts = parts
-        self._transformer, self._vae, self._scheduler = parts["transformer"], parts["vae"], parts["scheduler"]
+        self._transformer, self._scheduler = parts["transformer"], parts["scheduler"]
         self.network = self._transformer
         self.dtype = self._transformer.dtype
-        self._factor = 2 ** (len(self._vae.config.block_out_channels) - 1)  # Pixels per latent, 8 for SD3.
-        self.image_size = min(self._transformer.config.sample_size * self._factor, _LARGEST)
+        self.image_size = min(self._transformer.config.sample_size * autoencoder.factor, _LARGEST)
         # Where there is no T5, the pipeline puts this many zero tokens in its place (256 unless told otherwise).
         self._t5_tokens = about.get("max_sequence_length", 256)
         words = about.get("vocabulary")
@@ -43,7 +51,6 @@ class SD3Prior:
     @classmethod
     def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> SD3Prior:
         """Load from a folder or hub id `source`; the autoencoder stays float32, since distillation goes through it."""
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -55,13 +62,15 @@ class SD3Prior:
         try:
             parts = {
                 "transformer": model(SD3Transformer2DModel, "transformer", dtype),
-                "vae": model(AutoencoderKL, "vae", torch.float32),
                 "scheduler": FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler"),
                 "text_encoder": model(CLIPTextModelWithProjection, "text_encoder", dtype),
                 "tokenizer": CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
                 "text_encoder_2": model(CLIPTextModelWithProjection, "text_encoder_2", dtype),
                 "tokenizer_2": CLIPTokenizer.from_pretrained(source, subfolder="tokenizer_2"),
             }
+            autoencoder = Autoencoder.load(
+                source, device=device, grain=parts["transformer"].config.patch_size
+            )
             if _has_t5(source):
                 from transformers import T5EncoderModel, T5TokenizerFast
 
@@ -71,7 +80,7 @@ class SD3Prior:
             reason = str(error).splitlines()[0]
             raise UserError(f"{name}: not a whole SD3 model ({reason}); download it again") from error
         about = Path(source) / "rfgs.json"
-        return cls(name, parts, json.loads(about.read_text()) if about.is_file() else {}, device)
+        return cls(name, parts, autoencoder, json.loads(about.read_text()) if about.is_file() else {}, device)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
@@ -99,24 +108,12 @@ class SD3Prior:
         return self._parts["text_encoder_3"](torch.tensor(ids, device=self.device))[0].to(self.dtype)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] to latents [B, 16, H/8, W/8]: the posterior's mode, shifted and scaled.
+        """Images [B, 3, H, W] in [0, 1], multiples of 16, to latents [B, 16, H/8, W/8]."""
+        return self.autoencoder.encode(images)
 
-        Raises UserError for sizes that are no multiple of 8 times the transformer's patch (16 pixels).
-        """
-        grain = self._factor * self._transformer.config.patch_size
-        if images.shape[-1] % grain or images.shape[-2] % grain:
-            size = f"{images.shape[-1]}x{images.shape[-2]}"
-            raise UserError(
-                f"images of {size} pixels: {self.name} takes multiples of {grain} pixels; change --resolution"
-            )
-        latents = self._vae.encode(2 * images.clamp(0, 1) - 1).latent_dist.mode()
-        return (latents - self._vae.config.shift_factor) * self._vae.config.scaling_factor
-
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, 16, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
-        latents = latents.float() / self._vae.config.scaling_factor + self._vae.config.shift_factor
-        return (self._vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+        return self.autoencoder.decode(latents)
 
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -146,7 +143,7 @@ class SD3Prior:
         size: int | None = None,
     ) -> Tensor:
         """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps, `steps` of them."""
-        side = (size or self.image_size) // self._factor
+        side = (size or self.image_size) // self.autoencoder.factor
         shape = (len(condition), self._transformer.config.in_channels, side, side)
         x = torch.randn(shape, generator=generator).to(self.device)
         both = Condition.cat([condition, negative])
