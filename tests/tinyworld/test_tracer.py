@@ -1,4 +1,4 @@
-"""The tracer against closed forms: distances, silhouettes, shading; and what its pixels mean."""
+"""The tracer against closed forms: distances, silhouettes, finishes, shading; and what its pixels mean."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ import numpy as np
 import pytest
 
 from rfgs.cameras import Cameras, orbit
-from rfgs.tinyworld.scenes import Scene, Thing, all_scenes, build
+from rfgs.tinyworld import tracer
+from rfgs.tinyworld.scenes import Scene, Thing, build
 from rfgs.tinyworld.tracer import (
     BOX,
     CONE,
     CYLINDER,
+    DOME,
+    DOTTED,
+    ELLIPSOID,
+    FRUSTUM,
+    MOTTLED,
+    PLAIN,
+    PLANKS,
     PRIMITIVE_WIDTH,
+    PRISM,
+    RIPPLED,
     SPHERE,
+    STRIPED,
     TORUS,
+    primitive_radii,
     render_scene,
-    scene_bound,
 )
 from rfgs.tinyworld.tracer import _distance as distance
+from rfgs.tinyworld.tracer import _second_share as second_share
 
 
 def primitive(
@@ -86,37 +98,168 @@ def true_torus(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:
     return np.linalg.norm(p - ring, axis=1) - sizes[1]
 
 
+def true_frustum(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:
+    r = sizes[3]
+    low, high, h = sizes[0] - r, sizes[1] - r, sizes[2] - r
+    rho, z = np.hypot(p[:, 0], p[:, 1]), p[:, 2]
+    outline = np.array([(0, h), (high, h), (low, -h), (0, -h)])
+    inside = (np.abs(z) < h) & (rho < low + (high - low) * (z + h) / (2 * h))
+    return true_revolved(rho, z, outline, inside) - r
+
+
+def true_ellipsoid(p: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """In any number of axes: the nearest point is q = a^2 p / (a^2 + t), where t makes q a point of the surface.
+
+    The root is bracketed by t = -min(a)^2 and the t of the ball of radius max(a), and bisected (Eberly 2013).
+    """
+    low = np.full(len(p), -(radii.min() ** 2) + 1e-12)
+    high = np.full(len(p), radii.max() * np.linalg.norm(p, axis=1).max())
+    for _ in range(100):
+        t = (low + high) / 2
+        beyond = ((radii * p / (radii**2 + t[:, None])) ** 2).sum(axis=1) > 1
+        low, high = np.where(beyond, t, low), np.where(beyond, high, t)
+    nearest = radii**2 * p / (radii**2 + t[:, None])
+    return np.linalg.norm(p - nearest, axis=1) * np.where(((p / radii) ** 2).sum(axis=1) < 1, -1, 1)
+
+
+def true_dome(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:
+    """Above its floor the nearest point is the ellipsoid's or, from inside, the floor's; below it is the floor's, an ellipse."""
+    shell, z = true_ellipsoid(p, np.array(sizes)), p[:, 2]
+    beside = np.maximum(true_ellipsoid(p[:, :2], np.array(sizes[:2])), 0)
+    return np.where(z < 0, np.hypot(beside, z), np.where(shell < 0, np.maximum(shell, -z), shell))
+
+
+def true_prism(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:
+    """The distance to its triangle in the (y, z) plane, drawn out along x."""
+    x, half, height = sizes
+    y, z = np.abs(p[:, 1]), p[:, 2]
+    outline = np.array([(0, height), (half, 0), (0, 0)])
+    triangle = true_revolved(y, z, outline, (z > 0) & (y / half + z / height < 1))
+    along = np.abs(p[:, 0]) - x
+    outside = np.hypot(np.maximum(triangle, 0), np.maximum(along, 0))
+    return np.where((triangle < 0) & (along < 0), np.maximum(triangle, along), outside)
+
+
 TRUTHS = {
     "sphere": (SPHERE, (0.7,), lambda p, sizes: np.linalg.norm(p, axis=1) - sizes[0]),
     "box": (BOX, (0.6, 0.5, 0.3, 0.06), true_box),
     "cylinder": (CYLINDER, (0.5, 0.7, 0.05), true_cylinder),
     "cone": (CONE, (0.7, 0.6, 0.04), true_cone),
     "torus": (TORUS, (0.6, 0.22), true_torus),
+    "frustum": (FRUSTUM, (0.7, 0.4, 0.5, 0.05), true_frustum),
+    "frustum that widens": (FRUSTUM, (0.3, 0.6, 0.4, 0.02), true_frustum),
 }
+BOUNDS = {
+    "ellipsoid": (ELLIPSOID, (0.8, 0.35, 0.5), lambda p, sizes: true_ellipsoid(p, np.array(sizes))),
+    "dome": (DOME, (0.7, 0.6, 0.5), true_dome),
+    "prism": (PRISM, (0.5, 0.6, 0.45), true_prism),
+}
+
+
+def samples(
+    shape: tuple, rng: np.random.Generator, count: int = 200
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A primitive that stands anywhere in any way, points [count, 3] in its own axes, and its distances at them."""
+    code, sizes, _ = shape
+    center, rotation = rng.uniform(-0.3, 0.3, 3), random_rotation(rng)
+    row = primitive(code, sizes, center=center, rotation=rotation)
+    local = (
+        rng.uniform(-1.2, 1.2, (count, 3)) * np.where(np.arange(count) % 2, 1, 0.6)[:, None]
+    )  # Half near it.
+    world = local @ rotation + center  # The inverse of local = rotation (world - centre).
+    return row, local, np.array([distance(row, *point) for point in world])
 
 
 @pytest.mark.parametrize("shape", TRUTHS)
 def test_distance_is_the_true_one_with_its_sign_wherever_the_primitive_stands(shape: str) -> None:
-    code, sizes, truth = TRUTHS[shape]
-    rng = np.random.default_rng(0)
-    center, rotation = rng.uniform(-0.3, 0.3, 3), random_rotation(rng)
-    row = primitive(code, sizes, center=center, rotation=rotation)
-    local = rng.uniform(-1.2, 1.2, (200, 3)) * np.repeat([1, 0.6], 100)[:, None]  # Half of them near it.
-    expected = truth(local, sizes)
+    _, local, found = samples(TRUTHS[shape], np.random.default_rng(0))
+    expected = TRUTHS[shape][2](local, TRUTHS[shape][1])
     assert (expected < -0.01).sum() > 15 and (expected > 0.01).sum() > 100  # Both signs are tried.
-    world = local @ rotation + center  # The inverse of local = rotation (world - centre).
-    found = [distance(row, *point) for point in world]
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
-def test_the_bound_holds_every_scene() -> None:
+@pytest.mark.parametrize("shape", BOUNDS)
+def test_bounds_have_the_true_sign_and_are_no_larger_than_the_distance_outside(shape: str) -> None:
+    """A march that steps by a bound never passes the surface, and one that is not much smaller arrives."""
+    _, local, found = samples(BOUNDS[shape], np.random.default_rng(0), count=400)
+    truth = BOUNDS[shape][2](local, BOUNDS[shape][1])
+    assert (truth < -0.01).sum() > 15 and (truth > 0.01).sum() > 200
+    clear = np.abs(truth) > 1e-4
+    assert (np.sign(found) == np.sign(truth))[clear].all()
+    outside = truth > 0
+    assert (found[outside] <= truth[outside] + 5e-5).all()
+    # At an edge of angle g a bound by planes is sin(g / 2) of the distance: 0.32 at the prism's eaves.
+    assert (found[outside] >= 0.3 * truth[outside] - 5e-5).all()
+
+
+@pytest.mark.parametrize("shape", BOUNDS)
+def test_bounds_are_zero_on_the_surface_and_grow_there_as_the_distance_does(shape: str, surface) -> None:
+    code, sizes, _ = BOUNDS[shape]
     rng = np.random.default_rng(0)
-    directions = rng.normal(size=(100, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    for scene in all_scenes()[::41]:
-        prims = build(scene, rng)
-        bound = scene_bound(prims)
-        assert all(distance(row, *(bound * d)) > -1e-6 for row in prims for d in directions), scene.name
+    row = primitive(code, sizes, center=rng.uniform(-0.3, 0.3, 3), rotation=random_rotation(rng))
+    points = surface(row, 300, rng)
+    assert max(abs(distance(row, *point)) for point in points) < 1e-5
+    steps = 1e-3 * np.eye(3)
+    slopes = [
+        np.linalg.norm([distance(row, *(p + e)) - distance(row, *(p - e)) for e in steps]) / 2e-3
+        for p in points
+    ]
+    assert np.quantile(np.abs(np.array(slopes) - 1), 0.6) < 0.02  # Not so at the edges, where faces meet.
+
+
+def test_a_turned_prism_has_its_ridge_along_its_own_x_and_a_dome_its_crown_up() -> None:
+    roof = primitive(PRISM, (0.5, 0.3, 0.4))
+    assert abs(distance(roof, 0.4, 0.0, 0.4)) < 1e-6 and distance(roof, 0.0, 0.25, 0.35) > 0.05
+    turned = primitive(PRISM, (0.5, 0.3, 0.4), rotation=np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1.0]]))
+    assert abs(distance(turned, 0.0, 0.4, 0.4)) < 1e-6 and distance(turned, 0.25, 0.0, 0.35) > 0.05
+    dome = primitive(DOME, (0.5, 0.5, 0.3))
+    assert abs(distance(dome, 0.0, 0.0, 0.3)) < 1e-6
+    assert distance(dome, 0.0, 0.0, -0.1) == pytest.approx(0.1)
+
+
+# Bounding balls
+
+
+SIZES = {
+    SPHERE: 1,
+    BOX: 3,
+    CYLINDER: 2,
+    CONE: 2,
+    TORUS: 2,
+    ELLIPSOID: 3,
+    DOME: 3,
+    FRUSTUM: 3,
+    PRISM: 3,
+}
+
+
+@pytest.mark.parametrize("code", SIZES)
+def test_radii_hold_every_primitive_and_are_not_much_larger(code: int, surface) -> None:
+    rng = np.random.default_rng(code)
+    rows = np.stack(
+        [
+            primitive(code, tuple(rng.uniform(0.1, 1, SIZES[code])), center=rng.uniform(-1, 1, 3))
+            for _ in range(30)
+        ]
+    )
+    for row, radius in zip(rows, primitive_radii(rows), strict=True):
+        farthest = np.linalg.norm(surface(row, 1000, rng) - row[1:4], axis=1).max()
+        assert farthest <= radius + 1e-6
+        assert radius <= 1.5 * farthest + 0.01, (row[13:17], radius, farthest)
+
+
+def test_pictures_are_the_same_when_no_primitive_is_passed_over() -> None:
+    """Rays ask only the primitives whose ball they meet: with boundless balls they ask all, and see the same."""
+    camera = orbit(30, 20, 3.2, 40, 24, 24)
+    view, K = camera.viewmats[0].numpy(), camera.Ks[0].numpy()
+    for kind in ("teddy bear", "sailboat", "crown", "mug"):
+        prims = build(Scene((Thing(kind, "red", "dotted"),)), np.random.default_rng(0))
+        out = np.zeros((24, 24, 4), dtype=np.float32)
+        tracer.trace(prims, np.full(len(prims), 9, np.float32), view, K, 24, 24, 2, np.float32(9), out)
+        picture = trace(prims, camera)[0]
+        assert np.array_equal(picture[..., 3], out[..., 3])
+        # Where two parts meet, a march that steps a little differently may end on the other one.
+        assert np.mean(np.abs(picture - out) > 0.01) < 0.005
 
 
 # Silhouettes
@@ -167,6 +310,96 @@ def test_the_nearer_thing_hides_the_farther_one() -> None:
     assert back[2] > 0.2 and back[0] == 0
 
 
+# Finishes
+
+
+def share(
+    row: np.ndarray, points: np.ndarray, normal: tuple[float, float, float] = (1.0, 0.0, 0.0)
+) -> np.ndarray:
+    return np.array([second_share(row, *point, *normal) for point in points])
+
+
+def finished(finish: int, period: float, **options) -> np.ndarray:
+    row = primitive(BOX, (1.0, 1.0, 1.0, 0.01), **options)
+    row[20], row[21:24], row[24] = finish, (0, 0, 1), period
+    return row
+
+
+def across(*axes: int, count: int = 3000) -> np.ndarray:
+    """Random points of the cube whose coordinates other than `axes` are 0."""
+    points = np.zeros((count, 3))
+    points[:, axes] = np.random.default_rng(0).uniform(-1, 1, (count, len(axes)))
+    return points
+
+
+def test_plain_has_one_colour() -> None:
+    assert not share(finished(PLAIN, 1.0), across(0, 1, 2)).any()
+
+
+def test_stripes_are_the_lower_halves_of_each_period_along_the_primitives_own_axis() -> None:
+    points = across(0, 1, 2)
+    assert np.array_equal(share(finished(STRIPED, 0.4), points), points[:, 2] / 0.4 % 1 < 0.5)
+    lying = finished(
+        STRIPED, 0.4, rotation=np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0.0]]), center=(0.1, 0, 0)
+    )
+    assert np.array_equal(share(lying, points), (points[:, 0] - 0.1) / 0.4 % 1 < 0.5)
+
+
+@pytest.mark.parametrize(
+    "normal, u, v", [((1.0, 0.0, 0.0), 1, 2), ((0.2, -1.0, 0.3), 0, 2), ((0.0, 0.3, -0.9), 0, 1)]
+)
+def test_dots_are_discs_of_a_hexagonal_lattice_on_the_side_that_is_faced(normal, u: int, v: int) -> None:
+    row, period, radius = finished(DOTTED, 0.5), 0.5, math.sqrt(0.085)
+    lattice = np.array([(i + 0.5 * (j % 2), 0.866 * j) for i in range(-5, 6) for j in range(-5, 6)]) * period
+    points = across(0, 1, 2)  # The coordinate along the normal does not matter.
+    nearest = np.linalg.norm(points[:, None, [u, v]] - lattice, axis=2).min(axis=1)
+    clear = np.abs(nearest - radius * period) > 1e-4
+    assert np.array_equal(share(row, points, normal)[clear], nearest[clear] < radius * period)
+    # A dot has six neighbours at the same distance, one period away.
+    around = np.sort(np.linalg.norm(lattice[np.abs(lattice).max(axis=1) > 0], axis=1))
+    np.testing.assert_allclose(around[:6], period, rtol=1e-3)
+    assert around[6] > 1.5 * period
+
+
+def test_planks_have_a_dark_seam_in_each_period_and_one_shade_in_between() -> None:
+    points = across(0, 1)
+    shares, board, at = share(finished(PLANKS, 0.25), points), points[:, 1] // 0.25, points[:, 1] / 0.25 % 1
+    assert (shares[at < 0.0999] == 1).all()
+    shades = [np.unique(shares[(board == number) & (at > 0.1001)]) for number in np.unique(board)]
+    assert len(shades) == 8 and all(len(shade) == 1 and 0 <= shade[0] < 0.35 for shade in shades)
+    assert len(np.unique(shades)) > 4
+
+
+def test_mottles_are_cells_of_one_shade_each_that_are_spread_evenly() -> None:
+    points = across(0, 1, count=6000)
+    shares = share(finished(MOTTLED, 0.25), points)
+    cells, number = np.unique(np.floor(points / 0.25), axis=0, return_inverse=True)
+    shades = [np.unique(shares[number.ravel() == cell]) for cell in range(len(cells))]
+    assert len(shades) == 64 and all(len(shade) == 1 for shade in shades)
+    assert 0 <= np.min(shades) < 0.1 and 0.9 < np.max(shades) < 1 and 0.35 < np.mean(shades) < 0.65
+
+
+def test_ripples_go_smoothly_from_one_colour_to_the_other_and_repeat() -> None:
+    points = across(0, 1)
+    row = finished(RIPPLED, 0.25)
+    shares = share(row, points)
+    assert 0 <= shares.min() < 0.01 and 0.99 < shares.max() <= 1
+    np.testing.assert_allclose(share(row, points + [0.25, 0, 0]), shares, atol=1e-3)
+    np.testing.assert_allclose(share(row, points + [1e-4, 1e-4, 0]), shares, atol=4e-3)
+
+
+def test_pixels_blend_the_two_colours_by_the_share() -> None:
+    striped = finished(STRIPED, 0.4, color=(1.0, 0, 0))
+    plain = primitive(BOX, (1.0, 1.0, 1.0, 0.01), color=(1.0, 0, 0))
+    for z, shown in ((0.1, 2), (0.3, 0)):
+        light = colour_of(plain[None], np.array([1, 0, z]), [0], [0.0])[0, 0]
+        expected = np.zeros(3)
+        expected[shown] = light
+        np.testing.assert_allclose(
+            colour_of(striped[None], np.array([1, 0, z]), [0], [0.0])[0, :3], expected, atol=1e-4
+        )
+
+
 # Shading
 
 
@@ -207,6 +440,19 @@ def test_a_lone_sphere_is_shaded_by_its_true_normal() -> None:
         seen = colour_of(prims, 0.8 * normal, [azimuth], [elevation])[0, :3]
         light = 0.54 + 0.14 * normal[2] + 0.44 * max(normal @ sun, 0)
         np.testing.assert_allclose(seen, color * light, atol=0.005)
+
+
+def test_an_ellipsoid_is_shaded_by_its_true_normal() -> None:
+    """The normal of an ellipsoid is the gradient (x / a^2, y / b^2, z / c^2), though its distance is only a bound."""
+    sun, radii = np.array([0.48, 0.34, 0.81]), np.array([0.8, 0.4, 0.6])
+    prims = primitive(ELLIPSOID, tuple(radii), color=(0.5, 0.25, 0.75))[None]
+    for azimuth, elevation in [(0, 0), (35, 50), (90, 20), (-120, -40)]:
+        a, e = math.radians(azimuth), math.radians(elevation)
+        normal = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
+        point = radii**2 * normal / np.linalg.norm(radii * normal)  # Where the surface has this normal.
+        seen = colour_of(prims, point, [azimuth], [elevation])[0, :3]
+        light = 0.54 + 0.14 * normal[2] + 0.44 * max(normal @ sun, 0)
+        np.testing.assert_allclose(seen, np.array([0.5, 0.25, 0.75]) * light, atol=0.005)
 
 
 def test_a_neighbour_darkens_the_surface_near_it() -> None:
