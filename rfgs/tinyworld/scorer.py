@@ -1,0 +1,251 @@
+"""`Scorer`: a small image-text model that judges pictures and assets of the tiny world; it ships in `assets/scorer`.
+
+    scorer = load_scorer()
+    scorer.similarity(images, ["a red mug", "a blue car"])  # [B, 2] cosines
+    scorer.classify(images)["kind"].argmax(dim=1)           # numbers into scorer.labels["kind"]
+    scorer.score_asset(splats, "a red mug", prompts).score  # 0 to 100
+
+The score of an asset is in the style of T3Bench (He et al. 2023, arXiv 2310.02977: a value for each vertex of an icosphere,
+averaged three times with the neighbouring ones), with retrieval in the place of a reward. Let s[v, q] be the cosine of view v
+and prompt q, and let S = A^3 s, where A takes the mean of a view and its neighbours. With p the asset's own prompt,
+
+    rank[v] = 1 + #{q: S[v, q] > S[v, p]} + #{q != p: S[v, q] = S[v, p]} / 2
+    score = 100 mean_v 1 / rank[v]                          (T3Bench takes the best view in place of the mean: `peak`)
+
+so 100 means that every side of the asset is told apart from all other prompts of the set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV, Cameras, orbit
+from rfgs.errors import UserError
+from rfgs.render import render
+from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
+
+if TYPE_CHECKING:
+    from rfgs.splats import Splats
+
+ROUNDS = 3
+"""How often the similarities of a view are averaged with those of its neighbours (T3Bench's number)."""
+BACKGROUND = 0.5
+"""Grey level behind an asset that is judged: no colour of the world, and neither its white nor its black."""
+
+
+@dataclass(frozen=True)
+class AssetScore:
+    """How well one asset is told apart by its prompt; see the module's text for the formula."""
+
+    score: float
+    """0 to 100, mean over views of 100 / rank."""
+    peak: float
+    """0 to 100, the same for the best view: what T3Bench reports."""
+    top1: float
+    """Share of the views, 0 to 1, in which the prompt ranks first."""
+    rank: float
+    """Rank of the prompt when the similarities of all views are averaged; 1 is best."""
+    similarity: float
+    """Mean over views of the cosine with the prompt."""
+    ranks: Tensor
+    """Rank in each view, [V]."""
+
+
+def load_scorer(folder: Path | None = None) -> Scorer:
+    """The scorer in `folder`; None means the one that ships with the program."""
+    return Scorer.load(Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder)
+
+
+class Scorer:
+    """The network with its words and classes, for judging only (no gradients)."""
+
+    def __init__(self, net: ScorerNet, words: Sequence[str], labels: dict[str, tuple[str, ...]]):
+        self.net = net.eval().requires_grad_(False)
+        self.words = tuple(words)
+        self.labels = labels
+        """Name of each classifier to its classes, in the order of the logits."""
+
+    @staticmethod
+    def load(folder: Path) -> Scorer:
+        """Read `model.safetensors` and `config.json`. Raises UserError where they are missing."""
+        if not (folder / "config.json").exists() or not (folder / "model.safetensors").exists():
+            raise UserError(
+                f"{folder} holds no scorer: config.json and model.safetensors come from "
+                "`python -m rfgs.tinyworld.train_scorer`"
+            )
+        config = json.loads((folder / "config.json").read_text())
+        labels = {name: tuple(classes) for name, classes in config["labels"].items()}
+        net = ScorerNet(len(config["words"]), {name: len(classes) for name, classes in labels.items()})
+        stored = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+        # Counters of the normalisations are not stored; they only matter for training.
+        counters = {name: value for name, value in net.state_dict().items() if not value.is_floating_point()}
+        net.load_state_dict({**counters, **stored})
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Scorer(net, config["words"], labels)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Features [B, 256] of images [B, 3, H, W] in [0, 1], in batches of 64."""
+        return torch.cat([self.net.image(prepare(part)) for part in images.split(64)])
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Unit vectors [B, 128] of images [B, 3, H, W] in [0, 1]."""
+        return self.net.embed_features(self.features(images))
+
+    @torch.no_grad()
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Unit vectors [P, 128] of prompts. Raises UserError for a word that the scorer does not know."""
+        return torch.cat(
+            [
+                self.net.embed_words(word_ids(prompts[i : i + 256], self.words))
+                for i in range(0, len(prompts), 256)
+            ]
+        )
+
+    def similarity(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Cosines [B, P] of images [B, 3, H, W] in [0, 1] and prompts."""
+        return self.embed_images(images) @ self.embed_prompts(prompts).T
+
+    @torch.no_grad()
+    def classify(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits [B, len(labels[name])] of each classifier for images [B, 3, H, W] in [0, 1].
+
+        "kind", "color" and "finish" are of the main thing, the first that a caption names; "second_kind" and "second_color"
+        mean something only where "relation" is not "none".
+        """
+        features = self.features(images)
+        return {name: head(features) for name, head in self.net.classifiers.items()}
+
+    def score_views(
+        self, images: Tensor, prompt: str, prompts: Sequence[str], neighbours: Tensor
+    ) -> AssetScore:
+        """Score pictures of one asset, [V, 3, H, W] in [0, 1], against `prompts`, one of which is `prompt`.
+
+        Args:
+            neighbours: bools [V, V], which views lie beside one another; see `asset_views`.
+
+        Raises:
+            UserError: `prompt` is not one of `prompts`, there is only one, or a word is unknown.
+        """
+        names = list(dict.fromkeys(prompts))
+        if prompt not in names or len(names) < 2:
+            raise UserError(
+                f"prompt {prompt!r} must be one of the set's {len(names)} prompts, which must be at least 2"
+            )
+        return score_similarities(self.similarity(images, names), names.index(prompt), neighbours)
+
+    def score_asset(
+        self, splats: Splats, prompt: str, prompts: Sequence[str], *, size: int = 128
+    ) -> AssetScore:
+        """Render `splats` from all views of `asset_views` over grey, `size` pixels wide, and score the pictures."""
+        cameras, neighbours = asset_views(size)
+        grey = torch.full((3,), BACKGROUND)
+        with torch.no_grad():
+            images = render(splats.detach(), cameras.to(splats.device), grey).rgb.cpu()
+        return self.score_views(images, prompt, prompts, neighbours)
+
+
+def score_similarities(similarities: Tensor, own: int, neighbours: Tensor) -> AssetScore:
+    """The score of an asset from the cosines [V, P] of its views and all prompts, `own` being its own one."""
+    ranks = rank(smooth(similarities, neighbours), own)
+    return AssetScore(
+        score=100 * ranks.reciprocal().mean().item(),
+        peak=100 * ranks.reciprocal().max().item(),
+        top1=(ranks == 1).float().mean().item(),
+        rank=rank(similarities.mean(dim=0, keepdim=True), own).item(),
+        similarity=similarities[:, own].mean().item(),
+        ranks=ranks,
+    )
+
+
+def prepare(images: Tensor) -> Tensor:
+    """Images [B, 3, H, W] in [0, 1] -> [B, 3, 64, 64]: the middle square, resampled with antialiasing, clamped."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(f"scorer: images are {list(images.shape)}, expected [B, 3, H, W]")
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    images = images[..., top : top + side, left : left + side].float().cpu()
+    if side != SIZE:
+        images = F.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    return images.clamp(0, 1)
+
+
+def word_ids(texts: Sequence[str], words: Sequence[str]) -> Tensor:
+    """Numbers [B, L] of the words of each text, counted from 1 in the order of `words`; 0 fills short rows.
+
+    Commas and capitals are ignored. Raises UserError for a word that is not in `words`, or a text that is empty or too long.
+    """
+    numbers = {word: number for number, word in enumerate(words, start=1)}
+    rows = []
+    for text in texts:
+        said = text.lower().replace(",", " ").replace(".", " ").split()
+        unknown = [word for word in said if word not in numbers]
+        if unknown:
+            raise UserError(f"scorer: {text!r}: unknown {', '.join(unknown)}; it knows {', '.join(words)}")
+        if not 0 < len(said) <= MAX_WORDS:
+            raise UserError(f"scorer: {text!r} has {len(said)} words, must have 1 to {MAX_WORDS}")
+        rows.append([numbers[word] for word in said])
+    longest = max((len(row) for row in rows), default=1)
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).view(
+        -1, longest
+    )
+
+
+def rank(similarities: Tensor, own: int) -> Tensor:
+    """Rank [V], from 1, of column `own` in each row of similarities [V, P]; ties count half."""
+    mine = similarities[:, own : own + 1]
+    # The own column ties with itself, which counts the half that is taken off again.
+    return 0.5 + (similarities > mine).sum(dim=1) + 0.5 * (similarities == mine).sum(dim=1)
+
+
+def smooth(values: Tensor, neighbours: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Values [V, P] of views, each averaged with those of its neighbours (bools [V, V]), `rounds` times."""
+    weights = neighbours.float() + torch.eye(len(neighbours))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    for _ in range(rounds):
+        values = weights @ values
+    return values
+
+
+def icosphere(subdivisions: int) -> tuple[Tensor, Tensor]:
+    """Vertices [V, 3] of an icosahedron subdivided on the unit sphere (V = 12, 42, 162, ...), and bools [V, V], its edges."""
+    golden = (1 + 5**0.5) / 2
+    corners = [(0.0, a, b * golden) for a in (-1, 1) for b in (-1, 1)]
+    vertices = F.normalize(
+        torch.tensor([c[i:] + c[:i] for i in range(3) for c in corners], dtype=torch.float64), dim=1
+    )
+    # Edges of every level are its shortest distances, which differ by a fifth at most; the next shortest are 1.4 longer.
+    for level in range(subdivisions + 1):
+        distances = torch.cdist(vertices, vertices) + 9 * torch.eye(len(vertices), dtype=torch.float64)
+        edges = distances < 1.3 * distances.min()
+        if level < subdivisions:
+            first, second = edges.triu().nonzero().unbind(dim=1)
+            vertices = torch.cat([vertices, F.normalize(vertices[first] + vertices[second], dim=1)])
+    return vertices.float(), edges
+
+
+def asset_views(size: int, subdivisions: int = 2) -> tuple[Cameras, Tensor]:
+    """The views from which an asset is judged, and bools [V, V], which of them are neighbours.
+
+    T3Bench's cameras are the 162 vertices of an icosphere; these are the 96 of them that training views an object from
+    (elevation -10 to 80 degrees), at the distance and field of view of training.
+    """
+    vertices, edges = icosphere(subdivisions)
+    elevations = vertices[:, 2].asin().rad2deg()
+    azimuths = torch.atan2(vertices[:, 1], vertices[:, 0]).rad2deg()
+    low, high = DEFAULT_ELEVATIONS
+    kept = (elevations >= low - 1e-3) & (elevations <= high + 1e-3)
+    cameras = orbit(azimuths[kept], elevations[kept], DEFAULT_DISTANCE, DEFAULT_FOV, size, size)
+    return cameras, edges[kept][:, kept]
