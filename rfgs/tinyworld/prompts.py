@@ -1,0 +1,62 @@
+"""The three prompt sets, all of scenes that training never shows: `python -m rfgs.tinyworld.prompts` writes them.
+
+As T3Bench (He et al. 2023) has them: a single object, a single object with surroundings, multiple objects. Whoever
+generates from these prompts asks for compositions that the priors have not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from rfgs.tinyworld.scenes import Scene, caption, draw_scene
+
+PROMPTS = 40
+"""Prompts in each set."""
+PROMPT_SETS = ("single", "surroundings", "multiple")
+FOLDER = Path(str(files("rfgs.assets"))) / "prompts"
+_AT_MOST = (
+    2  # Scenes of a set that any one kind may begin: 40 are then spread over at least 20 of the 31 kinds.
+)
+
+
+def held_out_scenes(prompt_set: str, seed: int = 0) -> list[Scene]:
+    """40 different held-out scenes of the set "single", "surroundings" or "multiple", the same for one seed.
+
+    No kind comes first in more than two of them.
+    """
+    rng = np.random.default_rng([seed, PROMPT_SETS.index(prompt_set)])
+    scenes: list[Scene] = []
+    kinds: Counter[str] = Counter()
+    while len(scenes) < PROMPTS:
+        scene = draw_scene(rng, prompt_set, held_out=True)
+        kind = scene.things[0].kind
+        if scene not in scenes and kinds[kind] < _AT_MOST:
+            scenes.append(scene)
+            kinds[kind] += 1
+    return scenes
+
+
+def prompt_sets() -> dict[str, list[str]]:
+    """The plainest captions of the held-out scenes of every set."""
+    return {name: [caption(scene) for scene in held_out_scenes(name)] for name in PROMPT_SETS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Write the prompt sets of held-out scenes, one prompt a line."
+    )
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where single.txt and the others go")
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, prompts in prompt_sets().items():
+        (folder / f"{name}.txt").write_text("\n".join(prompts) + "\n")
+        print(f"wrote {folder / name}.txt: {len(prompts)} prompts")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The prompt files hold what the function gives: forty scenes a set that training never shows, spread over the kinds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rfgs.tinyworld import prompts
+from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, prompt_sets
+from rfgs.tinyworld.scenes import GROUNDS, RELATIONS, caption, vocabulary
+
+
+@pytest.mark.parametrize("prompt_set", PROMPT_SETS)
+def test_forty_different_held_out_scenes_spread_over_the_kinds(prompt_set: str) -> None:
+    scenes = held_out_scenes(prompt_set)
+    assert len(scenes) == len(set(scenes)) == len({caption(scene) for scene in scenes}) == 40
+    assert all(scene.held_out for scene in scenes)
+    kinds = Counter(scene.things[0].kind for scene in scenes)
+    assert len(kinds) >= 20 and max(kinds.values()) <= 2
+    assert held_out_scenes(prompt_set) == scenes != held_out_scenes(prompt_set, seed=1)
+
+
+def test_each_set_has_its_form() -> None:
+    single, surroundings, multiple = (held_out_scenes(name) for name in PROMPT_SETS)
+    assert all((len(s.things), s.relation, s.ground) == (1, None, None) for s in single)
+    assert {scene.ground for scene in surroundings} == set(GROUNDS)
+    assert {scene.relation for scene in multiple} == set(RELATIONS)
+    assert all(len(scene.things) == 2 for scene in multiple)
+
+
+def test_the_files_are_what_the_function_gives_in_words_that_the_priors_know() -> None:
+    sets = prompt_sets()
+    for name, lines in sets.items():
+        assert (FOLDER / f"{name}.txt").read_text().splitlines() == lines
+        assert {word for line in lines for word in line.split()} <= set(vocabulary())
+    assert sorted(path.stem for path in FOLDER.glob("*.txt")) == sorted(sets)
+
+
+def test_main_writes_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["prompts", "--folder", str(tmp_path / "new")])
+    prompts.main()
+    assert (tmp_path / "new" / "multiple.txt").read_bytes() == (FOLDER / "multiple.txt").read_bytes()
