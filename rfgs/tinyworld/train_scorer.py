@@ -167,7 +167,7 @@ def train(
     seed: int,
     batch: int = 96,
     rate: float = 2.5e-3,
-    save_every: int = 100,
+    save_every: int = 50,
 ) -> Iterator[dict]:
     """Train for `steps` in all (over restarts), yielding metrics at every checkpoint; resumes from `checkpoint`.
 
@@ -257,7 +257,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=36_000)
     parser.add_argument("--check-images", type=int, default=4_000)
-    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1001, help="not that of the priors' pictures")
     args = parser.parse_args()

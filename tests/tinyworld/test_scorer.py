@@ -278,6 +278,26 @@ def test_the_check_tells_the_bound_and_every_damage(monkeypatch: pytest.MonkeyPa
     assert mean == pytest.approx(100 * (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5, abs=0.02)
 
 
+def test_classifiers_that_are_right_get_full_marks(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, scenes, views = scorer_data.load_pictures(pictures)
+    right = torch.tensor([class_numbers(*pair) for pair in zip(scenes, views, strict=True)]).clamp_min(0)
+    oracle = {n: F.one_hot(right[:, i], len(LABELS[n])).float() for i, n in enumerate(LABELS)}
+    untrained = Scorer(new_net(), vocabulary(), LABELS)
+    monkeypatch.setattr(untrained, "classify", lambda images: oracle)
+
+    def numbers(figures: dict) -> list[float]:
+        return [
+            x for value in figures.values() for x in (numbers(value) if isinstance(value, dict) else [value])
+        ]
+
+    figures = scorer_check.classifier_figures(untrained, pictures, seed=0)
+    assert figures.pop("pictures") == 16
+    # Not a number where none of the 16 pictures is of that sort.
+    assert {value for value in numbers(figures) if value == value} == {100.0}
+    oracle["ground"] = oracle["ground"].roll(1, dims=1)
+    assert scorer_check.classifier_figures(untrained, pictures, seed=0)["ground"] == 0
+
+
 def few_views(scorer: Scorer, splats: Splats, prompt: str, prompts: list[str]) -> AssetScore:
     cameras, neighbours = asset_views(32, 0)
     return scorer.score_views(render(splats, cameras, torch.full((3,), 0.5)).rgb, prompt, prompts, neighbours)
