@@ -6,7 +6,7 @@ is `TextToImage`. An adapter is a plain class that has these methods, one module
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -120,6 +120,20 @@ class Trainable(Protocol):
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`velocity` or `epsilon`, but with a gradient to x_t and to those weights of `network` that want one."""
         ...
+
+
+def in_batches(
+    evaluate: Callable[[Tensor, Tensor, Condition], Tensor],
+    x_t: Tensor,
+    t: Tensor,
+    condition: Condition,
+    size: int | None,
+) -> Tensor:
+    """`evaluate(x_t, t, condition)`, with at most `size` samples at a time; None takes all at once."""
+    if size is None or len(x_t) <= size:
+        return evaluate(x_t, t, condition)
+    starts = range(0, len(x_t), size)
+    return torch.cat([evaluate(x_t[i : i + size], t[i : i + size], condition[i : i + size]) for i in starts])
 
 
 def guided_velocity(

@@ -13,7 +13,7 @@ from rfgs.priors.base import TextToImage
 def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
     """Embed all prompts that a run will need, then free the text encoders; a model that keeps none is left alone.
 
-    The model remembers what it has embedded, and a prompt that comes up later loads the encoders again.
+    The model remembers what it has embedded, and a prompt that comes up later loads the encoders for a moment.
     """
     release = getattr(prior, "release_text", None)
     if release is not None:

@@ -8,6 +8,7 @@ to a few steps and has no such input. Guidance on top of it (`guided_velocity`) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from rfgs.flow import classifier_free
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition
+from rfgs.priors.base import Condition, in_batches
 from rfgs.priors.parts import about, load_module, vocabulary, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_text, text_key
 
@@ -30,6 +31,8 @@ class FluxPrior:
     kind: Literal["flow", "diffusion"] = "flow"
     distilled_guidance: float = 3.5
     """The guidance scale that `dev` imitates in every evaluation; ignored by `schnell`."""
+    max_batch: int | None = None
+    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
 
     def __init__(
         self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: Any
@@ -54,6 +57,21 @@ class FluxPrior:
             key=text_key(source, "flux", str(self._t5_tokens)),
         )
 
+    @property
+    def time_shift(self) -> float:
+        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
+        config = self._scheduler.config
+        if not config.use_dynamic_shifting:
+            return float(config.shift)
+        return math.exp(self._log_shift((self.image_size // (2 * self.autoencoder.factor)) ** 2))
+
+    def _log_shift(self, tokens: int) -> float:
+        """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`)."""
+        config = self._scheduler.config
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        return low + (tokens - few) * (high - low) / (many - few)
+
     @classmethod
     def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> FluxPrior:
         """From a folder or hub id; the text encoders follow when a prompt needs them."""
@@ -71,7 +89,7 @@ class FluxPrior:
         return self.text(prompts)
 
     def release_text(self) -> None:
-        """Free the text encoders' memory; a prompt that was not embedded yet loads them again."""
+        """Free the text encoders' memory; a new prompt loads them again for a moment."""
         self.text.release()
 
     def _embed(self, parts: tuple[TextPart, TextPart], prompts: Sequence[str]) -> Condition:
@@ -101,7 +119,7 @@ class FluxPrior:
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """v = e - x at x_t [B, 16, h, w], float32; h and w even."""
-        return self.predict(x_t, t, condition)
+        return in_batches(self.predict, x_t, t, condition, self.max_batch)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`velocity` with gradients, for a LoRA on `network`. The network multiplies the time t by 1000 itself."""
@@ -139,11 +157,7 @@ class FluxPrior:
         """
         side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
         x = torch.randn((len(condition), self._channels, side, side), generator=generator).to(self.device)
-        config = self._scheduler.config
-        # Larger images are drawn with more noise: the shift grows with the number of tokens (diffusers' `calculate_shift`).
-        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        mu = low + (side * side / 4 - few) * (high - low) / (many - few)
+        mu = self._log_shift(side * side // 4)
         sigmas = [1 - i / steps for i in range(steps)]
         self._scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
         for time in self._scheduler.timesteps:

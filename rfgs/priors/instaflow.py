@@ -14,7 +14,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.flow import classifier_free
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition
+from rfgs.priors.base import Condition, in_batches
 from rfgs.priors.parts import load_module, whole_model
 from rfgs.priors.unet import UNetModel
 
@@ -23,13 +23,15 @@ class InstaFlowPrior(UNetModel):
     """A `Prior` of the family; made by `load`."""
 
     kind: Literal["flow", "diffusion"] = "flow"
+    time_shift = 1.0
+    """It is sampled at even times."""
     network_time: Literal["correct", "authors"] = "correct"
     """"authors" gives the network 1000 (1 - t), as the released code of RFDS does and InstaFlow's own sampler does not."""
 
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """v = e - x at x_t [B, 4, h, w], float32."""
-        return self.predict(x_t, t, condition)
+        return in_batches(self.predict, x_t, t, condition, self.max_batch)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`velocity` with gradients, for a LoRA on `network`."""

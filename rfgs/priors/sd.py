@@ -15,7 +15,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.flow import classifier_free, per_sample
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition
+from rfgs.priors.base import Condition, in_batches
 from rfgs.priors.unet import UNetModel
 
 
@@ -44,7 +44,7 @@ class StableDiffusionPrior(UNetModel):
     @torch.no_grad()
     def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise in x_t [B, 4, h, w], float32."""
-        return self.predict(x_t, t, condition)
+        return in_batches(self.predict, x_t, t, condition, self.max_batch)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`epsilon` with gradients, for a LoRA on `network`."""

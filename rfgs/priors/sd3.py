@@ -2,23 +2,24 @@
 
 The parts are loaded one by one from diffusers' folder layout, since importing the whole pipeline class costs seconds;
 what they compute is the pipeline's own (tests compare the two). SD3 is the house's convention already: its sigma is our
-t, its velocity is e - x. Latents are `(posterior - shift_factor) * scaling_factor`
-(`rfgs.priors.autoencoder`).
+t, its velocity is e - x. Latents are `(posterior - shift_factor) * scaling_factor`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from rfgs.errors import UserError
+from rfgs.flow import classifier_free
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, classifier_free
+from rfgs.priors.base import Condition, in_batches
+from rfgs.priors.parts import about, load_module, read_json, vocabulary, whole_model
+from rfgs.priors.text import TextPart, TextSide, load_text, text_key
 
 _LARGEST = 512
 """Pixels: SD3's native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
@@ -28,87 +29,87 @@ class SD3Prior:
     """A `Prior` of the family; made by `load`."""
 
     kind: Literal["flow", "diffusion"] = "flow"
+    max_batch: int | None = None
+    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
 
     def __init__(
-        self,
-        name: str,
-        parts: dict[str, Any],
-        autoencoder: Autoencoder,
-        about: dict[str, Any],
-        device: torch.device,
+        self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: Any, *, t5: bool
     ) -> None:
-        self.name, self.autoencoder, self.device = name, autoencoder, device
-        self._parts = parts
-        self._transformer, self._scheduler = parts["transformer"], parts["scheduler"]
-        self.network = self._transformer
-        self.dtype = self._transformer.dtype
-        self.image_size = min(self._transformer.config.sample_size * autoencoder.factor, _LARGEST)
+        self.name, self.source, self.network, self.autoencoder = name, source, network, autoencoder
+        self.device, self.dtype = network.device, network.dtype
+        self._scheduler = scheduler
+        self.time_shift = float(scheduler.config.shift)
+        self.image_size = min(network.config.sample_size * autoencoder.factor, _LARGEST)
+        said = about(source)
+        self.vocabulary = vocabulary(said)
         # Where there is no T5, the pipeline puts this many zero tokens in its place (256 unless told otherwise).
-        self._t5_tokens = about.get("max_sequence_length", 256)
-        words = about.get("vocabulary")
-        self.vocabulary = None if words is None else frozenset(words)
+        self._t5_tokens = said.get("max_sequence_length", 256)
+        self._t5 = t5
+        self.text = TextSide(
+            self._load_text,
+            self._embed,
+            device=self.device,
+            dtype=self.dtype,
+            key=text_key(source, "sd3", str(self._t5_tokens)) if t5 else None,
+        )
 
     @classmethod
-    def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> SD3Prior:
-        """Load from a folder or hub id `source`; the autoencoder stays float32, since distillation goes through it."""
+    def load(
+        cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype, t5: bool = True
+    ) -> SD3Prior:
+        """Load from a folder or hub id `source`; the text encoders follow when a prompt needs them.
+
+        Args:
+            t5: False leaves T5 out, as a folder without it does; prompts are then read by the two CLIPs alone.
+        """
         from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-        def model(kind: Any, part: str, precision: torch.dtype) -> Any:
-            loaded = kind.from_pretrained(source, subfolder=part, torch_dtype=precision)
-            return loaded.to(device).eval().requires_grad_(False)
+        with whole_model(name, "SD3"):
+            t5 = t5 and _has_t5(source)
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            network = load_module(SD3Transformer2DModel, source, "transformer", device=device, dtype=dtype)
+            autoencoder = Autoencoder.load(source, device=device, grain=network.config.patch_size)
+        return cls(name, source, network, autoencoder, scheduler, t5=t5)
 
-        try:
-            parts = {
-                "transformer": model(SD3Transformer2DModel, "transformer", dtype),
-                "scheduler": FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler"),
-                "text_encoder": model(CLIPTextModelWithProjection, "text_encoder", dtype),
-                "tokenizer": CLIPTokenizer.from_pretrained(source, subfolder="tokenizer"),
-                "text_encoder_2": model(CLIPTextModelWithProjection, "text_encoder_2", dtype),
-                "tokenizer_2": CLIPTokenizer.from_pretrained(source, subfolder="tokenizer_2"),
-            }
-            autoencoder = Autoencoder.load(
-                source, device=device, grain=parts["transformer"].config.patch_size
-            )
-            if _has_t5(source):
-                from transformers import T5EncoderModel, T5TokenizerFast
-
-                parts["text_encoder_3"] = model(T5EncoderModel, "text_encoder_3", dtype)
-                parts["tokenizer_3"] = T5TokenizerFast.from_pretrained(source, subfolder="tokenizer_3")
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{name}: not a whole SD3 model ({reason}); download it again") from error
-        about = Path(source) / "rfgs.json"
-        return cls(name, parts, autoencoder, json.loads(about.read_text()) if about.is_file() else {}, device)
-
-    @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Condition:
         """Tokens [B, L + T, D] (both CLIPs side by side, then T5 or its zeros) and pooled [B, P], as the pipeline does."""
-        clips = [self._embed_clip(prompts, suffix) for suffix in ("", "_2")]
-        tokens = torch.cat([hidden for hidden, _ in clips], dim=-1)
-        width = self._transformer.config.joint_attention_dim
-        tokens = torch.nn.functional.pad(tokens, (0, width - tokens.shape[-1]))
-        t5 = self._embed_t5(prompts, width)
-        return Condition(torch.cat([tokens, t5], dim=1), torch.cat([pooled for _, pooled in clips], dim=-1))
+        return self.text(prompts)
 
-    def _embed_clip(self, prompts: Sequence[str], suffix: str) -> tuple[Tensor, Tensor]:
-        tokenizer, encoder = self._parts[f"tokenizer{suffix}"], self._parts[f"text_encoder{suffix}"]
-        length = self._parts["tokenizer"].model_max_length
-        ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True).input_ids
-        output = encoder(torch.tensor(ids, device=self.device), output_hidden_states=True)
-        return output.hidden_states[-2].to(self.dtype), output.text_embeds.to(self.dtype)
+    def release_text(self) -> None:
+        """Free the text encoders' memory; a new prompt loads them again for a moment."""
+        self.text.release()
 
-    def _embed_t5(self, prompts: Sequence[str], width: int) -> Tensor:
-        if "text_encoder_3" not in self._parts:
-            return torch.zeros(len(prompts), self._t5_tokens, width, dtype=self.dtype, device=self.device)
-        ids = self._parts["tokenizer_3"](
-            list(prompts), padding="max_length", max_length=self._t5_tokens, truncation=True
-        ).input_ids
-        return self._parts["text_encoder_3"](torch.tensor(ids, device=self.device))[0].to(self.dtype)
+    def _load_text(self) -> list[TextPart]:
+        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+        kinds: list[tuple[Any, Any, str]] = [
+            (CLIPTextModelWithProjection, CLIPTokenizer, suffix) for suffix in ("", "_2")
+        ]
+        if self._t5:
+            from transformers import T5EncoderModel, T5TokenizerFast
+
+            kinds.append((T5EncoderModel, T5TokenizerFast, "_3"))
+        with whole_model(self.name, "SD3"):
+            return [
+                load_text(encoder, tokenizer, self.source, suffix, device=self.device, dtype=self.dtype)
+                for encoder, tokenizer, suffix in kinds
+            ]
+
+    def _embed(self, parts: list[TextPart], prompts: Sequence[str]) -> Condition:
+        length = parts[0].tokenizer.model_max_length
+        outputs = [part.encoder(part.ids(prompts, length), output_hidden_states=True) for part in parts[:2]]
+        clips = torch.cat([output.hidden_states[-2].to(self.device) for output in outputs], dim=-1)
+        pooled = torch.cat([output.text_embeds.to(self.device) for output in outputs], dim=-1)
+        width = self.network.config.joint_attention_dim
+        if self._t5:
+            t5 = parts[2].encoder(parts[2].ids(prompts, self._t5_tokens))[0].to(clips)
+        else:
+            t5 = clips.new_zeros(len(prompts), self._t5_tokens, width)
+        return Condition(torch.cat([pad(clips, (0, width - clips.shape[-1])), t5], dim=1), pooled)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1], multiples of 16, to latents [B, 16, H/8, W/8]."""
+        """Images [B, 3, H, W] in [0, 1] to latents [B, 16, H/8, W/8]; UserError for sizes that are no multiple of 16."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -118,11 +119,11 @@ class SD3Prior:
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The transformer's output, float32; its time label is 1000 t."""
-        return self.predict(x_t, t, condition)
+        return in_batches(self.predict, x_t, t, condition, self.max_batch)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """`velocity` with gradients, for a LoRA on `network`."""
-        output = self._transformer(
+        output = self.network(
             x_t.to(self.dtype),
             condition.tokens,
             condition.pooled,
@@ -144,7 +145,7 @@ class SD3Prior:
     ) -> Tensor:
         """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps, `steps` of them."""
         side = (size or self.image_size) // self.autoencoder.factor
-        shape = (len(condition), self._transformer.config.in_channels, side, side)
+        shape = (len(condition), self.network.config.in_channels, side, side)
         x = torch.randn(shape, generator=generator).to(self.device)
         both = Condition.cat([condition, negative])
         self._scheduler.set_timesteps(steps, device=self.device)
@@ -158,8 +159,6 @@ class SD3Prior:
 
 def _has_t5(source: str) -> bool:
     """Whether the model has its third text encoder; a folder without it is a common way to save memory."""
-    index = Path(source) / "model_index.json"
-    if index.is_file():
-        listed = json.loads(index.read_text(encoding="utf-8")).get("text_encoder_3") or [None]
-        return listed[0] is not None and (index.parent / "text_encoder_3").is_dir()
-    return True
+    listed = read_json(source, "model_index.json").get("text_encoder_3") or [None]
+    folder = Path(source)
+    return listed[0] is not None and (not folder.is_dir() or (folder / "text_encoder_3").is_dir())

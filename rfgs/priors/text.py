@@ -57,7 +57,7 @@ def load_text(
 class TextSide:
     """Makes conditions of prompts, and remembers them: in memory, and on disk where T5 makes them costly.
 
-    `release` frees the encoders; a prompt that is not known loads them again.
+    `release` frees the encoders; a prompt that comes up after it loads them again, and frees them at once.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class TextSide:
         them off the disk."""
         self._load, self._embed, self._device, self._dtype, self._key = load, embed, device, dtype, key
         self._encoders: Any = None
+        self._keep = True
         self._known: dict[str, Condition] = {}
 
     @torch.no_grad()
@@ -90,11 +91,13 @@ class TextSide:
             for index, prompt in enumerate(new):
                 self._known[prompt] = embedded[index]
                 self._write(prompt)
+            if not self._keep:
+                self.release()
         return Condition.cat([self._known[prompt] for prompt in prompts])
 
     def release(self) -> None:
         """Free the encoders' memory."""
-        self._encoders = None
+        self._encoders, self._keep = None, False
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

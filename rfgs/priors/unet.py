@@ -20,6 +20,9 @@ from rfgs.priors.text import TextPart, TextSide, load_text
 class UNetModel:
     """Loading, text and images of the family; made by `load`."""
 
+    max_batch: int | None = None
+    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
+
     def __init__(
         self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: dict[str, Any]
     ) -> None:
@@ -52,7 +55,7 @@ class UNetModel:
         return self.text(prompts)
 
     def release_text(self) -> None:
-        """Free the text encoder's memory; a prompt that was not embedded yet loads it again."""
+        """Free the text encoder's memory; a new prompt loads it again for a moment."""
         self.text.release()
 
     def _load_text(self) -> TextPart:

@@ -12,6 +12,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
@@ -24,7 +26,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from rfgs.tinyworld.text import write_tokenizer
+from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
 
 WORDS = ["red", "cube", "a", "blue"]
 WIDTH = 16
@@ -107,7 +109,7 @@ def sd_schedule(kind: Any, **changes: Any) -> Any:
     )
 
 
-def t5(words: list[str], width: int) -> tuple[T5EncoderModel, T5TokenizerFast]:
+def small_t5(words: list[str], width: int) -> tuple[T5EncoderModel, T5TokenizerFast]:
     """A small T5 of `width` channels with a tokenizer that knows `words` and letters."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
     pieces += [(f"\u2581{word}", -3.0) for word in words] + [
@@ -130,7 +132,7 @@ def flux(folder: Path, *, dev: bool) -> Path:
     """A FLUX of a few thousand weights in `folder`, with the real latent shift and scale: `dev`, or else schnell."""
     torch.manual_seed(0)
     tokenizer = write_tokenizer(WORDS, folder / "words")
-    text_encoder_2, tokenizer_2 = t5(WORDS, 24)
+    text_encoder_2, tokenizer_2 = small_t5(WORDS, 24)
     transformer = FluxTransformer2DModel(
         in_channels=64,
         num_layers=1,
@@ -155,5 +157,38 @@ def flux(folder: Path, *, dev: bool) -> Path:
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
         transformer=transformer,
+    ).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def stable_diffusion_3(folder: Path, *, t5: bool) -> Path:
+    """A Stable Diffusion 3 of a few thousand weights in `folder`, with the real latent shift and scale."""
+    torch.manual_seed(0)
+    tokenizer = write_tokenizer(WORDS, folder / "words")
+    width = 2 * TEXT_WIDTH + 8
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_projection_dim=16,
+        joint_attention_dim=width,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        pos_embed_max_size=12,
+    )
+    randomise(transformer)
+    text_encoder_3, tokenizer_3 = small_t5(WORDS, width) if t5 else (None, None)
+    StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(
+            16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=1.5305, shift_factor=0.0609
+        ),
+        text_encoder=new_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        text_encoder_2=new_text_encoder(tokenizer),
+        tokenizer_2=tokenizer,
+        text_encoder_3=text_encoder_3,
+        tokenizer_3=tokenizer_3,
     ).save_pretrained(folder / "model")
     return folder / "model"

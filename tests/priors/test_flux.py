@@ -8,6 +8,7 @@ import layouts
 import pytest
 import torch
 from diffusers import FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from rfgs.errors import UserError
 from rfgs.priors import guided_velocity, load_prior
@@ -154,6 +155,15 @@ def test_bfloat16_stays_close_to_float32(folder: Path) -> None:
     v, v_half = (p.velocity(x_t, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
     assert v_half.dtype == torch.float32
     assert ((v - v_half).norm() / v.norm()).item() < 0.05
+
+
+def test_how_far_sampling_leans_to_the_noise(folder: Path, pipeline: FluxPipeline) -> None:
+    """Half way of an even walk, as diffusers' scheduler moves it for images of 512 pixels, which are 1024 tokens."""
+    prior = load_prior(folder)
+    assert prior.image_size == 512
+    pipeline.scheduler.set_timesteps(sigmas=[0.5], mu=calculate_shift(1024))
+    moved = prior.time_shift * 0.5 / (1 + (prior.time_shift - 1) * 0.5)
+    assert pipeline.scheduler.sigmas[0].item() == pytest.approx(moved, abs=1e-6)
 
 
 def test_packing_has_an_inverse() -> None:

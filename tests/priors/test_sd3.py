@@ -5,70 +5,27 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import layouts
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
-from transformers import CLIPTokenizer
+from diffusers import StableDiffusion3Pipeline
 
 from rfgs.errors import UserError
 from rfgs.priors import Condition, load_prior, unknown_words
 from rfgs.priors.base import guided_velocity
-from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny SD3 with all its parts but T5, random weights, a shifted scheduler and latents as SD3 scales them."""
-    folder = tmp_path_factory.mktemp("sd3")
-    torch.manual_seed(0)
-    tokenizer: CLIPTokenizer = write_tokenizer(["red", "cube", "a", "blue"], folder / "words")
-    transformer = SD3Transformer2DModel(
-        sample_size=8,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_projection_dim=16,
-        joint_attention_dim=2 * TEXT_WIDTH + 8,
-        pooled_projection_dim=2 * TEXT_WIDTH,
-        pos_embed_max_size=12,
-    )
-    for parameter in transformer.parameters():  # Some are zero at the start, which would hide mistakes.
-        torch.nn.init.normal_(parameter, std=0.05)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 8, 8),
-        latent_channels=16,
-        norm_num_groups=2,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.5305,
-        shift_factor=0.0609,
-    )
-    pipeline = StableDiffusion3Pipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae,
-        text_encoder=new_text_encoder(tokenizer),
-        tokenizer=tokenizer,
-        text_encoder_2=new_text_encoder(tokenizer),
-        tokenizer_2=tokenizer,
-        text_encoder_3=None,
-        tokenizer_3=None,
-    )
-    pipeline.save_pretrained(folder / "model")
-    return folder / "model"
+@pytest.fixture(scope="module", params=["with T5", "without T5"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SD3 with random weights, a shifted scheduler and latents as SD3 scales them."""
+    return layouts.stable_diffusion_3(tmp_path_factory.mktemp("sd3"), t5=request.param == "with T5")
 
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> StableDiffusion3Pipeline:
     # A folder without T5 is loaded by the pipeline only if it is told so.
-    pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+    without = {} if (folder / "text_encoder_3").exists() else {"text_encoder_3": None, "tokenizer_3": None}
+    pipe = StableDiffusion3Pipeline.from_pretrained(folder, **without)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -81,6 +38,30 @@ def test_text_embeddings_are_the_pipelines(folder: Path, pipeline: StableDiffusi
     )
     torch.testing.assert_close(condition.tokens, tokens)
     torch.testing.assert_close(condition.pooled, pooled)
+
+
+def test_t5_dropped_is_the_pipeline_without_it(folder: Path) -> None:
+    pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+    prompts = ["a red cube", "blue"]
+    condition = load_prior(folder, t5="drop").embed(prompts)
+    tokens = pipe.encode_prompt(prompts, prompts, prompts, do_classifier_free_guidance=False)[0]
+    torch.testing.assert_close(condition.tokens, tokens)
+
+
+def test_text_encoders_are_freed(folder: Path) -> None:
+    prior = load_prior(folder)
+    before = prior.embed(["a red cube", "blue"])
+    prior.release_text()
+    assert torch.equal(prior.embed(["blue"]).tokens, before[[1]].tokens) and prior.text._encoders is None
+
+
+def test_an_evaluation_in_batches(folder: Path) -> None:
+    prior = load_prior(folder)
+    x, t = torch.randn(5, 16, 8, 8, generator=torch.Generator().manual_seed(6)), torch.linspace(0.1, 0.9, 5)
+    condition = prior.embed(["a red cube", "blue", "", "a", "red"])
+    whole = prior.velocity(x, t, condition)
+    prior.max_batch = 2
+    torch.testing.assert_close(prior.velocity(x, t, condition), whole, atol=1e-5, rtol=1e-4)
 
 
 def test_a_whole_trajectory_is_the_pipelines(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
