@@ -34,8 +34,9 @@ class Generate:
     prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
-    """The text-to-image model to learn from: tiny-sd3 is part of rfgs and runs anywhere; sd3, sd3.5-medium and
-    sd3.5-large want a GPU, and their licence accepted on the model hub. `rfgs doctor` says which would run here."""
+    """The text-to-image model to learn from: tiny-sd3 is part of rfgs and runs anywhere; sd3, sd35-medium, sd35-large,
+    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their licence accepted on the model hub.
+    `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
     quality: QualityName = "normal"
@@ -85,6 +86,9 @@ class Generate:
     anybody, without a password."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
+    t5: Literal["keep", "drop"] = "keep"
+    """sd3 and sd35: drop leaves out T5, the largest of their text encoders, and saves 9.5 GB to download and load; long
+    prompts are then read less closely."""
     details: Details = MethodFlags()
 
     def run(self) -> None:
@@ -134,10 +138,14 @@ class Generate:
             device=preflight.check_device(self.device),
             smooth_views=self.smooth_views,
             perp_neg=self.perp_neg,
+            t5=self.t5,
             **asdict(self.details),
         )
         methods.check_method(job)
         methods.check_pair(job.guidance, source)
+        if self.model is None:
+            resolution = job.resolution or 512
+            preflight.check_memory(backend.name, job.device, views=job.views_per_step, resolution=resolution)
         # Last, since it may ask the model hub.
         return replace(job, model=backends.find_model(backend, self.model))
 

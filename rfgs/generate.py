@@ -15,9 +15,11 @@ from rfgs.errors import UserError
 from rfgs.job import Job
 from rfgs.methods import KINDS
 from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors.fit import embed_and_release, fit_encoder
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball
+from rfgs.view_prompts import SIDES
 
 START_RADIUS = 0.5
 """World units; the object is to fill a ball of radius about 1, and it is easier to grow than to shed."""
@@ -61,14 +63,17 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = runs.load_checkpoint(folder) if resume else None
-    prior = load_prior(job.model, KINDS[job.guidance], device=job.device)
+    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, t5=job.t5)
     config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
+    fitted = _fit(prior, config, config.prompt or job.prompt)
     generator = torch.Generator().manual_seed(job.seed)
     splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
     on_start(config, prior)
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
+    if fitted:
+        recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
     step = None
     try:
@@ -102,6 +107,14 @@ def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     for name, value in job.settings().items():
         setattr(config, name, value)
     return config
+
+
+def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, prompt: str) -> str | None:
+    """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
+    if prior.vocabulary is not None:
+        return None
+    embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
+    return fit_encoder(prior, views=config.views_per_step, size=config.resolution)
 
 
 def _out_of_memory(job: Job, folder: Path) -> str:

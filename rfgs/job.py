@@ -72,5 +72,7 @@ class Job(Method):
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
     smooth_views: bool = False
     perp_neg: bool = False
+    t5: Literal["keep", "drop"] = "keep"
+    """Stable Diffusion 3 reads prompts without T5 as well."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

@@ -75,7 +75,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module,
         "load_prior",
-        lambda model, kind, *, device: SimpleNamespace(
+        lambda model, kind, *, device, t5: SimpleNamespace(
             kind=kind, image_size=32, name=model, vocabulary=frozenset({"red", "cube", "a"})
         ),
     )
@@ -287,3 +287,24 @@ def test_the_times_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     record = generate(JOB, tmp_path).record
     assert sum(record["seconds"].values()) == ticks[-1] - ticks[0]
     assert record["seconds"]["viewer"] == 20
+
+
+def test_a_big_model_embeds_all_prompts_before_the_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And lets its text encoders go, so that the loop has their memory."""
+    done: list[Any] = []
+    prior = SimpleNamespace(
+        kind="flow",
+        image_size=32,
+        vocabulary=None,
+        embed=lambda prompts: done.append(list(prompts)),
+        release_text=lambda: done.append("released"),
+    )
+    monkeypatch.setattr(module, "load_prior", lambda model, kind, *, device, t5: prior)
+    monkeypatch.setattr(module, "fit_encoder", lambda prior, *, views, size: f"{views} views of {size}")
+    job = Job("a red cube", steps=1, splats=20, negative_prompt="blurry")
+    generate(job, tmp_path)
+    sides = ("front view", "left side view", "back view", "right side view", "overhead view")
+    assert done == [["a red cube", "blurry", *[f"a red cube, {side}" for side in sides]], "released"]
+    assert record_of(tmp_path)["memory"] == f"{job.views_per_step} views of 32"
