@@ -25,8 +25,9 @@ from rfgs.viewer.stage import snapshot
 from rfgs.viewer.steer_panel import Change, Steering, SteerPanel
 from rfgs.viewer.view_panel import ViewPanel
 
-WATCHED_PERIOD, UNWATCHED_PERIOD = 0.2, 2.0
-"""Least seconds between two snapshots of the splats, with and without a browser."""
+WATCHED_PERIOD, WATCHED_PERIOD_CPU, UNWATCHED_PERIOD = 0.2, 1.0, 2.0
+"""Least seconds between two snapshots of the splats, with and without a browser. Where the splats are on a CPU, the
+browser may draw on the very cores that the run needs, and it draws for a quarter of a second after each."""
 SIGHT_PERIOD = 1.0
 """Least seconds between two looks at what the prior sees."""
 
@@ -76,6 +77,7 @@ class Viewer:
         self._latest: Splats | None = None
         self._latest_time = self._sight_time = -float("inf")
         self._views: tuple[Cameras, Tensor] | None = None
+        self._views_shown: tuple[Cameras, Tensor] | None = None
         self._sight: Sight | None = None
         self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
@@ -219,7 +221,8 @@ class Viewer:
                 self._view_panel.set_server_side(True)
         watched, held = self.watched, self.gate.would_wait()
         now = time.perf_counter()
-        due = now - self._latest_time >= (WATCHED_PERIOD if watched else UNWATCHED_PERIOD)
+        watched_period = WATCHED_PERIOD if step.splats.device.type == "cuda" else WATCHED_PERIOD_CPU
+        due = now - self._latest_time >= (watched_period if watched else UNWATCHED_PERIOD)
         last = step.index == step.total
         if due or held or last:
             self._latest, self._latest_time = snapshot(step.splats), now
@@ -252,10 +255,14 @@ class Viewer:
         self._curves_panel.show(self._progress)
         if self._steer_panel is not None:
             self._steer_panel.show(self.changes)
-        if self._view_panel.cameras_wanted and self._views is not None:
-            self._cameras.show(*self._views)
-        else:
-            self._cameras.hide()
+        views = self._views if self._view_panel.cameras_wanted else None
+        # Each change of the scene makes browsers draw for a quarter of a second, so there is none without a cause.
+        if views is not self._views_shown:
+            self._views_shown = views
+            if views is None:
+                self._cameras.hide()
+            else:
+                self._cameras.show(*views)
 
     def _push_sight(self) -> None:
         sight = self._sight

@@ -53,11 +53,17 @@ class Chromium:
             start_new_session=True,
         )
         self._ids = itertools.count(1)
+        try:
+            self._attach(width, height)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _attach(self, width: int, height: int) -> None:
         port_file = Path(self._profile) / "DevToolsActivePort"
         deadline = time.monotonic() + PATIENCE
         while not (port_file.exists() and len(port_file.read_text().splitlines()) == 2):
             if time.monotonic() > deadline or self._process.poll() is not None:
-                self.kill()
                 raise RuntimeError("Chromium did not start")
             time.sleep(0.05)
         port, path = port_file.read_text().splitlines()

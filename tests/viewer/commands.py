@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 from chromium import PATIENCE
 
@@ -51,6 +52,11 @@ class Command:
         """Whether it has ended; what it used stays to be asked for by `wait`."""
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, options) is not None
+
+    def processor_seconds(self) -> float:
+        """What it has used of the processor so far (Linux)."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait(self) -> tuple[float, float]:
         """Waits for its end: seconds of wall clock and of processor time, its own and none of a browser's.

@@ -27,11 +27,12 @@ def live_run(folder: Path) -> None:
         with Chromium(1280, 860) as browser:
             browser.open(run.url)
             browser.wait_text("Running")
-            browser.wait_for(step_is(80), timeout=3600)
+            browser.wait_for(step_is(240), timeout=3600)
             browser.click_text("Pause")
             browser.wait_text("Paused")
             browser.wait_text("What the prior sees")
             time.sleep(10)  # What belongs to the step before which it waits is on its way.
+            tidy(browser)
             browser.screenshot(FOLDER / "viewer-run.png")
             browser.click_text("Steer")
             browser.type_into("input[inputmode=decimal]", "6")
@@ -45,8 +46,13 @@ def live_run(folder: Path) -> None:
             browser.click_text("View")
             browser.click_switch("Training cameras")
             time.sleep(3)
-            browser.wheel(480, 430, 300)
+            for _ in range(8):
+                browser.wheel(480, 430, 300)
+            browser.command(
+                "Input.dispatchMouseEvent", type="mouseMoved", x=480, y=430
+            )  # Off the button's hint.
             time.sleep(3)
+            tidy(browser)
             browser.screenshot(FOLDER / "viewer-view.png")
             browser.click_text("Run")
             browser.click_text("Resume")
@@ -54,7 +60,12 @@ def live_run(folder: Path) -> None:
 
 
 def generate(prompt: str, folder: Path, *flags: str) -> Command:
-    return Command("generate", prompt, "--quality", "draft", "--port", "0", "--output", folder, *flags)
+    return Command("generate", prompt, "--device", "cpu", "--port", "0", "--output", folder, *flags)
+
+
+def tidy(browser: Chromium) -> None:
+    """Takes away the remark that there is no GPU to draw with."""
+    browser.evaluate("document.querySelectorAll('.mantine-Notification-closeButton').forEach(e => e.click())")
 
 
 def step_is(least: int) -> str:
@@ -68,6 +79,7 @@ def files(*paths: Path) -> None:
         browser.open(view.url)
         browser.wait_text("splats")
         time.sleep(5)
+        tidy(browser)
         browser.screenshot(FOLDER / "viewer-files.png")
 
 
