@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ class Exact(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizer | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2, 2))
+        self.transformer = SimpleNamespace(set_attn_processor=lambda processor: None)
 
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         return self.sign * (x_t - 0.5) / t[:, None, None, None] + 0 * self.weight.sum()
@@ -53,16 +55,21 @@ class RecordingSGD(torch.optim.SGD):
 
 
 def numbered(count: int) -> Latents:
-    """Samples that carry their number in the latents, in the ids, and (plus 1000) in the ids without view words."""
+    """Samples that carry their number in the latents, in the ids, and (plus 1000) in the ids without view words.
+
+    What shows behind them is half of the grey.
+    """
     number = torch.arange(count)
-    latents = number.half()[:, None, None, None].expand(count, *SHAPE)
+    objects = number.half()[:, None, None, None].expand(count, *SHAPE)
     ids = number[:, None].expand(count, MAX_TOKENS)
-    return Latents(latents, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
+    backdrops = torch.full_like(objects, 0.5)
+    return Latents(objects, backdrops, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
 
 
 def constant(count: int = 4) -> Latents:
     data = numbered(count)
-    return Latents(torch.full((count, *SHAPE), 0.5).half(), data.ids, data.ids_without_view, data.empty)
+    objects = torch.full((count, *SHAPE), 0.5).half()
+    return Latents(objects, 0 * objects, data.ids, data.ids_without_view, data.empty)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +105,23 @@ def test_a_batch_keeps_pictures_with_their_captions_and_drops_a_tenth_of_either_
     x, ids = numbered(300).batch(8000, torch.Generator().manual_seed(0))
     assert x.shape == (8000, *SHAPE) and x.dtype == torch.float32 and ids.shape == (8000, MAX_TOKENS)
     assert (ids == ids[:, :1]).all()
-    number, told = x[:, 0, 0, 0].long(), ids[:, 0]
+    number, told = x[:, 0, 0, 0].floor().long(), ids[:, 0]
     whole, no_view, empty = told < 1000, (told >= 1000) & (told < 5000), told == 5000
     assert torch.equal(told[whole], number[whole])
     assert torch.equal(told[no_view], number[no_view] + 1000)
     for share, target in ((whole, 0.8), (no_view, 0.1), (empty, 0.1)):
         assert share.float().mean().item() == pytest.approx(target, abs=0.015)
     assert len(number.unique()) == 300
+
+
+def test_a_batch_is_over_every_grey_and_over_one_grey_each() -> None:
+    data = numbered(300)
+    x, _ = data.batch(2000, torch.Generator().manual_seed(0))
+    grey = 2 * (x[:, 0, 0, 0] % 1)
+    torch.testing.assert_close(x, x[:, :1, :1, :1].expand_as(x))
+    assert torch.histc(grey, 10, 0, 1).min() > 150
+    x = data.over_grey(torch.tensor([7, 8]), torch.tensor([0.0, 0.5]))
+    assert x.dtype == torch.float32 and x[:, 0, 0, 0].tolist() == [7, 8.25] and len(data) == 300
 
 
 def test_batches_repeat_with_the_generator() -> None:
@@ -189,8 +206,8 @@ def random_data(tokenizer: CLIPTokenizer) -> Latents:
     def ids(texts: list[str]) -> Tensor:
         return torch.tensor(tokenizer(texts, padding="max_length", max_length=MAX_TOKENS).input_ids)
 
-    latents = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(1)).half()
-    return Latents(latents, ids(["a red cube"] * 6), ids(["a cube"] * 6), ids([""])[0])
+    objects, backdrops = torch.randn(2, 6, *SHAPE, generator=torch.Generator().manual_seed(1)).half()
+    return Latents(objects, backdrops, ids(["a red cube"] * 6), ids(["a cube"] * 6), ids([""])[0])
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(
@@ -230,6 +247,32 @@ def test_the_average_is_what_is_loaded_frozen(
     saved = torch.load(tmp_path / "prior.pt", weights_only=True)["average"]
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_attention_written_out_is_diffusers_own(last: bool) -> None:
+    """The last block's text tokens go nowhere: it has no projection for them."""
+    from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
+
+    torch.manual_seed(0)
+    attention = Attention(
+        query_dim=24,
+        added_kv_proj_dim=24,
+        dim_head=8,
+        heads=3,
+        out_dim=24,
+        context_pre_only=last,
+        bias=True,
+        qk_norm="rms_norm",
+        processor=JointAttnProcessor2_0(),
+    )
+    for name, weight in attention.named_parameters():
+        nn.init.uniform_(weight, 0.5, 1.5) if "norm" in name else None
+    picture, text = torch.randn(2, 10, 24), torch.randn(2, 5, 24)
+    theirs = attention(picture, encoder_hidden_states=text)
+    attention.set_processor(prior.WrittenOutAttention())
+    for ours, expected in zip(attention(picture, encoder_hidden_states=text), theirs, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_the_network_has_the_sizes_it_is_documented_to_have(tokenizer: CLIPTokenizer) -> None:
