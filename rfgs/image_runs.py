@@ -16,15 +16,15 @@ from torch import Tensor
 from rfgs import machine
 from rfgs.curves import write_curve
 from rfgs.errors import UserError
-from rfgs.guidance import Counted, InversionConfig, invert
-from rfgs.guidance.flowedit import FlowEditConfig, flowedit
-from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
+from rfgs.guidance import Counted, invert
+from rfgs.guidance.flowedit import flowedit
+from rfgs.guidance.ode import PathStep, invert_ode, sample_ode
 from rfgs.image_jobs import EditJob, ImageJob, InvertJob
+from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
 from rfgs.methods import KINDS
 from rfgs.particles import optimise
 from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
-from rfgs.recipes import particle_recipe
 
 P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
 
@@ -158,7 +158,7 @@ def invert_photo(
     run.lap("startup")
     noise, title = _noise(run, prior, x, condition, negative, job.method, job.steps)
     run.lap("inversion")
-    config = _sampling(prior)
+    config = ode_recipe(prior)
     run.settings["reconstruction"] = asdict(config)
     *_, last = sample_ode(prior, noise, condition, negative, config)
     reconstruction = prior.decode(last.x).cpu()
@@ -188,10 +188,9 @@ def edit_photo(
     prior, image, x = _load(job)
     prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
-    tiny = prior.vocabulary is not None
     run.lap("startup")
     if job.method == "flowedit":
-        config = FlowEditConfig(source_scale=1.0, target_scale=4.0, shift=1.0) if tiny else FlowEditConfig()
+        config = flowedit_recipe(prior)
         config.steps = job.steps or config.steps
         config.target_scale = config.target_scale if job.guidance_scale is None else job.guidance_scale
         config.strength = config.strength if job.strength is None else job.strength
@@ -202,7 +201,7 @@ def edit_photo(
         noise, _ = _noise(run, prior, x, source, negative, job.method, job.steps)
         run.lap("inversion")
         run.looks, run.curve = [], []
-        sampling = _sampling(prior)
+        sampling = ode_recipe(prior)
         sampling.guidance_scale = 2.0 if job.guidance_scale is None else job.guidance_scale
         run.settings["sampling"] = asdict(sampling)
         path = sample_ode(prior, noise, target, negative, sampling)
@@ -250,7 +249,7 @@ def _noise(
 ) -> tuple[Tensor, str]:
     """The noise of latents x, and what the curve shows."""
     if method == "ode":
-        ode = OdeConfig(shift=_shift(prior))
+        ode = ode_recipe(prior)
         ode.steps = steps or ode.steps
         run.settings = asdict(ode)
         step: PathStep | None = None
@@ -259,7 +258,7 @@ def _noise(
         if step is None:
             raise UserError(f"--steps {ode.steps}: has to be at least 1; try --steps 50")
         return step.x, "standard deviation on the way to the noise"
-    config = InversionConfig() if prior.vocabulary is None else InversionConfig(steps=400, learning_rate=1e-2)
+    config = inversion_recipe(prior)
     config.steps = steps or config.steps
     run.settings = asdict(config)
     found = None
@@ -277,15 +276,6 @@ def _noise(
 
 def _decoder(prior: Prior, latents: Tensor) -> Callable[[], Tensor]:
     return lambda: prior.decode(latents)
-
-
-def _shift(prior: Prior) -> float:
-    """Stable Diffusion 3's schedule for big models; the embedded ones are trained and sampled on even times."""
-    return 1.0 if prior.vocabulary is not None else 3.0
-
-
-def _sampling(prior: Prior) -> OdeConfig:
-    return OdeConfig(steps=50, shift=_shift(prior))
 
 
 def _compare(image: Tensor, reference: Tensor, name: str) -> dict[str, float]:

@@ -85,9 +85,11 @@ class Student:
         network.disable_adapters()
         seen = weakref.ref(self)  # A hook that held the student would keep it from ever going.
         hook = embedding.register_forward_hook(lambda module, given, out: _add_camera(seen(), out))
-        weakref.finalize(self, _leave, network, self._name, hook).atexit = False
-        if sum(parameter.numel() for parameter in network.parameters()) > LARGE:
+        frugal = sum(parameter.numel() for parameter in network.parameters()) > LARGE
+        frugal = frugal and not network.is_gradient_checkpointing
+        if frugal:
             network.enable_gradient_checkpointing()
+        weakref.finalize(self, _leave, network, self._name, hook, frugal).atexit = False
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition, cameras: Tensor | None) -> Tensor:
@@ -170,8 +172,10 @@ def _add_camera(student: Student | None, embedded: Tensor) -> Tensor:
     return embedded + student._camera.to(embedded.dtype)
 
 
-def _leave(network: Any, name: str, hook: Any) -> None:
+def _leave(network: Any, name: str, hook: Any, frugal: bool) -> None:
     hook.remove()
+    if frugal:
+        network.disable_gradient_checkpointing()
     network.delete_adapters(name)
     if not getattr(network, "peft_config", None):  # Newer versions of peft delete it with the last adapter.
         network.unload_lora()

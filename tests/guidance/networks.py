@@ -34,6 +34,8 @@ class NetworkPrior:
         return torch.nn.functional.interpolate(latents[:, :3], scale_factor=4)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        dtype = self.network.dtype
+        x_t, condition = x_t.to(dtype), condition.to(x_t.device, dtype)
         if self.family == "sd3":
             output = self.network(x_t, condition.tokens, condition.pooled, 1000 * t, return_dict=False)
         else:

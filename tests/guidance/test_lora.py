@@ -111,6 +111,38 @@ def test_a_state_is_a_copy_that_torch_saves_as_plain_data(tmp_path) -> None:
     assert any(not torch.equal(value, student.state()["lora"][name]) for name, value in read["lora"].items())
 
 
+@FAMILIES
+def test_a_network_in_half_precision_keeps_its_own_and_the_student_learns_in_float32(family: str) -> None:
+    prior, x, t, text = question(family)
+    prior.network.to(torch.bfloat16)
+    before = prior.velocity(x, t, text)
+    student = student_of(prior)
+    assert torch.equal(student.predict(x, t, text, CAMERAS), before)
+    losses = [student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2).item() for _ in range(15)]
+    assert losses[-1] < 0.9 * losses[0]
+    state = student.state()
+    assert {value.dtype for value in [*state["lora"].values(), *state["camera"].values()]} == {torch.float32}
+    assert torch.equal(prior.velocity(x, t, text), before) and before.isfinite().all()
+
+
+@FAMILIES
+def test_a_large_network_computes_activations_anew_and_learns_the_same(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = []
+    for large in (10**12, 0):
+        monkeypatch.setattr("rfgs.guidance.lora.LARGE", large)
+        prior, x, t, text = question(family)
+        student = student_of(prior)
+        assert prior.network.is_gradient_checkpointing == (large == 0)
+        student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
+        learned.append(student.predict(x, t, text, CAMERAS))
+        del student
+        gc.collect()
+        assert not prior.network.is_gradient_checkpointing
+    torch.testing.assert_close(*learned, rtol=1e-4, atol=1e-5)
+
+
 def test_two_students_of_one_prior_do_not_mix() -> None:
     prior, x, t, text = question("sd3")
     one, two = student_of(prior, 1), student_of(prior, 2)
@@ -197,3 +229,23 @@ def test_priors_that_cannot_be_adapted_and_a_missing_library(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match="peft is not installed; install it with `pip install peft`"):
         student_of(NetworkPrior("sd3"))
+
+
+def test_the_model_that_ships_can_be_studied() -> None:
+    from rfgs.priors import load_prior
+
+    prior = Counted(load_prior("tiny-sd3"))
+    side = 2 * prior.network.config.patch_size
+    x = torch.zeros(2, prior.network.config.in_channels, side, side, requires_grad=True)
+    text, null = prior.embed(["a red cube, front view", "a red cube, back view"]), prior.embed(["", ""])
+    plain = prior.embed(["a red cube", "a red cube"])
+    generator = torch.Generator().manual_seed(0)
+    views = Views(x, text, null, torch.tensor([0.3, 0.7]), torch.ones_like(x), plain, generator, CAMERAS)
+    guide = make_guide("rfds-vsd", prior)
+    assert guide(views, GuidanceConfig()).loss.isfinite()
+    assert prior.take() == {"forward": 8, "backward": 2}
+    learned = guide.state()["lora"]
+    # Text and image tokens have projections of their own, and both are trained.
+    for projection in ("to_q", "to_out.0", "add_v_proj", "to_add_out"):
+        factors = [value for name, value in learned.items() if f"{projection}.lora_B" in name]
+        assert factors and any(factor.abs().max() > 0 for factor in factors)

@@ -1,0 +1,46 @@
+"""Settings that suit a prior: which recipe is taken, and what a guidance wants otherwise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.methods import KINDS
+from rfgs.priors.instaflow import InstaFlowPrior
+from rfgs.recipes import recipe
+
+TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
+SD3 = SimpleNamespace(kind="flow", vocabulary=None)
+SD15 = SimpleNamespace(kind="diffusion", vocabulary=None)
+
+
+def instaflow() -> Any:
+    prior = InstaFlowPrior.__new__(InstaFlowPrior)
+    prior.vocabulary = None
+    return prior
+
+
+@pytest.mark.parametrize("make", [recipe, particle_recipe])
+@pytest.mark.parametrize("guidance", KINDS)
+def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any) -> None:
+    for prior in (TINY, SD3, SD15, instaflow()):
+        config = make(prior, guidance)
+        assert config.guidance == guidance
+        assert config.guidance_scale <= 7.5 or guidance not in ("vsd", "rfds-vsd")
+    assert make(SD15, "sds").guidance_scale == 100 and make(SD3, "rfds").guidance_scale == 50
+
+
+def test_only_instaflow_takes_its_authors_inner_step() -> None:
+    for make in (recipe, particle_recipe):
+        assert [make(prior).exact_inner_step for prior in (TINY, SD3, SD15)] == [False] * 3
+        assert make(instaflow()).exact_inner_step
+
+
+def test_big_and_embedded_priors_differ_in_2d() -> None:
+    assert particle_recipe(TINY).steps < particle_recipe(SD3).steps
+    assert inversion_recipe(TINY).steps < inversion_recipe(SD3).steps
+    assert (ode_recipe(TINY).shift, ode_recipe(SD3).shift) == (1.0, 3.0)
+    assert flowedit_recipe(TINY).target_scale < flowedit_recipe(SD3).target_scale
