@@ -145,7 +145,7 @@ def train_prior(
     *,
     seconds: float,
     seed: int,
-    batch: int = 96,
+    batch: int = 128,
     rate: float = 1e-3,
     compile: bool = False,
     save_every: int = 100,

@@ -103,6 +103,10 @@ def export(work: Path, target: Path, training: dict) -> None:
         tokenizer_3=None,
     )
     pipeline.to(torch.float16).save_pretrained(target)
+    # diffusers writes what its own constructor adds, and warns of it when it reads it again.
+    config = json.loads((target / "vae" / "config.json").read_text())
+    config.pop("block_out_channels", None)
+    (target / "vae" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     # T5's place stays empty: its zeros would cost 256 tokens in every evaluation. See `rfgs.priors.sd3`.
     (target / "rfgs.json").write_text(
         json.dumps({"max_sequence_length": 0, "vocabulary": vocabulary()}, indent=2) + "\n"
@@ -145,10 +149,10 @@ def main() -> None:
     parser.add_argument(
         "--target", type=Path, help="folder of the model to write; none stops before the export"
     )
-    parser.add_argument("--images", type=int, default=40_000)
+    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--vae-minutes", type=float, default=10)
     parser.add_argument("--prior-minutes", type=float, default=90)
-    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile: 1.3x faster, needs a C++ compiler"
