@@ -78,7 +78,7 @@ def files(*paths: Path) -> None:
     with Command("view", *paths, "--port", "0") as view, Chromium(1280, 720) as browser:
         browser.open(view.url)
         browser.wait_text("splats")
-        time.sleep(5)
+        time.sleep(20)  # Splats are faded in, slowly where Chromium draws in software.
         tidy(browser)
         browser.screenshot(FOLDER / "viewer-files.png")
 
