@@ -1,6 +1,6 @@
 """Ten prompts and three seeds, each from the front, the left, the back and above: does every asset show what it should?
 
-    python bench/gallery.py --output assets/docs/gallery.png          # about half a minute an asset on two cores
+    python bench/gallery.py --output assets/docs/gallery.png          # about a minute an asset on two cores
 
 Assets that `--work` holds already are not made again, so it can be stopped and run again, and several may run at once.
 """
@@ -29,13 +29,13 @@ PROMPTS = (
     "a red cube on a blue cylinder",
     "a yellow torus",
     "a purple sphere next to an orange cone",
-    "a green cone",
-    "a white sphere on a green torus",
-    "a blue cylinder",
-    "an orange ring on a purple cube",
-    "a black cube",
-    "a green ball beside a yellow box",
-    "a red cylinder on top of a white cylinder",
+    "a red mushroom with white dots",
+    "a black chair",
+    "a green cactus",
+    "a blue teddy bear",
+    "a striped white mug",
+    "an orange rocket on sand",
+    "a yellow duck on a purple box",
 )
 VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degrees.
 TILE = 96

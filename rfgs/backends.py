@@ -56,7 +56,7 @@ _SD15 = (
 _INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
 
 BACKENDS = (
-    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows a small world of coloured solids"),
+    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 31 kinds of things in a small world"),
     Backend(
         "sd3",
         "Stable Diffusion 3 medium",

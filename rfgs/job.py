@@ -20,9 +20,9 @@ class Quality:
 
 
 QUALITIES: dict[QualityName, Quality] = {
-    "draft": Quality(steps=120, views_per_step=4, splats=1500),
-    "normal": Quality(steps=300, views_per_step=4, splats=3000),
-    "high": Quality(steps=800, views_per_step=4, splats=6000),
+    "draft": Quality(steps=150, views_per_step=4, splats=2000),
+    "normal": Quality(steps=500, views_per_step=4, splats=3000),
+    "high": Quality(steps=1500, views_per_step=4, splats=6000),
 }
 """For small models, which were measured on two CPU cores."""
 

@@ -48,13 +48,13 @@ def sample(prior: Prior, prompts: list[str]) -> Tensor:
 def test_it_is_small_and_says_how_it_was_made() -> None:
     assert sum(path.stat().st_size for path in Path(FOLDER).rglob("*")) < 20e6
     training = json.loads((FOLDER / "training.json").read_text())
-    assert training["command"].startswith("python -m rfgs.tinyworld.train")
-    assert training["vae_psnr_db"] > 25
-    assert training["flow_loss"]["0.50"] < 0.1
+    assert "python -m rfgs.tinyworld.train" in training["command"]
+    assert training["vae_psnr_db"] > 30
+    assert training["flow_loss"]["0.50"] < 0.16
 
 
 def test_it_knows_its_words(prior: Prior) -> None:
-    assert unknown_words(prior, "A red donut next to an orange box") == []
+    assert unknown_words(prior, "A dotted red donut next to an orange teddy bear, in snow") == []
     assert unknown_words(prior, "a rocking horse") == ["rocking", "horse"]
 
 
