@@ -35,7 +35,7 @@ MESSAGES = {
         "--backend kandinsky: no such backend, there are " + NAMES + "; "
         "weights of your own are named with --model FOLDER"
     ),
-    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 300",
+    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 500",
     (
         "generate",
         "x",
