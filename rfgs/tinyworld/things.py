@@ -261,13 +261,12 @@ def part_extent(part: Part) -> tuple[np.ndarray, np.ndarray]:
     shape, at, sizes, _, *turn = part
     if shape == SPHERE:
         return np.array(at) - sizes[0], np.array(at) + sizes[0]
-    low, high = {
-        BOX: (-np.array(sizes[:3]), np.array(sizes[:3])),
-        ELLIPSOID: (-np.array(sizes[:3]), np.array(sizes[:3])),
-        DOME: (np.array([-sizes[0], -sizes[1 % len(sizes)], 0]), np.array(sizes[:3])),
-        PRISM: (np.array([-sizes[0], -sizes[1], 0]), np.array(sizes[:3])),
-    }.get(shape, (None, None))
-    if low is None:
+    if shape in (BOX, ELLIPSOID, DOME, PRISM):
+        high = np.array(sizes[:3], dtype=float)
+        low = -high
+        if shape in (DOME, PRISM):
+            low[2] = 0
+    else:
         radius, half = {
             CYLINDER: (sizes[0], sizes[1]),
             CONE: (sizes[0], sizes[1]),

@@ -43,7 +43,7 @@ MESSAGES = {
         "-5",
         "--quality",
         "draft",
-    ): "--steps -5: has to be at least 1; try --steps 120",
+    ): "--steps -5: has to be at least 1; try --steps 150",
     (
         "generate",
         "x",
