@@ -20,8 +20,8 @@ class Quality:
 
 
 QUALITIES: dict[QualityName, Quality] = {
-    "draft": Quality(steps=150, views_per_step=4, splats=2000),
-    "normal": Quality(steps=500, views_per_step=4, splats=3000),
+    "draft": Quality(steps=110, views_per_step=4, splats=2000),
+    "normal": Quality(steps=420, views_per_step=4, splats=3000),
     "high": Quality(steps=1500, views_per_step=4, splats=6000),
 }
 """For small models, which were measured on two CPU cores."""

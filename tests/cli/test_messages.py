@@ -35,7 +35,7 @@ MESSAGES = {
         "--backend kandinsky: no such backend, there are " + NAMES + "; "
         "weights of your own are named with --model FOLDER"
     ),
-    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 500",
+    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 420",
     (
         "generate",
         "x",
@@ -43,7 +43,7 @@ MESSAGES = {
         "-5",
         "--quality",
         "draft",
-    ): "--steps -5: has to be at least 1; try --steps 150",
+    ): "--steps -5: has to be at least 1; try --steps 110",
     (
         "generate",
         "x",
