@@ -49,7 +49,9 @@ def test_ctrl_c_opens_a_gate_that_the_loop_waits_at() -> None:
     gate.pause()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with StopOnInterrupt(lambda message: None, gate.stop) as interrupt:
+        began = time.monotonic()
         gate.wait()  # For ever, without the Ctrl-C.
+        assert time.monotonic() - began < 5
         assert interrupt.pressed and gate.stop_requested
 
 
