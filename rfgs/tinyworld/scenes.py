@@ -1,17 +1,18 @@
 """What the tiny world holds and how it is told: colours, finishes, relations, surroundings, and the captions of a scene.
 
 The object's front faces +X and every kind stands in one canonical pose, so a view word in a caption ("left side view")
-means something. Every scene fits the ball of radius 1.15 but for a few corners; the farthest, a table's, reaches 1.28.
+means something.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES, kind_extent, rotation
+from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES, hull, kind_points, rotation
 from rfgs.tinyworld.tracer import (
     CYLINDER,
     DOTTED,
@@ -21,6 +22,7 @@ from rfgs.tinyworld.tracer import (
     PRIMITIVE_WIDTH,
     RIPPLED,
     STRIPED,
+    fall,
 )
 
 Color = tuple[float, float, float]
@@ -37,6 +39,8 @@ COLORS: dict[str, Color] = {
 }
 FINISHES = {"plain": PLAIN, "striped": STRIPED, "dotted": DOTTED}
 RELATIONS = ("on", "next to")
+REACH = 1.05
+"""Every scene is within this distance of the origin: cameras at the nearest distance of training, 3.1, see all of it."""
 
 # Ground: words, tracer's finish, two colours, period.
 GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
@@ -116,8 +120,7 @@ class Scene:
 
 THINGS = tuple(Thing(kind, color, finish) for kind in KINDS for color in COLORS for finish in FINISHES)
 
-# What can carry another thing: a flat top, or (sunk in by a share of the upper thing's size) a tip or a rim.
-SINK = {"cone": 0.30, "torus": 0.10, "sphere": 0.08}
+# What can carry another thing: a flat top, a tip or a rim.
 CARRIERS = (
     "cube",
     "cylinder",
@@ -188,13 +191,17 @@ def _place(
     return rows
 
 
+@functools.cache
 def _unit(kind: str) -> tuple[float, np.ndarray, np.ndarray]:
-    """The factor that makes a kind's bounding cylinder about +Z fit the ball of radius 1, and its extent before that."""
-    low, high = kind_extent(kind)
+    """The factor that makes a kind about as large as others, within the ball of radius REACH, and its extent before that."""
+    points = kind_points(kind)
+    low, high = points.min(axis=0), points.max(axis=0)
     half = (high - low) / 2
     # Round things do not fill the corners of their box; 0.85 is between a square's and a circle's need.
     across = 0.85 * np.hypot(half[0], half[1])
-    return 1 / max(np.hypot(across, half[2]) * 0.9, half[2]), low, high
+    size = max(np.hypot(across, half[2]) * 0.9, half[2])
+    farthest = np.linalg.norm(points - (low + high) / 2, axis=1).max()
+    return min(1 / size, REACH / farthest), low, high
 
 
 def unit_height(kind: str) -> float:
@@ -213,25 +220,42 @@ def build(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """The tracer's primitives [P, 25] of a scene, with sizes and colours drawn a little differently each time."""
     first = scene.things[0]
     if scene.relation == "next to":
-        return _beside(first, scene.things[1], rng)
-    if scene.relation == "on":
-        return _stacked(first, scene.things[1], rng)
-    if scene.ground is None:
+        rows = _beside(first, scene.things[1], rng)
+    elif scene.relation == "on":
+        rows = _stacked(first, scene.things[1], rng)
+    elif scene.ground is None:
         size = rng.uniform(0.85, 1.0)
-        return _place(first, size, (0, 0, -size * unit_height(first.kind) / 2), rng)
-    _, finish, color, other, period = GROUNDS[scene.ground]
+        rows = _place(first, size, (0, 0, -size * unit_height(first.kind) / 2), rng)
+    else:
+        rows = _grounded(first, scene.ground, rng)
+    return _fit(rows)
+
+
+def _fit(rows: np.ndarray) -> np.ndarray:
+    """Primitives [P, 25] made smaller where a part of them leaves the ball of radius REACH about the origin."""
+    points = [row[1:4] + hull(int(row[0]), row[13:17]) @ row[4:13].reshape(3, 3) for row in rows]
+    shrink = min(1.0, REACH / np.linalg.norm(np.concatenate(points), axis=1).max())
+    rows[:, 1:4] *= shrink
+    rows[:, 13:17] *= shrink
+    rows[:, 24] *= shrink
+    return rows
+
+
+def _grounded(thing: Thing, ground: str, rng: np.random.Generator) -> np.ndarray:
+    """A thing on a disc of the ground; it lies a little in water and in snow."""
+    _, finish, color, other, period = GROUNDS[ground]
     size = rng.uniform(0.66, 0.76)
-    height = size * unit_height(first.kind)
+    height = size * unit_height(thing.kind)
     disc = np.zeros((1, PRIMITIVE_WIDTH), dtype=np.float32)
     disc[0, 0], disc[0, 20], disc[0, 24] = CYLINDER, finish, period
     disc[0, 4:13] = np.eye(3).ravel()
     disc[0, 13:16] = 0.95, 0.05, 0.03
     disc[0, 17:20], disc[0, 21:24] = color, other
-    # The whole is centred; things lie a little in water and in snow.
+    # The whole is centred.
     floor = -(height + 0.10) / 2 + 0.10
     disc[0, 3] = floor - 0.05
-    depth = {"water": 0.10, "snow": 0.06}.get(scene.ground, 0.005) * height
-    return np.concatenate([_place(first, size, (0, 0, floor - depth), rng), disc])
+    depth = {"water": 0.10, "snow": 0.06}.get(ground, 0.005) * height
+    return np.concatenate([_place(thing, size, (0, 0, floor - depth), rng), disc])
 
 
 def _beside(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
@@ -251,18 +275,17 @@ def _beside(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray
 
 
 def _stacked(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
-    """`first` on top of `second`, the lower one a little larger."""
+    """`first` on top of `second`, the lower one a little larger; let down until the two touch."""
     above, below = rng.uniform(0.50, 0.56), rng.uniform(0.60, 0.66)
     top, bottom = above * unit_height(first.kind), below * unit_height(second.kind)
-    sink = SINK.get(second.kind, 0.0) * above + 0.01
-    if second.kind == "torus" and first.kind == "sphere":
-        sink = 0.35 * above
-    shrink = min(1.0, 1.95 / (top + bottom - sink))
-    above, below, top, bottom, sink = (shrink * value for value in (above, below, top, bottom, sink))
-    height = top + bottom - sink
-    lower = _place(second, below, (0, 0, -height / 2), rng)
-    upper = _place(first, above, (0, 0, -height / 2 + bottom - sink), rng)
-    return np.concatenate([upper, lower])
+    lower = _place(second, below, (0, 0, -bottom), rng)
+    upper = _place(first, above, (0, 0, 0), rng)
+    # A stalk over a hole would slip through: half of the upper thing stays above the lower one.
+    drop = min(fall(upper, lower, 0.7, 56), 0.5 * top) + 0.01
+    upper[:, 3] -= drop
+    rows = np.concatenate([upper, lower])
+    rows[:, 3] -= (top - drop - bottom) / 2
+    return rows
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:

@@ -6,6 +6,7 @@ upright add an axis and an angle in degrees. The colour MAIN is the thing's own 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ KINDS: dict[str, list[Part]] = {
     "mug": [
         (CYLINDER, (0, 0, 0.70), (0.62, 0.70, 0.05), MAIN),
         (CYLINDER, (0, 0, 1.385), (0.52, 0.025, 0.01), "coffee"),
-        (TORUS, (0, 0.66, 0.70), (0.34, 0.10), MAIN, "y", 90),
+        (TORUS, (0, 0.66, 0.70), (0.36, 0.13), MAIN, "y", 90),
     ],
     "table": [
         (BOX, (0, 0, 0.98), (0.80, 1.0, 0.08, 0.03), MAIN),
@@ -132,7 +133,7 @@ KINDS: dict[str, list[Part]] = {
     "sailboat": [
         (ELLIPSOID, (0, 0, 0.30), (1.10, 0.44, 0.30), "wood"),
         (CYLINDER, (0, 0, 1.35), (0.05, 1.05, 0.01), "dark wood"),
-        (PRISM, (-0.08, 0, 0.72), (0.045, 0.85, 1.50), MAIN, "z", 90),
+        (PRISM, (-0.08, 0, 0.72), (0.055, 0.85, 1.50), MAIN, "z", 62),
     ],
     "car": [
         (BOX, (0, 0, 0.42), (1.10, 0.52, 0.24, 0.10), MAIN),
@@ -256,35 +257,45 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
     return matrix
 
 
-def part_extent(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner [3], [3] of a box along the axes that holds a part (exact for upright ones)."""
-    shape, at, sizes, _, *turn = part
-    if shape == SPHERE:
-        return np.array(at) - sizes[0], np.array(at) + sizes[0]
-    if shape in (BOX, ELLIPSOID, DOME, PRISM):
-        high = np.array(sizes[:3], dtype=float)
-        low = -high
-        if shape in (DOME, PRISM):
-            low[2] = 0
-    else:
-        radius, half = {
-            CYLINDER: (sizes[0], sizes[1]),
-            CONE: (sizes[0], sizes[1]),
-            FRUSTUM: (max(sizes[:2]), sizes[2 % len(sizes)]),
-            TORUS: (sizes[0] + sizes[1], sizes[1]),
-        }[shape]
-        high = np.array([radius, radius, half])
-        low = -high
-    if turn:
-        corners = np.array(
-            [[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
-        )
-        corners = corners @ rotation(*turn).T
-        low, high = corners.min(axis=0), corners.max(axis=0)
-    return np.array(at) + low, np.array(at) + high
+def hull(shape: int, sizes: Sequence[float]) -> np.ndarray:
+    """Points [N, 3] on a part about its own centre: corners of flat shapes, circles of 24 and balls of 408 of round ones.
+
+    The lowest and the highest point along each axis of the part are among them.
+    """
+    size = np.array(sizes, dtype=float)
+    angles = np.arange(24) * (np.pi / 12)
+    circle = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    up = np.array([0.0, 0.0, 1.0])
+    if shape == BOX:
+        return size[:3] * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    if shape in (SPHERE, ELLIPSOID, DOME):
+        heights = np.sin(np.radians(np.linspace(0 if shape == DOME else -90, 90, 17)))[:, None, None]
+        ball = (np.sqrt(1 - heights**2) * circle + heights * up).reshape(-1, 3)
+        return ball * (size[0] if shape == SPHERE else size[:3])
+    if shape == PRISM:
+        corners = [[x, y, 0] for x in (-size[0], size[0]) for y in (-size[1], size[1])]
+        return np.array(corners + [[x, 0, size[2]] for x in (-size[0], size[0])])
+    if shape == TORUS:
+        ring, tube = size[0] * circle, size[1] * up
+        return np.concatenate([(size[0] + size[1]) * circle, ring + tube, ring - tube])
+    if shape == CONE:
+        return np.concatenate([size[0] * circle - size[1] * up, [size[1] * up]])
+    # CYLINDER and FRUSTUM: a circle below and one above.
+    lower, upper, half = size[:3] if shape == FRUSTUM else (size[0], size[0], size[1])
+    return np.concatenate([lower * circle - half * up, upper * circle + half * up])
+
+
+def kind_points(kind: str) -> np.ndarray:
+    """Points [N, 3] on all parts of a kind, from `hull`; they tell its exact extent along the axes where parts are upright."""
+    return np.concatenate(
+        [
+            np.array(at) + (hull(shape, sizes) @ rotation(*turn).T if turn else hull(shape, sizes))
+            for shape, at, sizes, _, *turn in KINDS[kind]
+        ]
+    )
 
 
 def kind_extent(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner of all parts of a kind."""
-    extents = [part_extent(part) for part in KINDS[kind]]
-    return np.min([low for low, _ in extents], axis=0), np.max([high for _, high in extents], axis=0)
+    """Lowest and highest corner [3], [3] of all parts of a kind."""
+    points = kind_points(kind)
+    return points.min(axis=0), points.max(axis=0)

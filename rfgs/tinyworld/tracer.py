@@ -140,6 +140,38 @@ def _scene(prims, x, y, z):
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
+def fall(upper, lower, reach, columns):
+    """How far scene `upper` [P, 25] can be let down before it meets scene `lower` [Q, 25]; `_FAR` where they never meet.
+
+    Both are traced along `columns` squared vertical lines within `reach` of the Z axis, from the height of 4 on.
+    """
+    best = _FAR
+    for i in range(columns):
+        for j in range(columns):
+            x = reach * (2.0 * (i + 0.5) / columns - 1.0)
+            y = reach * (2.0 * (j + 0.5) / columns - 1.0)
+            top = _first_hit(lower, x, y, 4.0, -1.0)
+            if top < _FAR:
+                bottom = _first_hit(upper, x, y, -4.0, 1.0)
+                if bottom < _FAR:
+                    best = min(best, bottom - top)
+    return best
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _first_hit(prims, x, y, z, step):
+    """Height of the first surface on the vertical line at (x, y) from z on, upwards (`step` 1) or downwards (-1)."""
+    for _ in range(4 * _MAX_STEPS):
+        d, _ = _scene(prims, x, y, z)
+        if d < 1e-3:
+            return z
+        z += step * d
+        if abs(z) > 4.5:
+            break
+    return _FAR
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def trace(prims, radii, viewmat, K, width, height, supersample, bound, out):
     """Render one view into `out` `[height, width, 4]`: premultiplied RGB and coverage, both in [0, 1].
 
