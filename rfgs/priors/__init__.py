@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 
@@ -18,7 +18,8 @@ from rfgs.priors.base import (
     guided_velocity,
     unknown_words,
 )
-from rfgs.priors.parts import about, read_json, whole_model
+from rfgs.priors.parts import Setup, about, read_json, whole_model
+from rfgs.priors.parts import offload as offload_weights
 
 __all__ = [
     "Condition",
@@ -40,7 +41,9 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    t5: Literal["keep", "drop"] = "keep",
+    t5: Literal["keep", "8bit", "drop"] = "keep",
+    offload: bool = False,
+    compile: bool = False,
 ) -> Prior: ...
 @overload
 def load_prior(
@@ -49,7 +52,9 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    t5: Literal["keep", "drop"] = "keep",
+    t5: Literal["keep", "8bit", "drop"] = "keep",
+    offload: bool = False,
+    compile: bool = False,
 ) -> DiffusionPrior: ...
 @overload
 def load_prior(
@@ -58,7 +63,9 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    t5: Literal["keep", "drop"] = "keep",
+    t5: Literal["keep", "8bit", "drop"] = "keep",
+    offload: bool = False,
+    compile: bool = False,
 ) -> Prior | DiffusionPrior: ...
 def load_prior(
     name_or_folder: str | Path,
@@ -66,7 +73,9 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    t5: Literal["keep", "drop"] = "keep",
+    t5: Literal["keep", "8bit", "drop"] = "keep",
+    offload: bool = False,
+    compile: bool = False,
 ) -> Prior | DiffusionPrior:
     """Load a prior.
 
@@ -76,10 +85,13 @@ def load_prior(
         kind: what is wanted, a rectified flow or a diffusion model; None takes either.
         dtype: of the network's weights; None takes float32 for small models and on the CPU, half precision on CUDA.
         t5: "drop" leaves T5 out where a model can do without it (Stable Diffusion 3), which saves 9.5 GB to download and
-            load, and reads prompts less closely.
+            load, and reads prompts less closely; "8bit" halves its memory with bitsandbytes, which wants a GPU.
+        offload: leave all weights in the CPU's memory and bring each layer's to `device` when it computes: hardly any GPU
+            memory for weights, and each evaluation waits for all of them. No LoRA can be trained then.
+        compile: have `torch.compile` make the network's evaluations faster; the first ones take minutes.
 
     Raises:
-        UserError: nothing there, a model of another kind, or a pipeline class that has no adapter.
+        UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
     """
     from rfgs.backends import locate
 
@@ -92,26 +104,37 @@ def load_prior(
         raise UserError(f"{name}: {_OTHER_KIND[found]}")
     device = torch.device(device)
     dtype = dtype or _dtype(family, device, small=bool(about(source)))
+    setup = Setup(device, dtype, t5, offload)
+    prior = _load(name, source, family, setup, place.style)
+    if offload:
+        for module in (prior.network, prior.autoencoder.module):
+            offload_weights(module, device)
+    if compile:
+        prior.network.compile()
+    return cast(Prior | DiffusionPrior, prior)
+
+
+def _load(name: str, source: str, family: str, setup: Setup, style: tuple[str, str] | None) -> Any:
     if family == "sd":
         from rfgs.priors.sd import StableDiffusionPrior
 
-        return cast(DiffusionPrior, StableDiffusionPrior.load(source, name=name, device=device, dtype=dtype))
+        return StableDiffusionPrior.load(source, name=name, setup=setup)
     if family == "instaflow":
         from rfgs.priors.instaflow import InstaFlowPrior
 
-        prior = InstaFlowPrior.load(source, name=name, device=device, dtype=dtype)
-        if place.style:
-            prior.add_style(*place.style)
-        return cast(Prior, prior)
+        prior = InstaFlowPrior.load(source, name=name, setup=setup)
+        if style:
+            prior.add_style(*style)
+        return prior
     if family == "flux":
-        if t5 == "drop":
+        if setup.t5 == "drop":
             raise UserError(f"{name}: FLUX reads prompts with T5 alone; leave --t5 drop out")
         from rfgs.priors.flux import FluxPrior
 
-        return cast(Prior, FluxPrior.load(source, name=name, device=device, dtype=dtype))
+        return FluxPrior.load(source, name=name, setup=setup)
     from rfgs.priors.sd3 import SD3Prior
 
-    return SD3Prior.load(source, name=name, device=device, dtype=dtype, t5=t5 == "keep")
+    return SD3Prior.load(source, name=name, setup=setup)
 
 
 _OTHER_KIND = {

@@ -34,7 +34,7 @@ def fit_encoder(prior: TextToImage, *, views: int, size: int, free: int | None =
     autoencoder = getattr(prior, "autoencoder", None)
     if autoencoder is None or not hasattr(autoencoder.module.config, "latent_channels"):
         return None
-    device = autoencoder.module.device
+    device = torch.device(prior.device)  # type: ignore[attr-defined]
     if free is None:
         if device.type != "cuda":
             return None

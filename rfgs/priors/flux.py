@@ -15,30 +15,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rfgs.flow import classifier_free
+from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, in_batches
-from rfgs.priors.parts import about, load_module, vocabulary, whole_model
-from rfgs.priors.text import TextPart, TextSide, load_text, text_key
+from rfgs.priors.parts import Setup, about, load_module, whole_model
+from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
 """Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 
 
-class FluxPrior:
+class FluxPrior(Adapter):
     """A `Prior` of the family; made by `load`."""
 
     kind: Literal["flow", "diffusion"] = "flow"
     distilled_guidance: float = 3.5
     """The guidance scale that `dev` imitates in every evaluation; ignored by `schnell`."""
-    max_batch: int | None = None
-    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
 
     def __init__(
-        self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: Any
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
     ) -> None:
-        self.name, self.source, self.network, self.autoencoder = name, source, network, autoencoder
-        self.device, self.dtype = network.device, network.dtype
+        super().__init__(name, source, setup, network, autoencoder)
         self._scheduler = scheduler
         self._channels = network.config.in_channels // 4
         size = (
@@ -46,7 +43,6 @@ class FluxPrior:
         )  # Latents; FLUX's configuration says nothing, its sampler 128.
         said = about(source)
         self.image_size = said.get("image_size") or min(size * autoencoder.factor, _LARGEST)
-        self.vocabulary = vocabulary(said)
         # schnell was trained on 256 tokens of text, dev on 512.
         self._t5_tokens = said.get("max_sequence_length") or (512 if network.config.guidance_embeds else 256)
         self.text = TextSide(
@@ -54,7 +50,7 @@ class FluxPrior:
             self._embed,
             device=self.device,
             dtype=self.dtype,
-            key=text_key(source, "flux", str(self._t5_tokens)),
+            key=text_key(source, "flux", str(self._t5_tokens), setup.t5),
         )
 
     @property
@@ -73,48 +69,34 @@ class FluxPrior:
         return low + (tokens - few) * (high - low) / (many - few)
 
     @classmethod
-    def load(cls, source: str, *, name: str, device: torch.device, dtype: torch.dtype) -> FluxPrior:
+    def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
         """From a folder or hub id; the text encoders follow when a prompt needs them."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         with whole_model(name, "FLUX"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
-            autoencoder = Autoencoder.load(source, device=device, grain=2)
-            network = load_module(FluxTransformer2DModel, source, "transformer", device=device, dtype=dtype)
-        return cls(name, source, network, autoencoder, scheduler)
-
-    def embed(self, prompts: Sequence[str]) -> Condition:
-        """Tokens [B, T, 4096] of T5 and pooled [B, 768] of CLIP, as the pipeline has them."""
-        return self.text(prompts)
-
-    def release_text(self) -> None:
-        """Free the text encoders' memory; a new prompt loads them again for a moment."""
-        self.text.release()
+            autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
+            network = load_module(
+                FluxTransformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
+            )
+        return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _embed(self, parts: tuple[TextPart, TextPart], prompts: Sequence[str]) -> Condition:
+        """Tokens [B, T, 4096] of T5 and pooled [B, 768] of CLIP."""
         clip, t5 = parts
         tokens = t5.encoder(t5.ids(prompts, self._t5_tokens))[0]
         pooled = clip.encoder(clip.ids(prompts)).pooler_output
         return Condition(tokens, pooled)
 
     def _load_text(self) -> tuple[TextPart, TextPart]:
-        from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+        from transformers import CLIPTextModel, CLIPTokenizer
 
-        where = {"device": self.device, "dtype": self.dtype}
         with whole_model(self.name, "FLUX"):
             return (
-                load_text(CLIPTextModel, CLIPTokenizer, self.source, "", **where),
-                load_text(T5EncoderModel, T5TokenizerFast, self.source, "_2", **where),
+                load_text(CLIPTextModel, CLIPTokenizer, self.source, "", self.setup),
+                load_t5(self.source, "_2", self.setup),
             )
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1], multiples of 16, to latents [B, 16, H/8, W/8]."""
-        return self.autoencoder.encode(images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, 16, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
-        return self.autoencoder.decode(latents)
 
     @torch.no_grad()
     def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -140,7 +122,6 @@ class FluxPrior:
         )[0]
         return unpack(output.float(), height, width)
 
-    @torch.no_grad()
     def sample(
         self,
         condition: Condition,
@@ -156,17 +137,10 @@ class FluxPrior:
         `guidance_scale` is classifier-free guidance on top of `distilled_guidance`: 1 for none, as the model is meant.
         """
         side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
-        x = torch.randn((len(condition), self._channels, side, side), generator=generator).to(self.device)
-        mu = self._log_shift(side * side // 4)
+        x = self._noise(len(condition), self._channels, side, generator)
         sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, device=self.device, mu=mu)
-        for time in self._scheduler.timesteps:
-            t = (time / 1000).expand(len(x))
-            v = self.velocity(x, t, condition)
-            if guidance_scale != 1:
-                v = classifier_free(v, self.velocity(x, t, negative), guidance_scale)
-            x = self._scheduler.step(v, time, x, return_dict=False)[0]
-        return self.decode(x)
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=self._log_shift(side * side // 4))
+        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class InstaFlowPrior(UNetModel):
         size: int | None = None,
     ) -> Tensor:
         """Images [B, 3, size, size] in [0, 1] by `steps` equal Euler steps; its authors advise scales of 1 to 2."""
-        x = self._noise(len(condition), size, generator)
+        x = self._start(len(condition), size, generator)
         both = Condition.cat([condition, negative])
         for step in range(steps):
             t = torch.full((2 * len(x),), 1 - step / steps, device=self.device)
@@ -90,4 +90,4 @@ class InstaFlowPrior(UNetModel):
             difference = (plus[name] - minus[name]).to(value.device)
             value.copy_((value.float() + difference).to(value.dtype))
         with whole_model(styled, "Stable Diffusion"):
-            self.autoencoder = Autoencoder.load(styled, device=self.device)
+            self.autoencoder = Autoencoder.load(styled, device=self.setup.home)

@@ -16,6 +16,7 @@ from rfgs.errors import UserError
 from rfgs.flow import classifier_free, per_sample
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, in_batches
+from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 
 
@@ -25,9 +26,15 @@ class StableDiffusionPrior(UNetModel):
     kind: Literal["flow", "diffusion"] = "diffusion"
 
     def __init__(
-        self, name: str, source: str, network: Any, autoencoder: Autoencoder, scheduler: dict[str, Any]
+        self,
+        name: str,
+        source: str,
+        setup: Setup,
+        network: Any,
+        autoencoder: Autoencoder,
+        scheduler: dict[str, Any],
     ) -> None:
-        super().__init__(name, source, network, autoencoder, scheduler)
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
         self._prediction = scheduler.get("prediction_type", "epsilon")
         if self._prediction not in ("epsilon", "v_prediction"):
             raise UserError(
@@ -72,7 +79,7 @@ class StableDiffusionPrior(UNetModel):
         """Images [B, 3, size, size] in [0, 1] by the scheduler that comes with the model."""
         scheduler = self._scheduler
         scheduler.set_timesteps(steps, device=self.device)
-        x = self._noise(len(condition), size, generator) * scheduler.init_noise_sigma
+        x = self._start(len(condition), size, generator) * scheduler.init_noise_sigma
         both = Condition.cat([condition, negative])
         # Ancestral schedulers draw noise in each step.
         draws = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import load_module, revision
+from rfgs.priors.parts import Setup, load_module, offload, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -25,33 +25,56 @@ class TextPart:
 
     tokenizer: Any
     encoder: Any
+    device: torch.device
+    """Where the encoder computes, which is not where its weights are if those are offloaded."""
 
     def ids(self, prompts: Sequence[str], length: int | None = None) -> Tensor:
-        """Token ids [B, L] where the encoder is, padded and cut to `length` (None: what the tokenizer was made for)."""
+        """Token ids [B, L] where the encoder computes, padded and cut to `length` (None: what the tokenizer was made for)."""
         length = length or self.tokenizer.model_max_length
         ids = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True
         ).input_ids
-        return torch.tensor(ids, device=self.encoder.device)
+        return torch.tensor(ids, device=self.device)
 
 
-def load_text(
-    encoder: Any, tokenizer: Any, source: str, suffix: str, *, device: torch.device, dtype: torch.dtype
-) -> TextPart:
+def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Setup) -> TextPart:
     """The text encoder in subfolder "text_encoder" + suffix, of class `encoder`, and the tokenizer beside it.
 
     One that does not fit into what is left of the GPU's memory stays on the CPU: T5 has 4.8 billion parameters, and a
     run needs it once.
     """
     words = tokenizer.from_pretrained(source, subfolder=f"tokenizer{suffix}")
-    module = load_module(encoder, source, f"text_encoder{suffix}", device=torch.device("cpu"), dtype=dtype)
+    cpu, device = torch.device("cpu"), setup.device
+    module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
+    if setup.offload:
+        return TextPart(words, offload(module, device), device)
     if device.type == "cuda":
         size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-        if size + _MARGIN < torch.cuda.mem_get_info(device)[0]:
-            return TextPart(words, module.to(device))
-        # float16 is emulated on CPUs.
-        return TextPart(words, module.to(torch.bfloat16))
-    return TextPart(words, module.to(device))
+        if size + _MARGIN >= torch.cuda.mem_get_info(device)[0]:
+            # float16 is emulated on CPUs.
+            return TextPart(words, module.to(torch.bfloat16), cpu)
+    return TextPart(words, module.to(device), device)
+
+
+def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
+    """`load_text` of T5; in 8 bit it takes half the memory, and is always on the GPU, which alone can compute with it."""
+    from transformers import T5EncoderModel, T5TokenizerFast
+
+    if setup.t5 != "8bit":
+        return load_text(T5EncoderModel, T5TokenizerFast, source, suffix, setup)
+    from transformers import BitsAndBytesConfig
+
+    module = load_module(
+        T5EncoderModel,
+        source,
+        f"text_encoder{suffix}",
+        device=None,
+        dtype=setup.dtype,
+        quantization_config=BitsAndBytesConfig(load_in_8bit=True),
+        device_map={"": setup.device},
+    )
+    words = T5TokenizerFast.from_pretrained(source, subfolder=f"tokenizer{suffix}")
+    return TextPart(words, module, setup.device)
 
 
 class TextSide:

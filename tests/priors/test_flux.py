@@ -36,7 +36,7 @@ def test_text_embeddings_are_the_pipelines(folder: Path, pipeline: FluxPipeline)
     condition = load_prior(folder).embed(prompts)
     tokens, pooled, _ = pipeline.encode_prompt(prompts, None, max_sequence_length=tokens_of_text(pipeline))
     assert (tokens[0] - tokens[1]).abs().max() > 1e-3
-    torch.testing.assert_close(condition.tokens, tokens)
+    torch.testing.assert_close(condition.tokens, tokens, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(condition.pooled, pooled)
 
 

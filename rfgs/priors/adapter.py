@@ -1,0 +1,64 @@
+"""What all adapters share: where their parts are and compute, prompts, images, and the sampler of the flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.parts import Setup, about, enough_memory, vocabulary
+from rfgs.priors.text import TextSide
+
+
+class Adapter:
+    """A model in diffusers' layout; the families below add what its network predicts."""
+
+    text: TextSide
+    max_batch: int | None = None
+    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
+
+    def __init__(self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder) -> None:
+        self.name, self.source, self.setup = name, source, setup
+        self.network, self.autoencoder = network, autoencoder
+        self.device, self.dtype = setup.device, network.dtype
+        self.vocabulary = vocabulary(about(source))
+
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
+
+        Raises:
+            UserError: a text encoder that is not whole, or does not fit.
+        """
+        with enough_memory(self.name):
+            return self.text(prompts)
+
+    def release_text(self) -> None:
+        """Free the text encoders' memory; a new prompt loads them again for a moment."""
+        self.text.release()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/8, W/8]; UserError for sizes that leave a rest."""
+        return self.autoencoder.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
+        return self.autoencoder.decode(latents)
+
+    def _noise(self, count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
+        return torch.randn((count, channels, side, side), generator=generator).to(self.device)
+
+
+@torch.no_grad()
+def sample_flow(
+    prior: Prior, x: Tensor, times: Tensor, condition: Condition, negative: Condition, guidance_scale: float
+) -> Tensor:
+    """Latents [B, c, h, w] by Euler steps from the noise x along `times` [steps + 1], which fall from 1 to 0."""
+    for t, after in pairwise(times.to(x)):
+        v = guided_velocity(prior, x, t.expand(len(x)), condition, negative, guidance_scale)
+        x = x + (after - t) * v
+    return x
