@@ -72,5 +72,23 @@ class MethodFlags:
     """vsd, rfds-vsd: its learning rate."""
 
 
+@dataclass(frozen=True)
+class LoadFlags:
+    """How a big model is loaded: for cards that are small, and for runs that are long."""
+
+    t5: Literal["keep", "8bit", "drop"] = "keep"
+    """sd3, sd35, flux: what becomes of T5, the largest of their text encoders. drop leaves it out (not with flux), which
+    saves 9.5 GB to download and load; long prompts are then read less closely. 8bit halves it with bitsandbytes."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the network; auto takes half precision for big models on a GPU, and float32 elsewhere."""
+    offload: bool = False
+    """Leave the weights in the CPU's memory, and bring them to the GPU layer by layer: for models that do not fit, and
+    much slower."""
+    compile: bool = False
+    """Compile the network with torch.compile: faster steps, after some minutes at the first ones."""
+
+
+Loads = Annotated[LoadFlags, arg(name="")]
+"""`LoadFlags` in the same way as `Details`."""
 Details = Annotated[MethodFlags, arg(name="")]
 """`MethodFlags` as a group of a command's flags, without a prefix."""

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import BIG_QUALITIES, QUALITIES, Guidance, Job, QualityName
+from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, QualityName
 
-from .flags import Details, Folder, MethodFlags, Number, Text, WholeNumber, by_quality, default
+from .flags import (
+    Details,
+    Folder,
+    LoadFlags,
+    Loads,
+    MethodFlags,
+    Number,
+    Text,
+    WholeNumber,
+    by_quality,
+    default,
+)
 
 if TYPE_CHECKING:
     from rfgs.distill import DistillConfig, Step
@@ -21,6 +32,8 @@ if TYPE_CHECKING:
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
+GROUPS = ("details", "loading")
+"""Fields that hold flags in their turn."""
 
 
 @dataclass
@@ -86,10 +99,8 @@ class Generate:
     anybody, without a password."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
-    t5: Literal["keep", "drop"] = "keep"
-    """sd3 and sd35: drop leaves out T5, the largest of their text encoders, and saves 9.5 GB to download and load; long
-    prompts are then read less closely."""
     details: Details = MethodFlags()
+    loading: Loads = LoadFlags()
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
@@ -102,7 +113,7 @@ class Generate:
         else:
             self._check_only_steps()
             job = runs.job_to_resume(self.resume, steps=self.steps)
-            preflight.check_device(job.device)
+            preflight.check_loading(job, preflight.check_device(job.device), job.guidance)
             backends.check_source(job.model)
             folder = self.resume
         try:
@@ -138,14 +149,23 @@ class Generate:
             device=preflight.check_device(self.device),
             smooth_views=self.smooth_views,
             perp_neg=self.perp_neg,
-            t5=self.t5,
             **asdict(self.details),
+            **asdict(self.loading),
         )
         methods.check_method(job)
         methods.check_pair(job.guidance, source)
+        preflight.check_loading(job, job.device, job.guidance, small=small)
         if self.model is None:
-            resolution = job.resolution or 512
-            preflight.check_memory(backend.name, job.device, views=job.views_per_step, resolution=resolution)
+            lora_rank = (job.lora_rank or LORA_RANK) if job.guidance in LORA_GUIDANCES else 0
+            preflight.check_memory(
+                backend.name,
+                job.device,
+                views=job.views_per_step,
+                resolution=job.resolution or 512,
+                lora_rank=lora_rank,
+                offload=job.offload,
+                full=job.dtype == "float32",
+            )
         # Last, since it may ask the model hub.
         return replace(job, model=backends.find_model(backend, self.model))
 
@@ -155,8 +175,9 @@ class Generate:
         from rfgs.errors import UserError
 
         allowed = {"resume", "steps", "viewer", "port", "host", "keep_viewer"}
-        given = [(field, getattr(self, field.name)) for field in fields(self) if field.name != "details"]
-        given += [(field, getattr(self.details, field.name)) for field in fields(self.details)]
+        groups = (self.details, self.loading)
+        given = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in GROUPS]
+        given += [(field, getattr(group, field.name)) for group in groups for field in fields(group)]
         for field, value in given:
             if field.name not in allowed and value != field.default:
                 flag = "a prompt" if field.name == "prompt" else "--" + field.name.replace("_", "-")

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rfgs import runs
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
-from rfgs.job import Job
-from rfgs.methods import KINDS
+from rfgs.job import KINDS, LORA_GUIDANCES, Job, Loading
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import embed_and_release, fit_encoder
 from rfgs.recipes import recipe
@@ -63,7 +63,7 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = runs.load_checkpoint(folder) if resume else None
-    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, t5=job.t5)
+    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, **loading(job))
     config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
     fitted = _fit(prior, config, config.prompt or job.prompt)
@@ -72,6 +72,7 @@ def generate(
     on_start(config, prior)
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
+    recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
     if fitted:
         recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
@@ -98,6 +99,12 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
+def loading(job: Loading) -> dict[str, Any]:
+    """Arguments of `load_prior`."""
+    dtype = None if job.dtype == "auto" else getattr(torch, job.dtype)
+    return {"t5": job.t5, "dtype": dtype, "offload": job.offload, "compile": job.compile}
+
+
 def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     """The prior's recipe with what the job asks for."""
     config = recipe(prior, job.guidance)
@@ -119,7 +126,8 @@ def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, prompt: str) -> s
 
 def _out_of_memory(job: Job, folder: Path) -> str:
     go_on = f"; the last checkpoint is in {folder}" if (folder / runs.CHECKPOINT).exists() else ""
+    offload = "" if job.offload or job.guidance in LORA_GUIDANCES else "add --offload, "
     return (
         f"the GPU's memory does not suffice for {job.views_per_step} views of this size with {job.model}; "
-        f"lower --views-per-step, --resolution or --splats, or take a smaller --backend{go_on}"
+        f"lower --views-per-step, --resolution or --splats, {offload}or take a smaller --backend{go_on}"
     )

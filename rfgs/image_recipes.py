@@ -31,12 +31,17 @@ def inversion_recipe(prior: TextToImage) -> InversionConfig:
 
 
 def ode_recipe(prior: TextToImage) -> OdeConfig:
-    """For ways along the flow's path: SD3's shift for big models; the embedded ones are trained on even times."""
-    return OdeConfig(steps=50, shift=3.0 if prior.vocabulary is None else 1.0)
+    """For ways along the flow's path, at the times of the model's own sampler."""
+    return OdeConfig(steps=50, shift=_shift(prior))
 
 
 def flowedit_recipe(prior: TextToImage) -> FlowEditConfig:
     """For FlowEdit: the paper's for SD3, and weaker guidance for the embedded priors."""
     if prior.vocabulary is None:
-        return FlowEditConfig()
-    return FlowEditConfig(source_scale=1.0, target_scale=4.0, shift=1.0)
+        return FlowEditConfig(shift=_shift(prior))
+    return FlowEditConfig(source_scale=1.0, target_scale=4.0, shift=_shift(prior))
+
+
+def _shift(prior: TextToImage) -> float:
+    """How far the model's own sampler leans to the noise; even times for a model that does not say."""
+    return getattr(prior, "time_shift", 1.0)

@@ -22,7 +22,7 @@ from rfgs.guidance.ode import PathStep, invert_ode, sample_ode
 from rfgs.image_jobs import EditJob, ImageJob, InvertJob
 from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
-from rfgs.methods import KINDS
+from rfgs.job import KINDS
 from rfgs.particles import optimise
 from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
 

@@ -7,6 +7,18 @@ from typing import Any, Literal
 
 Guidance = Literal["sds", "vsd", "rfds", "rfds-rev", "rfds-vsd"]
 Kind = Literal["flow", "diffusion"]
+KINDS: dict[Guidance, Kind] = {
+    "sds": "diffusion",
+    "vsd": "diffusion",
+    "rfds": "flow",
+    "rfds-rev": "flow",
+    "rfds-vsd": "flow",
+}
+"""The kind of model that each guidance is defined for."""
+LORA_GUIDANCES: tuple[Guidance, ...] = ("vsd", "rfds-vsd")
+"""Those that train a LoRA on the model's network."""
+LORA_RANK = 4
+"""Of that LoRA, unless asked otherwise."""
 QualityName = Literal["draft", "normal", "high"]
 
 
@@ -57,8 +69,18 @@ class Method:
         return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a model is loaded, see `rfgs.priors.load_prior`."""
+
+    t5: Literal["keep", "8bit", "drop"] = "keep"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    offload: bool = False
+    compile: bool = False
+
+
 @dataclass(frozen=True)
-class Job(Method):
+class Job(Method, Loading):
     """Everything that decides the result of a run."""
 
     prompt: str
@@ -72,7 +94,5 @@ class Job(Method):
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
     smooth_views: bool = False
     perp_neg: bool = False
-    t5: Literal["keep", "drop"] = "keep"
-    """Stable Diffusion 3 reads prompts without T5 as well."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

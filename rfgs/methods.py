@@ -7,16 +7,7 @@ from pathlib import Path
 
 from rfgs import backends
 from rfgs.errors import UserError
-from rfgs.job import Guidance, Kind, Method
-
-KINDS: dict[Guidance, Kind] = {
-    "sds": "diffusion",
-    "vsd": "diffusion",
-    "rfds": "flow",
-    "rfds-rev": "flow",
-    "rfds-vsd": "flow",
-}
-"""The kind of model that each guidance is defined for."""
+from rfgs.job import KINDS, LORA_GUIDANCES, Guidance, Kind, Method
 
 
 def check_pair(guidance: Guidance, source: str) -> None:
@@ -70,7 +61,7 @@ def check_method(method: Method) -> None:
         "--lora-steps": method.lora_steps,
         "--lr-lora": method.lr_lora,
     }
-    for flags, guidances in ((inner, ("rfds-rev",)), (lora, ("vsd", "rfds-vsd"))):
+    for flags, guidances in ((inner, ("rfds-rev",)), (lora, LORA_GUIDANCES)):
         for flag, value in flags.items():
             if value is not None and method.guidance not in guidances:
                 raise UserError(

@@ -12,6 +12,7 @@ from typing import Literal
 
 from rfgs import machine, memory
 from rfgs.errors import UserError
+from rfgs.job import LORA_GUIDANCES, Guidance, Loading
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -126,12 +127,59 @@ def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
     return "cuda"
 
 
-def check_memory(backend: str, device: Literal["cpu", "cuda"], *, views: int, resolution: int = 512) -> None:
+def check_loading(
+    loading: Loading, device: Literal["cpu", "cuda"], guidance: Guidance, *, small: bool = False
+) -> None:
+    """Ways to load a model that this machine has, and that go together; `small` says it is one of our own.
+
+    Raises:
+        UserError: one that cannot be.
+    """
+    if loading.t5 == "8bit" and device == "cpu":
+        raise UserError(
+            "--t5 8bit: bitsandbytes computes on an NVIDIA GPU, and this run is on the CPU; use --t5 keep or --t5 drop"
+        )
+    if loading.t5 == "8bit" and machine.version("bitsandbytes") is None:
+        raise UserError(
+            "--t5 8bit: bitsandbytes is not installed; install it with `pip install 'rfgs[t5-8bit]'`, or use "
+            "--t5 keep or --t5 drop"
+        )
+    if loading.dtype == "float16" and device == "cpu":
+        raise UserError(
+            "--dtype float16: this run is on the CPU, which computes in float32 or bfloat16; use --dtype bfloat16"
+        )
+    if not loading.offload:
+        return
+    if device == "cpu":
+        raise UserError("--offload: this run is on the CPU, where all weights are anyway; leave it out")
+    if small:
+        raise UserError("--offload: this model is small enough for any GPU; leave it out")
+    if guidance in LORA_GUIDANCES:
+        raise UserError(
+            f"--offload: --guidance {guidance} trains a LoRA, whose network has to be on the GPU; leave one of them out"
+        )
+    if loading.compile:
+        raise UserError(
+            "--compile: weights that come and go with --offload cannot be compiled; leave one of them out"
+        )
+
+
+def check_memory(
+    backend: str,
+    device: Literal["cpu", "cuda"],
+    *,
+    views: int,
+    resolution: int = 512,
+    lora_rank: int = 0,
+    offload: bool = False,
+    full: bool = False,
+) -> None:
     """That a big backend fits on the GPU, before anything is downloaded for it.
 
     Args:
         backend: a backend's name; models that nothing is known of are let through, and may run out of memory later.
         views: views per step;  resolution: their width and height, pixels.
+        lora_rank, offload, full: see `rfgs.memory.Load`.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
@@ -139,15 +187,22 @@ def check_memory(backend: str, device: Literal["cpu", "cuda"], *, views: int, re
     gpus = machine.gpus() if device == "cuda" else []
     if not gpus or backend not in memory.FOOTPRINTS:
         return
-    have = gpus[0].memory
-    need = memory.estimate(backend, views=views, slice_views=True, half_encoder=True, size=resolution).total
+    have, load = gpus[0].memory, memory.Load(lora_rank, offload, full)
+    need = memory.estimate(
+        backend, views=views, slice_views=True, half_encoder=True, size=resolution, load=load
+    ).total
     if need <= memory.USABLE * have:
         return
     card = f"wants about {need / memory.GIB:.0f} GiB of GPU memory and {gpus[0].name} has {have / memory.GIB:.0f}"
-    found = memory.plan(backend, have, views=views, size=resolution)
+    found = memory.plan(backend, have, views=views, size=resolution, load=load)
     sizes = [
-        size for size in (512, 256) if size < resolution and memory.plan(backend, have, views=1, size=size)
+        size
+        for size in (512, 256)
+        if size < resolution and memory.plan(backend, have, views=1, size=size, load=load)
     ]
+    offloaded = None
+    if not (offload or lora_rank):
+        offloaded = memory.plan(backend, have, views=1, size=resolution, load=memory.Load(offload=True))
     others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
     if found:
         remedy = f"use --views-per-step {found.views}"
@@ -155,6 +210,9 @@ def check_memory(backend: str, device: Literal["cpu", "cuda"], *, views: int, re
         remedy = f"use --resolution {sizes[0]} --views-per-step 1"
     else:
         remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
+        if offloaded:
+            count = min(views, offloaded.views)
+            remedy += f", or --offload --views-per-step {count}, which is much slower"
     raise UserError(f"--backend {backend}: {views} views of {resolution} pixels: {card}; {remedy}")
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from rfgs.distill import DistillConfig
 from rfgs.guidance import GuidanceConfig
-from rfgs.job import Guidance
+from rfgs.job import LORA_GUIDANCES, Guidance
 from rfgs.priors.base import DiffusionPrior, Prior
 from rfgs.priors.instaflow import InstaFlowPrior
 
@@ -76,7 +76,7 @@ def sd_recipe() -> DistillConfig:
 def suited(config: C, guidance: Guidance) -> C:
     """A prior's settings with what the guidance wants otherwise."""
     config.guidance = guidance
-    if guidance in ("vsd", "rfds-vsd"):
+    if guidance in LORA_GUIDANCES:
         # ProlificDreamer's: the student takes the prior's own direction away, so that less has to be said louder.
         config.guidance_scale = min(config.guidance_scale, 7.5)
     return config

@@ -75,8 +75,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         module,
         "load_prior",
-        lambda model, kind, *, device, t5: SimpleNamespace(
-            kind=kind, image_size=32, name=model, vocabulary=frozenset({"red", "cube", "a"})
+        lambda model, kind, **options: SimpleNamespace(
+            kind=kind,
+            dtype=options["dtype"] or torch.float32,
+            image_size=32,
+            name=model,
+            vocabulary=frozenset({"red", "cube", "a"}),
         ),
     )
     monkeypatch.setattr(module, "distill", fake_distill)
@@ -156,6 +160,15 @@ def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
     assert (first.inner_steps, first.inner_optimiser, first.renormalise_noise) == (3, "adam", True)
     assert first.perp_neg and not first.smooth_views and first.inner_step_size == 1.0
     assert (second.guidance, second.lora_rank, second.lr_lora, second.lora_steps) == ("rfds-vsd", 8, 0.5, 1)
+
+
+def test_how_the_model_was_loaded_is_in_the_record(tmp_path: Path) -> None:
+    generate(replace(JOB, steps=1, dtype="bfloat16", t5="drop", offload=True, compile=True), tmp_path)
+    record = record_of(tmp_path)
+    how = {"t5": "drop", "dtype": "bfloat16", "offload": True, "compile": True}
+    assert how.items() <= record["job"].items() and record["dtype"] == "bfloat16"
+    generate(replace(JOB, steps=1), tmp_path)
+    assert record_of(tmp_path)["job"]["dtype"] == "auto" and record_of(tmp_path)["dtype"] == "float32"
 
 
 def test_flags_that_were_given_reach_the_loop(tmp_path: Path) -> None:
@@ -301,7 +314,7 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
         embed=lambda prompts: done.append(list(prompts)),
         release_text=lambda: done.append("released"),
     )
-    monkeypatch.setattr(module, "load_prior", lambda model, kind, *, device, t5: prior)
+    monkeypatch.setattr(module, "load_prior", lambda model, kind, **options: prior)
     monkeypatch.setattr(module, "fit_encoder", lambda prior, *, views, size: f"{views} views of {size}")
     job = Job("a red cube", steps=1, splats=20, negative_prompt="blurry")
     generate(job, tmp_path)

@@ -11,8 +11,8 @@ import pytest
 from rfgs.backends import BACKENDS
 from rfgs.errors import UserError
 from rfgs.guidance import GUIDES, GuidanceConfig
-from rfgs.job import Guidance, Job, Method
-from rfgs.methods import KINDS, check_method, check_pair, kind_of
+from rfgs.job import KINDS, Guidance, Job, Method
+from rfgs.methods import check_method, check_pair, kind_of
 
 
 def test_all_lists_of_guidances_agree() -> None:

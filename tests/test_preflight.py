@@ -6,8 +6,9 @@ import pytest
 
 from rfgs import machine
 from rfgs.errors import UserError
+from rfgs.job import Loading
 from rfgs.machine import Gpu
-from rfgs.preflight import check_memory
+from rfgs.preflight import check_loading, check_memory
 
 
 @pytest.mark.parametrize(
@@ -15,8 +16,21 @@ from rfgs.preflight import check_memory
     [
         ("sd3", 8, 16, 512, "use --views-per-step 4"),
         ("sd35-medium", 8, 4, 1024, "use --resolution 512 --views-per-step 1"),
-        ("sd35-large", 12, 4, 512, "use --backend sd3"),
-        ("sd3", 2, 1, 256, "use --backend tiny-sd3"),
+        (
+            "sd35-large",
+            12,
+            4,
+            512,
+            "use --backend sd3, or --offload --views-per-step 1, which is much slower",
+        ),
+        (
+            "sd3",
+            2,
+            1,
+            256,
+            "use --backend tiny-sd3, or --offload --views-per-step 1, which is much slower",
+        ),
+        ("sd3", 1, 1, 256, "use --backend tiny-sd3"),
     ],
 )
 def test_too_little_memory(
@@ -36,3 +50,53 @@ def test_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     check_memory("somebody/elses-model", "cuda", views=400)
     check_memory("tiny-sd3", "cuda", views=4)
     check_memory("flux-dev", "cpu", views=4)
+    # Without its weights the largest fits.
+    check_memory("flux-dev", "cuda", views=1, offload=True)
+
+
+def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LoRA, or a network in float32, where four views in half precision just fit."""
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 17 << 29)])
+    check_memory("sd35-medium", "cuda", views=4)
+    for more in ({"lora_rank": 4}, {"full": True}):
+        with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
+            check_memory("sd35-medium", "cuda", views=4, **more)
+
+
+@pytest.mark.parametrize(
+    ("loading", "device", "guidance", "message"),
+    [
+        (Loading(t5="8bit"), "cpu", "rfds", "--t5 8bit: bitsandbytes computes on an NVIDIA GPU"),
+        (
+            Loading(t5="8bit"),
+            "cuda",
+            "rfds",
+            "--t5 8bit: bitsandbytes is not installed; install it with `pip",
+        ),
+        (Loading(dtype="float16"), "cpu", "rfds", "--dtype float16: this run is on the CPU.*use --dtype bfl"),
+        (Loading(offload=True), "cpu", "rfds", "--offload: this run is on the CPU"),
+        (Loading(offload=True), "cuda", "vsd", "--offload: --guidance vsd trains a LoRA"),
+        (
+            Loading(offload=True, compile=True),
+            "cuda",
+            "rfds",
+            "--compile: weights that come and go with --off",
+        ),
+    ],
+)
+def test_ways_to_load_that_cannot_be(
+    loading: Loading, device: str, guidance: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "version", lambda library: None)
+    with pytest.raises(UserError, match=message):
+        check_loading(loading, device, guidance)
+
+
+def test_ways_to_load_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "version", lambda library: "1")
+    check_loading(Loading(), "cpu", "vsd")
+    check_loading(Loading(t5="drop", dtype="bfloat16", compile=True), "cpu", "vsd")
+    check_loading(Loading(t5="8bit", dtype="float16", compile=True), "cuda", "rfds-vsd")
+    check_loading(Loading(t5="8bit", offload=True), "cuda", "rfds")
+    with pytest.raises(UserError, match="--offload: this model is small enough"):
+        check_loading(Loading(offload=True), "cuda", "rfds", small=True)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
-from rfgs.methods import KINDS
+from rfgs.job import KINDS
 from rfgs.priors.instaflow import InstaFlowPrior
 from rfgs.recipes import recipe
 
 TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
-SD3 = SimpleNamespace(kind="flow", vocabulary=None)
+SD3 = SimpleNamespace(kind="flow", vocabulary=None, time_shift=3.0)
+FLUX = SimpleNamespace(kind="flow", vocabulary=None, time_shift=1.9)
 SD15 = SimpleNamespace(kind="diffusion", vocabulary=None)
 
 
@@ -42,5 +43,7 @@ def test_only_instaflow_takes_its_authors_inner_step() -> None:
 def test_big_and_embedded_priors_differ_in_2d() -> None:
     assert particle_recipe(TINY).steps < particle_recipe(SD3).steps
     assert inversion_recipe(TINY).steps < inversion_recipe(SD3).steps
-    assert (ode_recipe(TINY).shift, ode_recipe(SD3).shift) == (1.0, 3.0)
+    for make in (ode_recipe, flowedit_recipe):
+        # Each model's own: FLUX leans further than InstaFlow, and not as far as SD3.
+        assert [make(prior).shift for prior in (TINY, SD3, FLUX, instaflow())] == [1.0, 3.0, 1.9, 1.0]
     assert flowedit_recipe(TINY).target_scale < flowedit_recipe(SD3).target_scale

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rfgs.flow import per_sample
 from rfgs.guidance.perp_neg import Others
+from rfgs.job import LORA_RANK
 from rfgs.priors.base import Condition
 
 Reduction = Literal["sum", "mean"]
@@ -34,7 +35,7 @@ class GuidanceConfig:
     """RFDS-Rev: count the inner step size in units of 1, the authors' way for InstaFlow, and not of (1 - t), for SD3."""
     renormalise_noise: bool = False
     """RFDS-Rev: bring the found noise back to variance 1."""
-    lora_rank: int = 4
+    lora_rank: int = LORA_RANK
     """VSD, RFDS-VSD: rank of the LoRA on the attention; read when it is made."""
     lora_steps: int = 1
     """VSD, RFDS-VSD: training steps of the LoRA in each step of the loop."""
@@ -77,6 +78,19 @@ class Estimate:
     """The prior's one-step estimate of the clean latents, [B, c, h, w]."""
     t: Tensor
     """Noise fractions, [B]."""
+
+
+def arguments(views: Views, config: GuidanceConfig) -> dict[str, Any]:
+    """What all functions of guidance take, by their names."""
+    return {
+        "x": views.x,
+        "condition": views.condition,
+        "negative": views.negative,
+        "t": views.t,
+        "e": views.e,
+        "guidance_scale": config.guidance_scale,
+        "others": views.others,
+    }
 
 
 class Guide:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rfgs.errors import UserError
-from rfgs.guidance.common import GuidanceConfig, Guide, Views
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, arguments
 from rfgs.priors.base import Condition
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
@@ -188,9 +188,22 @@ def _last_linear(embedding: nn.Module) -> nn.Linear:
 class StudentGuide(Guide):
     """A guidance that compares its prior with a student of the views, which learns from each of them on the way."""
 
+    judge: ClassVar[Callable[..., Estimate]]
+    """The guidance as a function: `vsd` or `rfds_vsd`."""
+
     def __init__(self, prior: Any) -> None:
         super().__init__(prior)
         self._student: Student | None = None
+
+    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        student = self.student(views, config)
+
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            return student.predict(x_t, t, views.plain, views.cameras)
+
+        estimate = self.judge(self.prior, predict, **arguments(views, config))
+        self.teach(views, config)
+        return estimate
 
     def student(self, views: Views, config: GuidanceConfig) -> Student:
         """The student, made at the first call."""

@@ -11,10 +11,12 @@ from rfgs.guidance.common import (
     Guide,
     Reduction,
     Views,
+    arguments,
     matching_loss,
     root_mean_square,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
+from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
 
 
@@ -53,16 +55,7 @@ def rfds(
 class RFDS(Guide):
     """`rfds` for the loops."""
 
-    kind = "flow"
+    kind = KINDS["rfds"]
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        return rfds(
-            self.prior,
-            views.x,
-            views.condition,
-            views.negative,
-            t=views.t,
-            e=views.e,
-            guidance_scale=config.guidance_scale,
-            others=views.others,
-        )
+        return rfds(self.prior, **arguments(views, config))

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from rfgs.flow import interpolate
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views, arguments
 from rfgs.guidance.irfds import noise_step
 from rfgs.guidance.perp_neg import Others
 from rfgs.guidance.rfds import rfds
+from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
 
 
@@ -102,21 +103,15 @@ def rfds_rev(
 class RFDSRev(Guide):
     """`rfds_rev` for the loops."""
 
-    kind = "flow"
+    kind = KINDS["rfds-rev"]
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
         return rfds_rev(
             self.prior,
-            views.x,
-            views.condition,
-            views.negative,
-            t=views.t,
-            e=views.e,
-            guidance_scale=config.guidance_scale,
+            **arguments(views, config),
             steps=config.inner_steps,
             step_size=config.inner_step_size,
             exact=config.exact_inner_step,
             optimiser=config.inner_optimiser,
             renormalise=config.renormalise_noise,
-            others=views.others,
         )

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from rfgs.flow import estimate_x0, interpolate
-from rfgs.guidance.common import Estimate, GuidanceConfig, Reduction, Views, matching_loss, root_mean_square
+from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
 from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
+from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
 
 
@@ -51,23 +52,8 @@ def rfds_vsd(
 class RFDSVSD(StudentGuide):
     """`rfds_vsd` for the loops, and the training of its student."""
 
-    kind = "flow"
-
-    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        student = self.student(views, config)
-        estimate = rfds_vsd(
-            self.prior,
-            lambda x_t, t: student.predict(x_t, t, views.plain, views.cameras),
-            views.x,
-            views.condition,
-            views.negative,
-            t=views.t,
-            e=views.e,
-            guidance_scale=config.guidance_scale,
-            others=views.others,
-        )
-        self.teach(views, config)
-        return estimate
+    kind = KINDS["rfds-vsd"]
+    judge = staticmethod(rfds_vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Flow matching (Lipman et al. 2023): the velocity of the straight path."""

@@ -11,10 +11,12 @@ from rfgs.guidance.common import (
     Guide,
     Reduction,
     Views,
+    arguments,
     matching_loss,
     root_mean_square,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
+from rfgs.job import KINDS
 from rfgs.priors.base import Condition, DiffusionPrior
 
 
@@ -68,16 +70,7 @@ def sds(
 class SDS(Guide):
     """`sds` for the loops."""
 
-    kind = "diffusion"
+    kind = KINDS["sds"]
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        return sds(
-            self.prior,
-            views.x,
-            views.condition,
-            views.negative,
-            t=views.t,
-            e=views.e,
-            guidance_scale=config.guidance_scale,
-            others=views.others,
-        )
+        return sds(self.prior, **arguments(views, config))

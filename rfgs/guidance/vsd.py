@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rfgs.guidance.common import Estimate, GuidanceConfig, Reduction, Views, matching_loss, root_mean_square
+from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
 from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.guidance.sds import denoise, diffuse
+from rfgs.job import KINDS
 from rfgs.priors.base import Condition, DiffusionPrior
 
 
@@ -51,23 +52,8 @@ def vsd(
 class VSD(StudentGuide):
     """`vsd` for the loops, and the training of its student."""
 
-    kind = "diffusion"
-
-    def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        student = self.student(views, config)
-        estimate = vsd(
-            self.prior,
-            lambda x_t, t: student.predict(x_t, t, views.plain, views.cameras),
-            views.x,
-            views.condition,
-            views.negative,
-            t=views.t,
-            e=views.e,
-            guidance_scale=config.guidance_scale,
-            others=views.others,
-        )
-        self.teach(views, config)
-        return estimate
+    kind = KINDS["vsd"]
+    judge = staticmethod(vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Noise, as in Ho et al. 2020, equation 14."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import viser
 
-from rfgs.methods import KINDS
+from rfgs.job import KINDS
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 

@@ -107,6 +107,15 @@ def test_details_of_the_guidance_arrive(asked: list) -> None:
     assert second == Job("x", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
 
 
+def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    main("generate x --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
+    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cuda")
+    main("generate x --backend sd3 --offload --no-viewer".split())
+    (first, _, _), (second, _, _) = asked
+    assert (first.t5, first.dtype, first.compile, first.offload) == ("drop", "bfloat16", True, False)
+    assert second.offload and second.device == "cuda"
+
+
 def test_the_same_command_again_gets_a_folder_of_its_own(asked: list) -> None:
     main(["generate", "x"])
     main(["generate", "x"])

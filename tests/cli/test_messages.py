@@ -84,6 +84,16 @@ MESSAGES = {
         "--model .: no model_index.json in it, so it is no model; give a folder in diffusers' layout "
         "(the one that holds model_index.json) or a hub id (owner/name)"
     ),
+    ("generate", "x", "--t5", "8bit"): (
+        "--t5 8bit: bitsandbytes computes on an NVIDIA GPU, and this run is on the CPU; use --t5 keep or --t5 drop"
+    ),
+    ("generate", "x", "--backend", "flux-dev", "--offload"): (
+        "--offload: this run is on the CPU, where all weights are anyway; leave it out"
+    ),
+    ("generate", "--offload", "--resume", "nowhere"): (
+        "--resume nowhere: goes on with that run's own settings, so --offload cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
     ("generate", "--resume", "nowhere"): (
         "nowhere: holds no run (run.json is missing or damaged); give the folder of one, such as those in runs/"
     ),

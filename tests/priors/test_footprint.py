@@ -9,13 +9,16 @@ import torch
 
 from rfgs import memory
 from rfgs.backends import BACKENDS
-from rfgs.memory import GIB, estimate, plan
+from rfgs.guidance.lora import _camera_mlp, _last_linear
+from rfgs.memory import GIB, Load, estimate, plan
 from rfgs.priors.architectures import NETWORKS, build, parts
-from rfgs.priors.footprint import encoding, evaluation, peak
+from rfgs.priors.footprint import add_lora, encoding, evaluation, lesson, peak
 
 PUBLISHED = {
-    # Model cards and papers: billions of parameters of the network, as many digits as they give.
+    # Model cards and papers: billions of parameters of the network, as many digits as they give. The fixed table of
+    # positions counts, which is in the files: 384 x 384 x 1536 numbers in SD3.5 medium.
     "sd3": "2",
+    "sd35-medium": "2.5",
     "sd35-large": "8.1",
     "sd15": "0.860",
     "instaflow": "0.860",
@@ -25,21 +28,34 @@ PUBLISHED = {
 }
 
 
-def count(name: str, part: str, *, buffers: bool = False) -> int:
-    module = build(name, part)
-    return sum(t.numel() for t in [*module.parameters(), *(module.buffers() if buffers else ())])
+def count(name: str, part: str) -> int:
+    return size_of(build(name, part))
+
+
+def size_of(module: torch.nn.Module, *, recurse: bool = True) -> int:
+    """Numbers in parameters and buffers, but not the token positions that are counted again at each start."""
+    tensors = [*module.parameters(recurse), *module.buffers(recurse)]
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters(name: str) -> None:
     footprint = memory.FOOTPRINTS[name]
-    assert footprint.network == count(name, "network", buffers=True)
+    network = build(name, "network")
+    assert footprint.network == size_of(network)
+    # What an offloaded network leaves on the GPU: its largest layer, and what is no parameter.
+    largest = max(sum(p.numel() for p in module.parameters(recurse=False)) for module in network.modules())
+    assert largest + sum(buffer.numel() for buffer in network.buffers()) <= memory.OFFLOADED
     assert footprint.clip == sum(count(name, part) for part in parts(name) if part.startswith("clip"))
     assert footprint.t5 == (count(name, "t5") if "t5" in parts(name) else 0)
     assert count(name, "autoencoder") == pytest.approx(memory.AUTOENCODER, rel=0.002)
     if name in PUBLISHED:
         digits = len(PUBLISHED[name].partition(".")[2])
-        assert f"{count(name, 'network') / 1e9:.{digits}f}" == PUBLISHED[name]
+        assert f"{footprint.network / 1e9:.{digits}f}" == PUBLISHED[name]
+    embedding = getattr(network, "time_text_embed", None) or network.time_embedding
+    camera = _camera_mlp(_last_linear(embedding).out_features, torch.Generator())
+    assert footprint.camera == size_of(camera)
+    assert footprint.lora == add_lora(network, rank=1)
 
 
 def test_every_big_backend_has_a_footprint() -> None:
@@ -50,6 +66,11 @@ def test_every_big_backend_has_a_footprint() -> None:
 @pytest.mark.parametrize("name", ["sd3", "sd35-large", "sd15", "flux-dev"])
 def test_an_evaluation(name: str) -> None:
     assert evaluation(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].sample, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd15"])
+def test_a_training_step_of_a_lora(name: str) -> None:
+    assert lesson(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].lesson, rel=0.03)
 
 
 def test_the_encoder() -> None:
@@ -78,6 +99,26 @@ def test_the_plan_of_record() -> None:
     assert found is not None and found.views == 4 and found.slice_views
 
 
+def test_what_a_lora_takes() -> None:
+    """Four float32 numbers for each of its parameters, and in SD3 more activations than an evaluation for guidance."""
+    plain, lora = estimate("sd3", views=4), estimate("sd3", views=4, load=Load(lora_rank=4))
+    assert lora.weights - plain.weights == 16 * (4 * 586_752 + 16 * 1536 + 1536 + 1536 * 1536 + 1536)
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson > plain.network
+    assert lora.encoder == plain.encoder
+    more = estimate("sd3", views=4, load=Load(lora_rank=8)).weights - lora.weights
+    assert more == 16 * 4 * 586_752
+
+
+def test_what_float32_and_offloading_change() -> None:
+    plain = estimate("flux-dev", views=1)
+    full, offloaded = (
+        estimate("flux-dev", views=1, load=load) for load in (Load(full=True), Load(offload=True))
+    )
+    assert full.weights - plain.weights == 2 * memory.FOOTPRINTS["flux-dev"].network
+    assert full.network == 2 * plain.network and full.encoder == plain.encoder
+    assert offloaded.weights < GIB < plain.weights and offloaded.network == plain.network
+
+
 def test_plans_grow_with_the_card() -> None:
     for name in memory.FOOTPRINTS:
         found = [plan(name, size * GIB) for size in memory.CARDS]
@@ -104,13 +145,14 @@ def test_a_line_for_the_doctor() -> None:
     assert memory.describe("sd3", 8 * GIB).endswith("4 views per step, encoded one by one in half precision")
 
 
-def test_the_table_in_the_docs() -> None:
+@pytest.mark.parametrize("load", [Load(), Load(lora_rank=4), Load(offload=True)])
+def test_the_tables_in_the_docs(load: Load) -> None:
     page = (Path(__file__).parents[2] / "docs/base-models.md").read_text(encoding="utf-8")
     for name in memory.FOOTPRINTS:
         cells = []
         for size in memory.CARDS:
-            p = plan(name, size * GIB)
-            views = "" if p is None or p.views == 4 else f", {p.views} views"
+            p = plan(name, size * GIB, load=load)
+            views = "" if p is None or p.views == 4 else f", {p.views} view{'s' * (p.views > 1)}"
             marks = "" if p is None else "\\*" * (p.slice_views + p.half_encoder)
             cells.append("-" if p is None else f"{p.total / GIB:.1f}{views}{marks}")
         assert f"| `{name}` | {' | '.join(cells)} |" in page
