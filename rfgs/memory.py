@@ -166,6 +166,10 @@ def describe(name: str, memory: int) -> str:
     """One line for `rfgs doctor`: how backend `name` would run on a card of `memory` bytes."""
     found = plan(name, memory)
     if found is None:
-        return f"does not fit: wants a GPU of {least(name) / GIB:.0f} GiB at least"
+        line = f"does not fit: wants a GPU of {least(name) / GIB:.0f} GiB at least"
+        offloaded = plan(name, memory, load=Load(offload=True))
+        if offloaded is None:
+            return line
+        return f"{line}, or --offload, much slower, with about {offloaded.total / GIB:.1f} GiB"
     line = f"about {found.total / GIB:.1f} GiB with {found.views} view{'s' * (found.views > 1)} per step"
     return line + (", encoded one by one" * found.slice_views) + (" in half precision" * found.half_encoder)

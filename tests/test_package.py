@@ -31,7 +31,9 @@ def test_importing_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["generate", "--help"], ["--version"], ["doctor"]], ids=" ".join
+    "arguments",
+    [[], ["--help"], ["generate", "--help"], ["--version"], ["doctor"], ["doctor", "--cards"]],
+    ids=" ".join,
 )
 def test_help_is_light(arguments: list[str]) -> None:
     script = (
