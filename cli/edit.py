@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ import tyro
 
 from rfgs.image_jobs import EditMethod
 
-from .flags import Folder, Number, Text, WholeNumber, default
+from .flags import Folder, LoadFlags, Loads, Number, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -49,6 +49,7 @@ class Edit:
     """Folder for everything that the run writes."""
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
+    loading: Loads = LoadFlags()
 
     def run(self) -> None:
         """Checks, the photograph too, then edits."""
@@ -56,6 +57,7 @@ class Edit:
         from rfgs.image_jobs import EditJob, check_side, check_strength, check_words
 
         photos.read_photo(self.photo)
+        backend = backends.find_backend(self.backend)
         job = EditJob(
             photo=str(self.photo),
             source=check_words("--from", self.source, "a red cube"),
@@ -69,8 +71,12 @@ class Edit:
             strength=check_strength(self.strength, self.method),
             seed=preflight.check_seed(self.seed),
             device=preflight.check_device(self.device),
-            model=backends.find_model(backends.find_backend(self.backend), self.model),
+            model=backends.source_of(backend, self.model),
+            **asdict(self.loading),
         )
+        preflight.check_loading(job, job.device, small=backends.is_small(job.model))
+        # Last, since it may ask the model hub.
+        job = replace(job, model=backends.find_model(backend, self.model))
         name = f"edit {self.photo.stem}"
         folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:

@@ -9,7 +9,7 @@ import tyro
 
 from rfgs.job import Guidance
 
-from .flags import Details, Folder, MethodFlags, Number, Text, WholeNumber, default
+from .flags import Details, Folder, LoadFlags, Loads, MethodFlags, Number, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -50,6 +50,7 @@ class Image:
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
     details: Details = MethodFlags()
+    loading: Loads = LoadFlags()
 
     def run(self) -> None:
         """Checks, then makes."""
@@ -72,9 +73,12 @@ class Image:
             device=preflight.check_device(self.device),
             model=backends.source_of(backend, self.model),
             **asdict(self.details),
+            **asdict(self.loading),
         )
         methods.check_method(job)
         methods.check_pair(job.guidance, job.model)
+        small = backends.is_small(job.model)
+        preflight.check_loading(job, job.device, job.guidance, small=small)
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
         folder = runs.claim_folder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ import tyro
 
 from rfgs.image_jobs import InvertMethod
 
-from .flags import Folder, Text, WholeNumber, default
+from .flags import Folder, LoadFlags, Loads, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -44,6 +44,7 @@ class Invert:
     """Folder for everything that the run writes."""
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
+    loading: Loads = LoadFlags()
 
     def run(self) -> None:
         """Checks, the photograph too, then inverts."""
@@ -51,6 +52,7 @@ class Invert:
         from rfgs.image_jobs import InvertJob, check_side, check_words
 
         photos.read_photo(self.photo)
+        backend = backends.find_backend(self.backend)
         job = InvertJob(
             photo=str(self.photo),
             prompt=check_words("--prompt", self.prompt, "a red cube"),
@@ -59,8 +61,12 @@ class Invert:
             resolution=None if self.resolution is None else check_side(self.resolution),
             seed=preflight.check_seed(self.seed),
             device=preflight.check_device(self.device),
-            model=backends.find_model(backends.find_backend(self.backend), self.model),
+            model=backends.source_of(backend, self.model),
+            **asdict(self.loading),
         )
+        preflight.check_loading(job, job.device, small=backends.is_small(job.model))
+        # Last, since it may ask the model hub.
+        job = replace(job, model=backends.find_model(backend, self.model))
         name = f"invert {self.photo.stem}"
         folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:

@@ -150,6 +150,11 @@ def find_backend(name: str) -> Backend:
     )
 
 
+def name_of(source: str) -> str | None:
+    """The backend whose own weights `find_model` called `source`; None for all other models."""
+    return next((backend.name for backend in BACKENDS if source in (backend.name, source_of(backend))), None)
+
+
 def embedded_folder(backend: Backend) -> Path:
     """Where the weights of a backend that is part of the package lie."""
     return Path(str(files("rfgs.assets"))) / backend.name

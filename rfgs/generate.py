@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rfgs import runs
+from rfgs import backends, memory, runs
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
-from rfgs.job import KINDS, LORA_GUIDANCES, Job, Loading
+from rfgs.job import KINDS, LORA_GUIDANCES, Job
 from rfgs.priors import DiffusionPrior, Prior, load_prior
-from rfgs.priors.fit import embed_and_release, fit_encoder
+from rfgs.priors.fit import embed_and_release, fit_encoder, loading
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball
@@ -66,7 +65,7 @@ def generate(
     prior = load_prior(job.model, KINDS[job.guidance], device=job.device, **loading(job))
     config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
-    fitted = _fit(prior, config, config.prompt or job.prompt)
+    fitted = _fit(prior, config, job)
     generator = torch.Generator().manual_seed(job.seed)
     splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
     on_start(config, prior)
@@ -99,12 +98,6 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def loading(job: Loading) -> dict[str, Any]:
-    """Arguments of `load_prior`."""
-    dtype = None if job.dtype == "auto" else getattr(torch, job.dtype)
-    return {"t5": job.t5, "dtype": dtype, "offload": job.offload, "compile": job.compile}
-
-
 def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     """The prior's recipe with what the job asks for."""
     config = recipe(prior, job.guidance)
@@ -116,12 +109,19 @@ def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     return config
 
 
-def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, prompt: str) -> str | None:
+def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, job: Job) -> str | None:
     """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
     if prior.vocabulary is not None:
         return None
+    prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
-    return fit_encoder(prior, views=config.views_per_step, size=config.resolution)
+    name, views, size = backends.name_of(job.model), config.views_per_step, config.resolution
+    reserve = 0
+    if name in memory.FOOTPRINTS:
+        rank = config.lora_rank if config.guidance in LORA_GUIDANCES else 0
+        load = memory.Load(rank, job.offload, job.dtype == "float32")
+        reserve = memory.beside_the_encoder(name, views=views, size=size, load=load)
+    return fit_encoder(prior, views=views, size=size, reserve=reserve)
 
 
 def _out_of_memory(job: Job, folder: Path) -> str:

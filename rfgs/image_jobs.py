@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.job import Method
+from rfgs.job import Loading, Method
 
 InvertMethod = Literal["irfds", "ode"]
 EditMethod = Literal["irfds", "ode", "flowedit"]
 
 
 @dataclass(frozen=True)
-class ImageJob(Method):
+class ImageJob(Method, Loading):
     """An image from a sentence."""
 
     prompt: str
@@ -28,7 +28,7 @@ class ImageJob(Method):
 
 
 @dataclass(frozen=True)
-class InvertJob:
+class InvertJob(Loading):
     """The noise of a photograph."""
 
     photo: str
@@ -44,7 +44,7 @@ class InvertJob:
 
 
 @dataclass(frozen=True)
-class EditJob:
+class EditJob(Loading):
     """A photograph under another prompt."""
 
     photo: str

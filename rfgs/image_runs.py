@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +26,9 @@ from rfgs.images import fit, noise_statistics, psnr, read_image, save_image, sid
 from rfgs.job import KINDS
 from rfgs.particles import optimise
 from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.priors.fit import loading
 
+Q = ParamSpec("Q")
 P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
 
 LOOKS = 6
@@ -89,6 +92,7 @@ class _Run:
             "command": {ImageJob: "image", InvertJob: "invert", EditJob: "edit"}[type(self.job)],
             "job": asdict(self.job),
             "settings": self.settings,
+            "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
             "metrics": self.metrics,
             "curve": {"title": title, "values": self.curve},
             "seconds": self.seconds,
@@ -106,6 +110,23 @@ class _Run:
         return ImageResult(image, [folder / name for name in names], record)
 
 
+def _memory_told(work: Callable[Q, ImageResult]) -> Callable[Q, ImageResult]:
+    """Tells GPU memory that runs out as the user's problem, with the remedies."""
+
+    @functools.wraps(work)
+    def told(*args: Q.args, **options: Q.kwargs) -> ImageResult:
+        try:
+            return work(*args, **options)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                "the GPU's memory does not suffice for images of this size; lower --resolution or --particles, "
+                "add --offload, or take a smaller --backend"
+            ) from error
+
+    return told
+
+
+@_memory_told
 def make_image(
     job: ImageJob,
     folder: Path,
@@ -115,7 +136,7 @@ def make_image(
 ) -> ImageResult:
     """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop)
-    prior = load_prior(job.model, KINDS[job.guidance], device=job.device)
+    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, **loading(job))
     config = particle_recipe(prior, job.guidance)
     config.space, config.particles, config.resolution = job.space, job.particles, job.resolution
     config.steps = job.steps or config.steps
@@ -139,6 +160,7 @@ def make_image(
     return run.write(folder, step.images(), "RMS residual of the guidance", before=[], window=20)
 
 
+@_memory_told
 def invert_photo(
     job: InvertJob,
     folder: Path,
@@ -172,6 +194,7 @@ def invert_photo(
     return ImageResult(result.image, [*result.paths, folder / "noise.pt"], result.record)
 
 
+@_memory_told
 def edit_photo(
     job: EditJob,
     folder: Path,
@@ -217,7 +240,7 @@ def edit_photo(
 def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
     """The prior, the photograph fitted to it [1, 3, H, W] on the CPU, and its latents."""
     photo = read_image(job.photo)
-    prior = load_prior(job.model, device=job.device)
+    prior = load_prior(job.model, device=job.device, **loading(job))
     image = fit(photo, job.resolution or prior.image_size)
     return prior, image, _check_size(prior, image.to(job.device))
 

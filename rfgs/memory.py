@@ -120,6 +120,13 @@ def estimate(
     return Estimate(int(weights), int(encoder), int(network), int(total))
 
 
+def beside_the_encoder(name: str, *, views: int, size: int = 512, load: Load = Load()) -> int:
+    """Bytes that a step of the loop needs once the weights are loaded, but for what encodes the views."""
+    found = estimate(name, views=views, size=size, load=load)
+    without = estimate(name, views=views, size=size, load=Load(0, load.offload, load.full))
+    return int(SLACK * (found.network + found.weights - without.weights))
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a run fits on a card."""

@@ -128,7 +128,11 @@ def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
 
 
 def check_loading(
-    loading: Loading, device: Literal["cpu", "cuda"], guidance: Guidance, *, small: bool = False
+    loading: Loading,
+    device: Literal["cpu", "cuda"],
+    guidance: Guidance | None = None,
+    *,
+    small: bool = False,
 ) -> None:
     """Ways to load a model that this machine has, and that go together; `small` says it is one of our own.
 

@@ -207,3 +207,10 @@ def test_a_folder_that_is_not_whole(hub: dict, tmp_path: Path) -> None:
         UserError, match=r"not a whole model, the part unet/ is missing; download or copy it again"
     ):
         check_source(str(tmp_path))
+
+
+def test_a_backend_is_known_by_what_is_loaded_for_it() -> None:
+    for backend in BACKENDS:
+        assert backends.name_of(backends.source_of(backend)) == backend.name
+        assert backends.name_of(backend.name) == backend.name
+    assert backends.name_of("somebody/elses-model") is None and backends.name_of("/a/folder") is None

@@ -18,6 +18,7 @@ from rfgs.errors import UserError
 from rfgs.export import read_ply
 from rfgs.generate import generate
 from rfgs.job import Job
+from rfgs.memory import Load, beside_the_encoder
 from rfgs.runs import job_to_resume
 from rfgs.splats import Splats
 
@@ -315,9 +316,11 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
         release_text=lambda: done.append("released"),
     )
     monkeypatch.setattr(module, "load_prior", lambda model, kind, **options: prior)
-    monkeypatch.setattr(module, "fit_encoder", lambda prior, *, views, size: f"{views} views of {size}")
-    job = Job("a red cube", steps=1, splats=20, negative_prompt="blurry")
+    monkeypatch.setattr(module, "fit_encoder", lambda prior, **asked: str(asked))
+    hub_id = "stabilityai/stable-diffusion-3-medium-diffusers"
+    job = Job("a red cube", model=hub_id, steps=1, splats=20, negative_prompt="blurry", guidance="rfds-vsd")
     generate(job, tmp_path)
     sides = ("front view", "left side view", "back view", "right side view", "overhead view")
     assert done == [["a red cube", "blurry", *[f"a red cube, {side}" for side in sides]], "released"]
-    assert record_of(tmp_path)["memory"] == f"{job.views_per_step} views of 32"
+    reserve = beside_the_encoder("sd3", views=4, size=32, load=Load(lora_rank=4))
+    assert record_of(tmp_path)["memory"] == str({"views": 4, "size": 32, "reserve": reserve})

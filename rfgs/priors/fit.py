@@ -1,13 +1,21 @@
-"""Fits a loaded model into the GPU's memory for a run: the one place where the plan of `rfgs.memory` meets a real card."""
+"""Fits a model into the GPU's memory for a run: the one place where the plan of `rfgs.memory` meets a real card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from rfgs.job import Loading
 from rfgs.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import TextToImage
+
+
+def loading(job: Loading) -> dict[str, Any]:
+    """What `rfgs.priors.load_prior` is asked for."""
+    dtype = None if job.dtype == "auto" else getattr(torch, job.dtype)
+    return {"t5": job.t5, "dtype": dtype, "offload": job.offload, "compile": job.compile}
 
 
 def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
@@ -21,12 +29,15 @@ def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
         release()
 
 
-def fit_encoder(prior: TextToImage, *, views: int, size: int, free: int | None = None) -> str | None:
+def fit_encoder(
+    prior: TextToImage, *, views: int, size: int, free: int | None = None, reserve: int = 0
+) -> str | None:
     """Have the views encoded one by one, and in half precision, where the card's free memory asks for it.
 
     Args:
         views: views per step;  size: their width and height, pixels.
         free: bytes of GPU memory that are free now, the network being loaded; None asks the GPU.
+        reserve: bytes of them that a step needs for something else.
 
     Returns:
         What was changed, in words for the user; None where all fits as it is, or the model is not on a GPU.
@@ -39,6 +50,7 @@ def fit_encoder(prior: TextToImage, *, views: int, size: int, free: int | None =
         if device.type != "cuda":
             return None
         free = torch.cuda.mem_get_info(device)[0]
+    free -= reserve
     # The measured figures are those of the real encoder; the embedded models' are a fraction of it.
     parameters = sum(parameter.numel() for parameter in autoencoder.module.parameters())
     share = (size / 512) ** 2 * min(1.0, parameters / 83_000_000)

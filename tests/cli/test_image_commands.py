@@ -68,6 +68,15 @@ def test_every_flag_arrives(asked: list) -> None:
     assert folder == Path("c")
 
 
+def test_ways_to_load_the_model_arrive(asked: list) -> None:
+    flags = "--t5 drop --dtype bfloat16 --compile".split()
+    main(["image", "x", *flags])
+    main(["invert", "good.png", "--prompt", "x", *flags])
+    main(["edit", "good.png", "--from", "x", "--to", "y", *flags])
+    for job, _ in asked:
+        assert (job.t5, job.dtype, job.compile, job.offload) == ("drop", "bfloat16", True, False)
+
+
 def test_details_of_the_guidance_arrive(asked: list) -> None:
     main("image x --guidance vsd --backend sd15 --lora-rank 8 --lr-lora 1e-3".split())
     main("image x --inner-steps 2 --renormalise-noise".split())

@@ -19,7 +19,7 @@ from rfgs.images import read_image, save_image
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Blocks of greys around "dark"; the models are the analytic one."""
-    monkeypatch.setattr("rfgs.image_runs.load_prior", lambda name, kind="flow", *, device: FlatPrior())
+    monkeypatch.setattr("rfgs.image_runs.load_prior", lambda name, kind="flow", **options: FlatPrior())
     blocks = -0.5 + S * torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     save_image(FlatPrior().decode(blocks), tmp_path / "photo.png")
     return tmp_path / "photo.png"
@@ -96,3 +96,18 @@ def test_a_photo_that_is_not_square_and_one_that_is_too_large(photo: Path, tmp_p
         UserError, match="images of 256x128 pixels are more than flat takes; try --resolution 32"
     ):
         invert_photo(job, tmp_path / "run")
+
+
+def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(FlatPrior, "velocity", full)
+    (tmp_path / "run").mkdir()
+    for work in (
+        lambda: make_image(ImageJob("light", steps=1), tmp_path / "run"),
+        lambda: invert_photo(InvertJob(str(photo), "dark"), tmp_path / "run"),
+        lambda: edit_photo(EditJob(str(photo), "dark", "light"), tmp_path / "run"),
+    ):
+        with pytest.raises(UserError, match="lower --resolution or --particles, add --offload"):
+            work()

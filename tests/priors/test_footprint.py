@@ -107,6 +107,8 @@ def test_what_a_lora_takes() -> None:
     assert lora.encoder == plain.encoder
     more = estimate("sd3", views=4, load=Load(lora_rank=8)).weights - lora.weights
     assert more == 16 * 4 * 586_752
+    beside = memory.beside_the_encoder("sd3", views=4, load=Load(lora_rank=4))
+    assert beside == pytest.approx(1.1 * (lora.network + lora.weights - plain.weights))
 
 
 def test_what_float32_and_offloading_change() -> None:

@@ -276,6 +276,8 @@ def test_the_encoder_is_fitted_to_what_is_free(sd15: Path) -> None:
     assert fit_encoder(prior, views=4, size=512) is None  # Not on a GPU.
     assert fit_encoder(prior, views=4, size=512, free=int(14 * share * 2**30)) is None
     assert not prior.autoencoder.slice_views
+    much, reserve = (int(gib * share * 2**30) for gib in (14, 10))
+    assert "one by one to" in str(fit_encoder(prior, views=4, size=512, free=much, reserve=reserve))
     assert fit_encoder(prior, views=4, size=512, free=int(4 * share * 2**30)) == (
         "views are encoded one by one to fit the GPU's memory"
     )
