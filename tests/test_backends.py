@@ -19,7 +19,9 @@ from rfgs.backends import (  # noqa: E402
     find_model,
     is_small,
     locate,
+    name_of,
     overview,
+    source_of,
 )
 from rfgs.errors import UserError  # noqa: E402
 
@@ -211,6 +213,6 @@ def test_a_folder_that_is_not_whole(hub: dict, tmp_path: Path) -> None:
 
 def test_a_backend_is_known_by_what_is_loaded_for_it() -> None:
     for backend in BACKENDS:
-        assert backends.name_of(backends.source_of(backend)) == backend.name
-        assert backends.name_of(backend.name) == backend.name
-    assert backends.name_of("somebody/elses-model") is None and backends.name_of("/a/folder") is None
+        assert name_of(source_of(backend)) == backend.name
+        assert name_of(backend.name) == backend.name
+    assert name_of("somebody/elses-model") is None and name_of("/a/folder") is None
