@@ -108,7 +108,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return modules
 
 
-@pytest.mark.parametrize("family", ["sd3", "sd15"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_compiled_network_computes_the_same(
     family: str, folders: dict[str, str], compiled: list[Any]
 ) -> None:
