@@ -1,7 +1,8 @@
 """The three prompt sets, all of scenes that training never shows: `python -m rfgs.tinyworld.prompts` writes them.
 
 As T3Bench (He et al. 2023) has them: a single object, a single object with surroundings, multiple objects. Whoever
-generates from these prompts asks for compositions that the priors have not seen.
+generates from these prompts asks for compositions that the priors have not seen. `held_out.txt` lists, by name, all single
+things and all scenes with surroundings that training never shows; pairs are too many for a list, see `Scene.held_out`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfgs.tinyworld.scenes import Scene, caption, draw_scene
+from rfgs.tinyworld.scenes import GROUNDS, THINGS, Scene, caption, draw_scene
 
 PROMPTS = 40
 """Prompts in each set."""
@@ -46,9 +47,16 @@ def prompt_sets() -> dict[str, list[str]]:
     return {name: [caption(scene) for scene in held_out_scenes(name)] for name in PROMPT_SETS}
 
 
+def held_out_names() -> list[str]:
+    """Names of all held-out things and then of all held-out scenes with surroundings."""
+    scenes = [Scene((thing,)) for thing in THINGS]
+    scenes += [Scene((thing,), ground=ground) for thing in THINGS for ground in GROUNDS]
+    return [scene.name for scene in scenes if scene.held_out]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Write the prompt sets of held-out scenes, one prompt a line."
+        description="Write the prompt sets of held-out scenes, and the list of these, one a line."
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where single.txt and the others go")
     folder = parser.parse_args().folder
@@ -56,6 +64,9 @@ def main() -> None:
     for name, prompts in prompt_sets().items():
         (folder / f"{name}.txt").write_text("\n".join(prompts) + "\n")
         print(f"wrote {folder / name}.txt: {len(prompts)} prompts")
+    names = held_out_names()
+    (folder / "held_out.txt").write_text("\n".join(names) + "\n")
+    print(f"wrote {folder / 'held_out.txt'}: {len(names)} names")
 
 
 if __name__ == "__main__":

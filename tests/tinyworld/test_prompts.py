@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from rfgs.tinyworld import prompts
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, prompt_sets
-from rfgs.tinyworld.scenes import GROUNDS, RELATIONS, caption, vocabulary
+from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, caption, vocabulary
+from rfgs.tinyworld.things import KINDS, SOLIDS
 
 
 @pytest.mark.parametrize("prompt_set", PROMPT_SETS)
@@ -35,10 +38,31 @@ def test_the_files_are_what_the_function_gives_in_words_that_the_priors_know() -
     for name, lines in sets.items():
         assert (FOLDER / f"{name}.txt").read_text().splitlines() == lines
         assert {word for line in lines for word in line.split()} <= set(vocabulary())
-    assert sorted(path.stem for path in FOLDER.glob("*.txt")) == sorted(sets)
+    assert sorted(path.stem for path in FOLDER.glob("*.txt")) == sorted([*sets, "held_out"])
+
+
+def test_the_list_of_what_is_held_out_equals_the_rule() -> None:
+    """Told anew from the digest of each name: a first byte of at most 0x33 holds it out, a fifth of 256."""
+
+    def hidden(name: str) -> bool:
+        return hashlib.sha256(name.encode()).digest()[0] <= 0x33
+
+    things, scenes = [], []
+    for kind, color, finish in product(KINDS, COLORS, FINISHES):
+        name = f"{color} {kind}" if finish == "plain" else f"{finish} {color} {kind}"
+        plain_solid = kind in SOLIDS and finish == "plain"
+        thing_is_hidden = not plain_solid and hidden(name)
+        things += [name] * thing_is_hidden
+        places = [f"{name} {ground[0]}" for ground in GROUNDS.values()]
+        scenes += [place for place in places if thing_is_hidden or hidden(place)]
+    lines = (FOLDER / "held_out.txt").read_text().splitlines()
+    assert lines == things + scenes
+    assert len(set(lines)) == len(lines) and len(things) == 143
+    assert {scene.name for name in PROMPT_SETS[:2] for scene in held_out_scenes(name)} <= set(lines)
 
 
 def test_main_writes_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["prompts", "--folder", str(tmp_path / "new")])
     prompts.main()
-    assert (tmp_path / "new" / "multiple.txt").read_bytes() == (FOLDER / "multiple.txt").read_bytes()
+    for name in ("multiple.txt", "held_out.txt"):
+        assert (tmp_path / "new" / name).read_bytes() == (FOLDER / name).read_bytes()
