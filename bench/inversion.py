@@ -1,0 +1,276 @@
+"""Inversion and editing of pictures of the tiny world that no prior was trained on, where the true edit is known.
+
+    python bench/inversion.py --models tiny-sd3,tiny-instaflow          # under an hour on two cores
+    python bench/inversion.py --images 2 --steps 20                     # does it run?
+
+Every picture is inverted and edited as `rfgs invert` and `rfgs edit` do it, each with its own files in `--work`. Prints
+Markdown tables, and writes `--output` (JSON) and beside it a sheet of edits for each model. What the JSON holds already is not
+measured again.
+
+An edit changes one word, the main thing's colour or its kind. It succeeds if the scorer's classifier says the new word;
+"kept" is the share of the other classifiers (kind or colour, finish, ground, view, and of pairs the second thing and the
+relation) that say what they say of the source; "both" is success with all of them kept. "world" is the world's own picture
+under the new word: the most that the scorer lets any method have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfgs.backends import check_source, locate
+from rfgs.cameras import DEFAULT_FOV, orbit, view_words
+from rfgs.errors import UserError
+from rfgs.image_jobs import EditJob, InvertJob
+from rfgs.image_runs import edit_photo, invert_photo
+from rfgs.images import psnr, read_image, save_image
+from rfgs.tinyworld.data import SETS, draw_view
+from rfgs.tinyworld.prompts import FOLDER
+from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
+from rfgs.tinyworld.scenes import COLORS, Scene, build, caption, draw_scene
+from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
+from rfgs.tinyworld.things import KINDS
+from rfgs.tinyworld.tracer import render_scene
+from rfgs.tinyworld.train_scorer import LABELS, class_numbers
+
+SIZE = 128
+INVERT_METHODS, EDIT_METHODS = ("irfds", "ode"), ("irfds", "ode", "flowedit")
+
+
+class Case(NamedTuple):
+    """One picture and what it shall become."""
+
+    scene: Scene
+    edited: Scene
+    view: str
+    changed: str
+    """"color" or "kind"."""
+    source: Tensor
+    """[1, 3, SIZE, SIZE], as is `truth`, the world's own picture of `edited` with the same sizes and camera."""
+    truth: Tensor
+
+    def prompt(self, scene: Scene) -> str:
+        return f"{caption(scene)}, {self.view}"
+
+
+def draw_case(seed: int, index: int) -> Case:
+    """A held-out scene over grey; every second one changes its colour, the others their kind.
+
+    None has two things side by side: from behind and from a side nothing tells which is the first.
+    """
+    rng = np.random.default_rng([seed, index])
+    scene = draw_scene(rng, rng.choice(list(SETS), p=list(SETS.values())), held_out=True)
+    while scene.relation == "next to":
+        scene = draw_scene(rng, rng.choice(list(SETS), p=list(SETS.values())), held_out=True)
+    azimuth, elevation, distance = draw_view(rng)
+    first, *others = scene.things
+    changed, words = ("color", tuple(COLORS)) if index % 2 == 0 else ("kind", tuple(KINDS))
+    left = [word for word in words if word != getattr(first, changed)]
+    edited = replace(scene, things=(replace(first, **{changed: left[rng.integers(len(left))]}), *others))
+    camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, SIZE, SIZE)
+
+    def picture(scene: Scene) -> Tensor:
+        primitives = build(scene, np.random.default_rng([seed, index, 1]))
+        rgba = render_scene(primitives, camera.viewmats.numpy(), camera.Ks.numpy(), SIZE, SIZE)[0]
+        rgb = rgba[..., :3] + (1 - rgba[..., 3:]) * BACKGROUND
+        return torch.as_tensor(rgb).permute(2, 0, 1)[None]
+
+    return Case(scene, edited, view_words(azimuth, elevation)[0], changed, picture(scene), picture(edited))
+
+
+def judge(scorer: Scorer, case: Case, image: Tensor) -> dict[str, Any]:
+    """Success and what was kept, see the top; PSNR in dB to the source and to the true edit."""
+    said = scorer.classify(torch.cat([image, case.source]))
+    verdicts = {name: logits.argmax(dim=1).tolist() for name, logits in said.items()}
+    wanted = dict(zip(LABELS, class_numbers(case.edited, case.view), strict=True))
+    others = [name for name in LABELS if name != case.changed and wanted[name] >= 0]
+    kept = [verdicts[name][0] == verdicts[name][1] for name in others]
+    success = verdicts[case.changed][0] == wanted[case.changed]
+    return {
+        "changed": case.changed,
+        "success": 100.0 * success,
+        "kept": 100 * float(mean(kept)),
+        "both": 100.0 * (success and all(kept)),
+        "to_source": finite_psnr(image, case.source),
+        "to_truth": finite_psnr(image, case.truth),
+    }
+
+
+def finite_psnr(image: Tensor, reference: Tensor) -> float:
+    """PSNR in dB, at most 99."""
+    return min(99.0, psnr(image, reference))
+
+
+def inverted(record: dict[str, Any]) -> dict[str, Any]:
+    """What the record of `rfgs invert` is kept for."""
+    metrics, seconds = record["metrics"], record["seconds"]
+    return {
+        "psnr": min(99.0, metrics["reconstruction_psnr"]),
+        "autoencoder": min(99.0, metrics["autoencoder_psnr"]),
+        **{name: metrics[f"noise_{name}"] for name in ("mean", "variance", "whiteness")},
+        # Without the way back to the picture, which costs one evaluation a step.
+        "evaluations": record["evaluations"]["forward"] - record["settings"]["reconstruction"]["steps"],
+        "seconds": seconds["inversion"],
+    }
+
+
+def measure(
+    model: str, index: int, case: Case, scorer: Scorer, folder: Path, args: argparse.Namespace
+) -> dict:
+    """All methods on one picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = folder / "source.png"
+    save_image(case.source, photo)
+
+    def run(kind: str, method: str) -> tuple[Tensor, dict[str, Any]]:
+        inside = folder / f"{kind}-{method}"
+        inside.mkdir(exist_ok=True)
+        common = {"photo": str(photo), "method": method, "model": model, "seed": args.seed + index}
+        steps = {"steps": args.steps, **common}
+        if kind == "invert":
+            result = invert_photo(InvertJob(prompt=case.prompt(case.scene), **steps), inside)
+        else:
+            prompts = {"source": case.prompt(case.scene), "target": case.prompt(case.edited)}
+            result = edit_photo(EditJob(**prompts, guidance_scale=args.guidance_scale, **steps), inside)
+        return result.image.cpu(), result.record
+
+    row: dict[str, Any] = {"source": case.prompt(case.scene), "target": case.prompt(case.edited)}
+    row["inversion"] = {method: inverted(run("invert", method)[1]) for method in INVERT_METHODS}
+    row["editing"] = {"world": judge(scorer, case, case.truth)}
+    for method in EDIT_METHODS:
+        image, record = run("edit", method)
+        seconds = sum(record["seconds"].get(part, 0.0) for part in ("inversion", "sampling"))
+        cost = {"evaluations": record["evaluations"]["forward"], "seconds": seconds}
+        row["editing"][method] = {**judge(scorer, case, image), **cost}
+    return row
+
+
+def inversion_table(rows: dict[str, list[dict]]) -> str:
+    """Means over pictures, and the spread (standard deviation) of the PSNR."""
+    header = [
+        "model",
+        "method",
+        "PSNR",
+        "spread",
+        "least",
+        "autoencoder alone",
+        "noise mean",
+        "variance",
+        "whiteness",
+    ]
+    lines = []
+    for model, found in rows.items():
+        for method in INVERT_METHODS:
+            each = [row["inversion"][method] for row in found]
+            values = [one["psnr"] for one in each]
+
+            def average(name: str, each: list[dict] = each) -> float:
+                return mean(one[name] for one in each)
+
+            noise = [f"{average(name):.3f}" for name in ("mean", "variance", "whiteness")]
+            cost = [f"{average('evaluations'):.0f}", average("seconds")]
+            spread = [mean(values), pstdev(values), min(values)]
+            lines.append([model, method, *spread, average("autoencoder"), *noise, *cost])
+    return markdown([*header, "evaluations", "seconds"], lines)
+
+
+def editing_table(rows: dict[str, list[dict]]) -> str:
+    """Means over pictures: percent, PSNR in dB."""
+    names = ["success", "kept", "both", "to_source", "to_truth"]
+    lines: list[list] = []
+    for model, found in rows.items():
+        for method in ("world", *EDIT_METHODS):
+            each = [row["editing"][method] for row in found]
+            by_word = [
+                mean(picked)
+                if (picked := [one["success"] for one in each if one["changed"] == word])
+                else None
+                for word in ("color", "kind")
+            ]
+            cost: list = [None, None]
+            if method != "world":
+                cost = [
+                    f"{mean(one['evaluations'] for one in each):.0f}",
+                    mean(one["seconds"] for one in each),
+                ]
+            lines.append(
+                [model, method, *(mean(one[name] for one in each) for name in names), *by_word, *cost]
+            )
+    header = ["model", "method", "success %", "kept %", "both %", "PSNR to source", "PSNR to true edit"]
+    return markdown([*header, "success, colour", "success, kind", "evaluations", "seconds"], lines)
+
+
+def sheet(model: str, cases: list[Case], rows: list[dict], work: Path) -> list[tuple[str, list[Tensor]]]:
+    """Source, true edit, and the edits by each method."""
+    shown = []
+    for index, (case, row) in enumerate(zip(cases, rows, strict=True)):
+        folder = work / model.replace("/", "_") / f"{index:02d}"
+        edits = [read_image(folder / f"edit-{method}" / "image.png")[0] for method in EDIT_METHODS]
+        shown.append((f"{row['source']} -> {row['target']}", [case.source[0], case.truth[0], *edits]))
+    return [("source, true edit, " + ", ".join(EDIT_METHODS), []), *shown]
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    torch.set_num_threads(args.threads)
+    scorer_folder = args.scorer or FOLDER.parent / "scorer"
+    scorer, models = load_scorer(scorer_folder), args.models.split(",")
+    settings = {"scorer": fingerprint(scorer_folder)}
+    settings |= {name: getattr(args, name) for name in ("steps", "guidance_scale", "seed")}
+    results = open_results(args.output, settings)
+    for model in models:
+        weights = fingerprint(Path(locate(check_source(model)).source))
+        if results.setdefault("weights", {}).setdefault(model, weights) != weights:
+            raise UserError(
+                f"{args.output}: has results of other weights of {model}; choose another --output"
+            )
+    cases = [draw_case(args.seed, index) for index in range(args.images)]
+    for model in models:
+        rows = results.setdefault("rows", {}).setdefault(model, [])
+        for index in range(len(rows), args.images):
+            folder = args.work / model.replace("/", "_") / f"{index:02d}"
+            rows.append(measure(model, index, cases[index], scorer, folder, args))
+            save_results(args.output, results)
+            found = rows[-1]["inversion"]
+            said = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
+            say(f"{model} {index + 1}/{args.images}: {rows[-1]['target']}: {said}")
+    shown = {model: results["rows"][model][: args.images] for model in models}
+    for model, rows in shown.items():
+        path = args.output.with_name(f"{args.output.stem}-{Path(model).name}.png")
+        write_sheet(path, sheet(model, cases, rows, args.work))
+        say(f"wrote {path}")
+    say(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    results = Path(__file__).parent / "results"
+    parser.add_argument(
+        "--models", default="tiny-sd3,tiny-instaflow", help="rectified flows, names or folders"
+    )
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--steps", type=int, help="of all methods; none takes what suits the model")
+    parser.add_argument("--guidance-scale", type=float, help="of edits; none takes what `rfgs edit` does")
+    parser.add_argument("--output", type=Path, default=results / "inversion.json")
+    parser.add_argument("--work", type=Path, default=Path("runs/inversion"), help="folder for the pictures")
+    parser.add_argument("--scorer", type=Path, help="folder of the scorer; none means the one that ships")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    try:
+        run(parser.parse_args(), lambda line: print(line, flush=True))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
