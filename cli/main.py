@@ -11,6 +11,7 @@ import tyro
 from rfgs import __version__
 from rfgs.errors import UserError
 
+from .bench import Bench
 from .doctor import Doctor
 from .edit import Edit
 from .export import Export
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Image, tyro.conf.subcommand("image")]
     | Annotated[Invert, tyro.conf.subcommand("invert")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.

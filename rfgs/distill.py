@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rfgs.cameras import Cameras, sample_orbit
 from rfgs.clock import Clock
+from rfgs.densify import DensifyConfig, Growth, densify, wants_absgrad
 from rfgs.flow import draw_times, noise_range_at
 from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
 from rfgs.priors.base import DiffusionPrior, Prior
@@ -22,7 +23,7 @@ from rfgs.view_prompts import Prompter
 
 
 @dataclass
-class DistillConfig(GuidanceConfig):
+class DistillConfig(DensifyConfig, GuidanceConfig):
     """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
 
     steps: int = 300
@@ -52,6 +53,12 @@ class DistillConfig(GuidanceConfig):
     """Learning rates fall to this share of themselves, along a cosine."""
     opacity_weight: float = 0.0
     """Weight of the mean opacity in the loss, which clears haze that the views do not ask for."""
+    scale_weight: float = 0.0
+    """Weight of the mean standard deviation in the loss, world units; mcmc's authors have 0.01 here and for opacity."""
+    anisotropy_weight: float = 0.0
+    """Weight of what holds back needles: the mean of log(longest / shortest axis) beyond `anisotropy_limit`."""
+    anisotropy_limit: float = 10.0
+    """Ratio of axes that costs nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +117,12 @@ def distill(
         splats = Splats.from_parameters({name: value.to(device) for name, value in resume["splats"].items()})
     splats = splats.detach().clone().requires_grad_()
     optimiser = _make_optimiser(splats, config)
+    growth = Growth()
     if resume is not None:
         optimiser.load_state_dict(resume["optimiser"])
         generator.set_state(resume["generator"])
         start = resume["index"]
+        growth = Growth.of(resume.get("growth", {}), device)
         # What was learned under another guidance than the one to go on with is as good as forgotten, as below.
         learned = resume.get("guidance", {"name": None})
         if learned["name"] == name:
@@ -127,7 +136,7 @@ def distill(
         cameras = _draw_cameras(index, config, generator).to(device)
         # Any grey behind each view: what is meant to be empty cannot be painted to match.
         background = torch.rand(views, 1, generator=generator).expand(views, 3).to(device)
-        frames = render(splats, cameras, background)
+        frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         clock.lap("render")
         x = prior.encode(frames.rgb)
         clock.lap("encode")
@@ -160,19 +169,30 @@ def distill(
         )
         clock.lap("prior")
 
-        loss = estimate.loss
-        if config.opacity_weight:
-            loss = loss + config.opacity_weight * splats.opacities.mean()
+        loss = regularised(estimate.loss, splats, config)
         loss.backward()
         clock.lap("backward")
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        splats = densify(
+            splats,
+            optimiser,
+            growth,
+            frames,
+            config,
+            index=index,
+            steps=config.steps,
+            generator=generator,
+        )
         clock.lap("optimiser")
 
-        def state(index: int = index, name: str = name, guide: Guide = guide) -> dict[str, Any]:
+        def state(
+            index: int = index, name: str = name, guide: Guide = guide, splats: Splats = splats
+        ) -> dict[str, Any]:
             return {
                 "index": index,
                 "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
+                "growth": growth.state(),
                 "optimiser": deepcopy(optimiser.state_dict()),
                 "generator": generator.get_state(),
                 "guidance": {"name": name, "state": guide.state()},
@@ -192,6 +212,21 @@ def distill(
             counted.take(),
             state,
         )
+
+
+def regularised(loss: Tensor, splats: Splats, config: DistillConfig) -> Tensor:
+    """The loss with what the settings add to it that no view asks for; the loss itself where they add nothing."""
+    if config.opacity_weight:
+        loss = loss + config.opacity_weight * splats.opacities.mean()
+    if config.scale_weight:
+        loss = loss + config.scale_weight * splats.scales.mean()
+    if config.anisotropy_weight:
+        # PhysGaussian's (Xie et al. 2024), but in logarithms, so that the gradient of a needle is not that of a thousand.
+        ratio = splats.log_scales.amax(dim=-1) - splats.log_scales.amin(dim=-1)
+        loss = (
+            loss + config.anisotropy_weight * (ratio - math.log(config.anisotropy_limit)).clamp_min(0).mean()
+        )
+    return loss
 
 
 def _draw_cameras(index: int, config: DistillConfig, generator: torch.Generator) -> Cameras:

@@ -1,0 +1,152 @@
+"""`rfgs bench`: prompts, models, guidances and seeds against one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rfgs.job import QualityName
+
+from .flags import Folder, Number, WholeNumber, default
+
+Several = tyro.conf.UseAppendAction
+
+
+@dataclass
+class Bench:
+    """Compare methods: make assets of many prompts, score each, print a table with intervals.
+
+    Stop it whenever you like: the same command goes on with what is missing, and several may work on one folder at once.
+    """
+
+    output: Path = Path("runs/bench")
+    """Folder of the results: a record and an asset a run, table.md, table.png, sheet.png."""
+    report: Annotated[Folder, default("make what is missing first")] = None
+    """Only print and draw what this folder holds."""
+    sets: tuple[Literal["single", "surroundings", "multiple"], ...] = ("single", "surroundings", "multiple")
+    """Prompt sets."""
+    prompts: Annotated[WholeNumber, default("all 40")] = None
+    """Number of prompts of each set."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Number of seeds of each prompt: 0, 1, ..."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODEL:GUIDANCE ...")] = ()
+    """Methods, such as tiny-sd3:rfds-rev; all seven of the paper's table if none is given."""
+    ablations: bool = False
+    """In place of the columns: the default method, and one column for each single change to it."""
+    bounds: bool = True
+    """Score upper and lower bounds too."""
+    quality: QualityName = "normal"
+    """Preset for the numbers of steps, views and splats."""
+    steps: Annotated[WholeNumber, default("the preset's")] = None
+    """Number of optimisation steps of each run."""
+    guidance_scale: Annotated[Number, default("each model's own")] = None
+    """How strongly the prompt is enforced; the same as --set guidance_scale=X."""
+    set: Annotated[Several[tuple[str, ...]], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """A setting of the loop, for all columns, or with COLUMN.NAME=VALUE for one; may be given more than once. Such as
+    --set views_per_step=2, --set final_noise_range=0.2,0.9 or --set tiny-sd:sds.guidance_scale=25."""
+    scorer: Annotated[Folder, default("the one that ships")] = None
+    """Folder of the model that scores."""
+    rescore: bool = False
+    """Score what the folder holds again where that was done with another scorer."""
+    threads: Annotated[WholeNumber, default("all cores")] = None
+    """Threads of each process."""
+    part: Annotated[str, tyro.conf.arg(metavar="K/N")] = "1/1"
+    """Make only every N-th run, from the K-th on, to share the work between machines."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes an NVIDIA GPU if there is one."""
+
+    def run(self) -> None:
+        """Makes what is missing, then reports."""
+        from rfgs import preflight
+        from rfgs.errors import UserError
+
+        folder = self.output if self.report is None else self.report
+        if self.report is None:
+            device = preflight.check_device(self.device)
+            for flag, value in (
+                ("--prompts", self.prompts),
+                ("--seeds", self.seeds),
+                ("--steps", self.steps),
+                ("--threads", self.threads),
+            ):
+                if value is not None and value < 1:
+                    raise UserError(f"{flag} {value}: has to be at least 1")
+            runs = self._runs()
+            self._work(runs, folder, device)
+        print(report(folder))
+
+    def _runs(self) -> list:
+        from rfgs.bench import ablations, plan, work
+        from rfgs.errors import UserError
+
+        if self.ablations and self.columns:
+            raise UserError("--columns: --ablations has columns of its own; leave one of the two out")
+        columns = plan.find_columns(self.columns) if self.columns else list(plan.COLUMNS)
+        if self.ablations:
+            columns = ablations.ablation_columns()
+        settings = work.parse_settings(self.set)
+        strange = set(settings) - {"", *(column.name for column in columns)}
+        if strange:
+            raise UserError(f"--set {min(strange)}: is not one of the columns that are run")
+        shared = settings.get("", {})
+        if self.guidance_scale is not None:
+            shared = {"guidance_scale": self.guidance_scale, **shared}
+        # A column's own change wins over what all are told.
+        columns = [
+            replace(column, settings={**shared, **column.settings, **settings.get(column.name, {})})
+            for column in columns
+        ]
+        if self.bounds:
+            columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]
+        quality = plan.quality_of(self.quality, self.steps)
+        prompts = plan.read_prompts(self.sets, self.prompts)
+        return plan.part_of(plan.plan(columns, prompts, self.seeds, quality), self.part)
+
+    def _work(self, runs: list, folder: Path, device: str) -> None:
+        import torch
+
+        from rfgs import backends
+        from rfgs.bench import plan, work
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        for model in dict.fromkeys(run.model for run in runs if run.column not in plan.BOUNDS):
+            backends.check_source(model)
+        judge = work.Judge(self.scorer)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+
+        if self.rescore:
+            work.rescore(folder, judge, say)
+        work.work(runs, folder, judge, device=device, say=say)
+
+
+def report(folder: Path) -> str:
+    """Writes a results folder's tables and pictures; returns the tables."""
+    from rfgs.bench import ablations, pictures, plan, table
+
+    records = plan.read_records(folder)
+    figures = table.table(records)
+    parts = [f"warning: {warning}" for warning in table.warnings(records)]
+    parts += [
+        "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",
+        table.table_text(figures),
+    ]
+    parts += [f"{name}: {meaning}" for name, meaning in plan.BOUNDS.items() if name in figures]
+    if ablations.BASE.name in figures:
+        questions = {ablation.name: ablation.question for ablation in ablations.ABLATIONS}
+        rows = [["change", "effect on the score", "runs", "question"]]
+        for name, effect in table.effects(records, ablations.BASE.name).items():
+            rows.append([name, str(effect), str(effect.runs), questions.get(name, "")])
+        parts += ["Effects of single changes, run by run against the base.", table.markdown(rows)]
+    parts += ["What a run took.", table.costs_text(records)]
+    text = "\n\n".join(parts) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    pictures.write_plot(folder / "table.png", figures)
+    pictures.write_sheet(folder / "sheet.png", folder, records)
+    return text + f"\nwrote {folder / 'table.md'}, {folder / 'table.png'} and {folder / 'sheet.png'}"

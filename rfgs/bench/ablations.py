@@ -1,0 +1,66 @@
+"""Single changes to the default method, each with the question it answers. `rfgs bench --ablations` runs all of them.
+
+Each is one column beside the base, with one setting changed; `rfgs.bench.table.effects` compares them run by run with the
+base of the same prompt and seed. What a change costs in evaluations is in the table of costs, since some take more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rfgs.bench.plan import Column
+
+BASE = Column("tiny-sd3", "rfds-rev", label="base")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One change."""
+
+    name: str
+    settings: dict[str, Any]
+    question: str
+
+
+ABLATIONS = (
+    Ablation("rfds", {"guidance": "rfds"}, "What does finding each view's noise bring?"),
+    Ablation("inner-steps-3", {"inner_steps": 3}, "Does finding it more exactly bring more?"),
+    Ablation("inner-step-half", {"inner_step_size": 0.5}, "Is the whole inner step too long?"),
+    Ablation(
+        "renormalised-noise", {"renormalise_noise": True}, "Does found noise need the variance of noise?"
+    ),
+    Ablation("guidance-2", {"guidance_scale": 2.0}, "Is less guidance enough?"),
+    Ablation("guidance-8", {"guidance_scale": 8.0}, "Does more guidance help?"),
+    Ablation(
+        "noise-fixed", {"final_noise_range": [0.15, 0.98]}, "Does narrowing the noise over the run help?"
+    ),
+    Ablation("noise-high", {"noise_range": [0.5, 0.98]}, "Does it need little noise at the start?"),
+    Ablation("views-2", {"views_per_step": 2}, "Are two views a step enough (half the evaluations)?"),
+    Ablation("views-8", {"views_per_step": 8}, "Do eight views a step help (twice the evaluations)?"),
+    Ablation("steps-half", {"steps": 210}, "Has half of the normal preset's steps converged?"),
+    Ablation("steps-double", {"steps": 840}, "Does going on bring more?"),
+    Ablation("no-overhead", {"overhead_every": 0}, "Are steps from above needed?"),
+    Ablation("smooth-views", {"smooth_views": True}, "Do mixed view words help?"),
+    Ablation("perp-neg", {"perp_neg": True}, "Does Perp-Neg help?"),
+    Ablation("splats-1500", {"splats": 1500}, "Are half the splats enough?"),
+    Ablation("splats-6000", {"splats": 6000}, "Do twice the splats help?"),
+    Ablation("opacity-weight", {"opacity_weight": 0.01}, "Is there haze to clear?"),
+    Ablation("scale-weight", {"scale_weight": 0.1}, "Do smaller splats look better?"),
+    Ablation("anisotropy-weight", {"anisotropy_weight": 0.01}, "Do needles harm?"),
+    Ablation("rates-constant", {"final_lr": 1.0}, "Do falling learning rates help?"),
+    Ablation("start-small", {"start_radius": 0.25}, "Does a smaller start help?"),
+    Ablation("start-faint", {"start_opacity": 0.03}, "Does a fainter start help?"),
+    Ablation("densify-threshold", {"densify": "threshold"}, "Does growth by gsplat's threshold help?"),
+    Ablation("densify-quantile", {"densify": "quantile"}, "Does growth by a quantile help?"),
+    Ablation("densify-mcmc", {"densify": "mcmc"}, "Does relocation help?"),
+)
+
+
+def ablation_columns(base: Column = BASE) -> list[Column]:
+    """The base and one column for each change, by its name."""
+    changed = [
+        Column(base.model, base.guidance, {**base.settings, **ablation.settings}, label=ablation.name)
+        for ablation in ABLATIONS
+    ]
+    return [base, *changed]

@@ -1,0 +1,246 @@
+"""Doing runs: the splats, the loop, the score, the record."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+
+from rfgs import machine
+from rfgs.bench.plan import (
+    BOUNDS,
+    START_SETTINGS,
+    TRUTH,
+    WRONG,
+    Run,
+    claim,
+    is_done,
+    read_prompts,
+    read_record,
+    record_path,
+    write_record,
+)
+from rfgs.distill import DistillConfig, distill
+from rfgs.errors import UserError
+from rfgs.export import read_ply, write_ply
+from rfgs.generate import START_RADIUS
+from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.recipes import recipe
+from rfgs.splats import Splats, ball
+from rfgs.tinyworld.prompts import held_out_scenes
+from rfgs.tinyworld.scenes import build, caption
+from rfgs.tinyworld.scorer import AssetScore, Scorer, asset_views, load_scorer
+from rfgs.tinyworld.scorer_check import world_views
+from rfgs.tinyworld.scorer_data import SIZE
+
+SCORE_FIELDS = ("score", "peak", "top1", "rank", "similarity")
+
+
+class Judge:
+    """The scorer with the prompts that compete in each set, and what tells it from another one."""
+
+    def __init__(self, folder: Path | None = None):
+        folder = Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder
+        self.scorer: Scorer = load_scorer(folder)
+        self.identity = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+    def splats(self, splats: Splats, run: Run) -> dict[str, float]:
+        """The score of an asset among all prompts of its set. Splats with numbers that are not finite are not seen."""
+        names = read_prompts([run.prompt_set])[run.prompt_set]
+        finite = torch.stack([value.flatten(1).isfinite().all(dim=1) for value in _rows(splats)]).all(dim=0)
+        if not finite.any():
+            return {"score": 0.0, "peak": 0.0, "top1": 0.0, "rank": float(len(names)), "similarity": 0.0}
+        return numbers(self.scorer.score_asset(splats.select(finite), run.prompt, names))
+
+    def bound(self, run: Run) -> dict[str, float]:
+        """The score of what a bound shows in place of an asset."""
+        if run.column not in (TRUTH, WRONG):
+            return self.splats(first_splats(run), run)
+        scenes = {caption(scene): scene for scene in held_out_scenes(run.prompt_set)}
+        names = list(scenes)
+        if run.prompt not in names:
+            raise UserError(
+                f"{run.prompt!r}: is not a prompt of the set {run.prompt_set}, so the world cannot draw it"
+            )
+        shown = names.index(run.prompt) + (run.column == WRONG)
+        primitives = build(scenes[names[shown % len(names)]], np.random.default_rng([run.seed, shown]))
+        _, neighbours = asset_views(SIZE)
+        return numbers(self.scorer.score_views(world_views(primitives), run.prompt, names, neighbours))
+
+
+def numbers(result: AssetScore) -> dict[str, float]:
+    """A score as a record holds it."""
+    return {name: float(getattr(result, name)) for name in SCORE_FIELDS}
+
+
+def _rows(splats: Splats) -> Iterable[torch.Tensor]:
+    return (value.reshape(len(splats), -1) for value in splats.parameters().values())
+
+
+def work(
+    runs: Sequence[Run],
+    folder: Path,
+    judge: Judge,
+    *,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> int:
+    """Does the runs that nobody did or is doing, each with a record; returns how many.
+
+    Several processes may work on one folder at once. What another one is doing is passed by, not waited for.
+
+    Raises:
+        UserError: a model that cannot be had, or a run that is there with other settings.
+    """
+    open_runs = [run for run in runs if not is_done(folder, run)]
+    if len(open_runs) < len(runs):
+        say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
+    priors: dict[str, Prior | DiffusionPrior] = {}
+    done = 0
+    for number, run in enumerate(open_runs, 1):
+        with claim(folder, run) as mine:
+            # Another process may have done it since the list was made.
+            if not mine or is_done(folder, run):
+                continue
+            if run.column not in BOUNDS and run.model not in priors:
+                priors[run.model] = load_prior(run.model, kind=None, device=device)
+            record = do(run, folder, judge, priors.get(run.model), device)
+        done += 1
+        say(
+            f"{number}/{len(open_runs)} {run.column}: {run.prompt}, seed {run.seed}: "
+            f"score {record['score']['score']:.1f}, {record['seconds']['total']:.0f} s"
+        )
+    return done
+
+
+def do(
+    run: Run, folder: Path, judge: Judge, prior: Prior | DiffusionPrior | None, device: str = "cpu"
+) -> dict[str, Any]:
+    """One run from its start to its record, which is returned."""
+    began = time.perf_counter()
+    seconds: Counter[str] = Counter()
+    evaluations: Counter[str] = Counter()
+    path = record_path(folder, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {"run": asdict(run)}
+    if prior is None:
+        score = judge.bound(run)
+    else:
+        config = config_of(run, prior)
+        record["config"] = asdict(config)
+        generator = torch.Generator().manual_seed(run.seed)
+        splats = first_splats(run, generator).to(device)
+        for step in distill(run.prompt, prior, splats, config, generator=generator):
+            splats = step.splats
+            seconds.update(step.seconds)
+            evaluations.update(step.evaluations)
+        splats = splats.detach().to("cpu")
+        write_ply(splats, path.with_suffix(".ply"))
+        record["splats"] = len(splats)
+        scoring = time.perf_counter()
+        score = judge.splats(splats, run)
+        seconds["score"] = time.perf_counter() - scoring  # type: ignore[assignment]
+    record |= {
+        "score": score,
+        "scorer": judge.identity,
+        "evaluations": dict(evaluations),
+        "seconds": {"total": time.perf_counter() - began, **seconds},
+        "threads": torch.get_num_threads(),
+        "cpu": machine.cpu_model(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "versions": machine.versions(),
+        "git_commit": machine.git_commit(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    write_record(path, record)
+    return record
+
+
+def first_splats(run: Run, generator: torch.Generator | None = None) -> Splats:
+    """The ball that a run starts from; `generator` goes on to the loop, as in `rfgs.generate`."""
+    return ball(
+        run.splats,
+        run.settings.get("start_radius", START_RADIUS),
+        generator=torch.Generator().manual_seed(run.seed) if generator is None else generator,
+        opacity=run.settings.get("start_opacity", 0.1),
+    )
+
+
+def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
+    """The prior's recipe with what the run wants otherwise."""
+    config = recipe(prior, run.guidance)
+    config.steps, config.views_per_step = run.steps, run.views_per_step
+    config.resolution = prior.image_size
+    for name, value in run.settings.items():
+        if name not in START_SETTINGS:
+            setattr(config, name, tuple(value) if isinstance(value, list) else value)
+    return config
+
+
+def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> int:
+    """Score all that is in a folder again, with another scorer; returns how many scores were replaced."""
+    replaced = 0
+    for path in sorted(folder.glob("*/*.json")):
+        record = read_record(path)
+        if path.name.startswith(".") or record["scorer"] == judge.identity:
+            continue
+        run = Run(**record["run"])
+        score = (
+            judge.bound(run)
+            if run.column in BOUNDS
+            else judge.splats(read_ply(path.with_suffix(".ply")), run)
+        )
+        write_record(path, {**record, "score": score, "scorer": judge.identity})
+        replaced += 1
+        say(f"{run.column}: {run.prompt}, seed {run.seed}: score {score['score']:.1f}")
+    return replaced
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings from "name=value" (of all columns, under "") and "COLUMN.name=value" (of one).
+
+    Raises:
+        UserError: no such setting, or a value of another type than its own.
+    """
+    types = {**get_type_hints(DistillConfig), **START_SETTINGS}
+    known = {field.name for field in fields(DistillConfig)} | set(START_SETTINGS)
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        left, equals, value = text.partition("=")
+        column, dot, name = left.rpartition(".")
+        if not equals or name not in known:
+            raise UserError(f"--set {text}: is not NAME=VALUE with one of {', '.join(sorted(known))}")
+        try:
+            parsed = _parse(types[name], value)
+        except ValueError as error:
+            raise UserError(f"--set {text}: {value!r} does not fit {name}") from error
+        settings.setdefault(column if dot else "", {})[name] = parsed
+    return settings
+
+
+def _parse(kind: Any, value: str) -> Any:
+    """A setting's value of its type. Pairs are written "0.1,0.9", and become lists, as in a record."""
+    if kind is bool:
+        return value.lower() == "true" if value.lower() in ("true", "false") else _refuse(value)
+    if kind in (int, float, str):
+        return kind(value)
+    if get_origin(kind) is tuple:
+        parts = [float(part) for part in value.split(",")]
+        return parts if len(parts) == len(get_args(kind)) else _refuse(value)
+    choices = get_args(kind)
+    if type(None) in choices:
+        return value
+    return value if value in choices else _refuse(value)
+
+
+def _refuse(value: str) -> NoReturn:
+    raise ValueError(value)
