@@ -1,0 +1,178 @@
+"""`rfgs bench` as its user types it, on the embedded model and an untrained scorer: made, gone on with, shared, reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rfgs.bench.plan import Column, plan, read_records, record_path
+from rfgs.bench.work import Judge, rescore, work
+from rfgs.cli.main import main
+from rfgs.distill import distill
+from rfgs.export import read_ply
+from rfgs.job import Quality
+from rfgs.priors import load_prior
+from rfgs.recipes import recipe
+from rfgs.splats import ball
+from rfgs.tinyworld.prompts import held_out_scenes
+from rfgs.tinyworld.scenes import caption
+from rfgs.tinyworld.train_scorer import export, new_net
+
+TINY = Quality(steps=2, views_per_step=1, splats=60)
+
+
+def write_scorer(folder: Path, seed: int) -> Path:
+    """An untrained scorer."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"average": new_net().state_dict()}, folder / "checkpoint.pt")
+    export(folder / "checkpoint.pt", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scorer(tmp_path_factory.mktemp("scorer"), 0)
+
+
+def command(scorer: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        *(
+            "bench",
+            "--output",
+            str(folder),
+            "--scorer",
+            str(scorer),
+            "--columns",
+            "tiny-sd3:rfds",
+            "tiny-sd3:rfds-vsd",
+        ),
+        *(
+            "--sets",
+            "single",
+            "--prompts",
+            "2",
+            "--steps",
+            "2",
+            "--set",
+            "splats=60",
+            "--set",
+            "views_per_step=1",
+        ),
+        *("--set", "tiny-sd3:rfds.lr_means=0.02", *more),
+    ]
+
+
+def test_from_nothing_to_the_table_and_on(
+    scorer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command(scorer, tmp_path, "--part", "1/2"))
+    assert "tiny-sd3 RFDS" in capsys.readouterr().out
+    some = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
+    assert len(some) == 5
+    main(command(scorer, tmp_path))
+    out = capsys.readouterr().out
+    assert "5 of 10 runs are done already" in out and "| Single " in out and "| Average " in out
+    assert all(path.stat().st_mtime_ns == when for path, when in some.items())
+    records = read_records(tmp_path)
+    assert len(records) == 10
+
+    record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds-vsd")
+    assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
+    assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
+    assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
+    assert set(record["score"]) == {"score", "peak", "top1", "rank", "similarity"}
+    assert {"versions", "cpu", "git_commit", "threads", "scorer", "finished"} <= set(record)
+    record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds")
+    assert record["run"]["settings"] == {"lr_means": 0.02} and record["config"]["lr_means"] == 0.02
+
+    for name in ("table.png", "sheet.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 0
+    (tmp_path / "table.md").unlink()
+    main(["bench", "--report", str(tmp_path)])
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command(scorer, tmp_path), "--steps", "3"])
+    assert "run with other settings (steps); choose another folder" in capsys.readouterr().err
+
+
+def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
+    (run,) = plan(
+        [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white chair"]}, 1, TINY
+    )
+    assert work([run], tmp_path, Judge(scorer), say=lambda line: None) == 1
+    prior = load_prior("tiny-sd3")
+    config = recipe(prior, "rfds")
+    config.steps, config.views_per_step, config.resolution = 2, 1, prior.image_size
+    generator = torch.Generator().manual_seed(0)
+    splats = ball(60, 0.5, generator=generator, opacity=0.3)
+    *_, last = distill("a white chair", prior, splats, config, generator=generator)
+    made = read_ply(record_path(tmp_path, run).with_suffix(".ply"))
+    torch.testing.assert_close(made.means, last.splats.means.detach())
+
+
+def test_bounds_show_what_they_say(scorer: Path) -> None:
+    judge = Judge(scorer)
+    seen = []
+    judge.scorer.score_views = lambda images, prompt, names, near: seen.append(images) or _score()  # type: ignore
+    first, second = (caption(scene) for scene in held_out_scenes("single")[:2])
+    columns = [Column("world", "rfds", label=name) for name in ("truth", "wrong")]
+    for run in plan(columns, {"single": [first, second]}, 1, TINY):
+        judge.bound(run)
+    # In this order: first's truth, first's wrong, second's truth, second's wrong.
+    assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+def _score():
+    from rfgs.tinyworld.scorer import AssetScore
+
+    return AssetScore(1, 1, 1, 1, 1, torch.ones(1))
+
+
+def test_splats_that_are_no_numbers_are_not_seen(scorer: Path) -> None:
+    judge = Judge(scorer)
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white chair"]}, 1, TINY)
+    splats = ball(50, 0.5, generator=torch.Generator().manual_seed(0))
+    whole = judge.splats(splats.select(slice(10, 50)), run)
+    splats.means[:10, 1] = torch.nan
+    assert judge.splats(splats, run) == whole
+    splats.sh0[:] = torch.inf
+    assert judge.splats(splats, run)["score"] == 0
+
+
+def test_another_scorer_scores_again(scorer: Path, tmp_path: Path) -> None:
+    columns = [Column("tiny-sd3", "rfds"), Column("world", "rfds", label="start")]
+    runs = plan(columns, {"single": ["a white chair"]}, 1, TINY)
+    work(runs, tmp_path / "results", Judge(scorer), say=lambda line: None)
+    before = read_records(tmp_path / "results")
+    other = Judge(write_scorer(tmp_path / "scorer", 1))
+    assert rescore(tmp_path / "results", other, lambda line: None) == 2
+    assert rescore(tmp_path / "results", other, lambda line: None) == 0
+    for old, new in zip(before, read_records(tmp_path / "results"), strict=True):
+        assert new["scorer"] == other.identity != old["scorer"]
+        assert new["score"] != old["score"] and new["run"] == old["run"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--columns", "tiny-sd3:sds2"], "--columns tiny-sd3:sds2: is not MODEL:GUIDANCE"),
+        (["--set", "magic=1"], "--set magic=1: is not NAME=VALUE"),
+        (
+            ["--columns", "tiny-sd3:rfds", "--set", "tiny-sd:sds.lr_means=1"],
+            "--set tiny-sd:sds: is not one of",
+        ),
+        (["--ablations", "--columns", "tiny-sd3:rfds"], "--columns: --ablations has columns of its own"),
+        (["--prompts", "0"], "--prompts 0: has to be at least 1"),
+        (["--report", "nowhere"], "nowhere: holds no results"),
+        (["--part", "3/2"], "--part 3/2: is not K/N"),
+    ],
+)
+def test_what_a_user_can_mend(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", *flags])
+    assert message in capsys.readouterr().err
