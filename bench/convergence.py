@@ -1,7 +1,7 @@
 """How fast each guidance gets somewhere: the scorer's value against evaluations of the network, in 2D and in 3D.
 
-    python bench/convergence.py                                     # everything; hours on two cores
-    python bench/convergence.py --spaces 2d --seeds 1               # half an hour or so
+    python bench/convergence.py                                     # everything
+    python bench/convergence.py --spaces 2d --seeds 1               # the quicker half, once
     python bench/convergence.py --methods rfds:tiny-sd3 --spaces 2d --seeds 1 --image-steps 4    # does it run?
 
 2D is what `rfgs image` does and 3D what `rfgs generate` does, with their own settings. At some steps what there is by then is

@@ -1,6 +1,6 @@
 """Inversion and editing of pictures of the tiny world that no prior was trained on, where the true edit is known.
 
-    python bench/inversion.py --models tiny-sd3,tiny-instaflow          # under an hour on two cores
+    python bench/inversion.py --models tiny-sd3,tiny-instaflow
     python bench/inversion.py --images 2 --steps 20                     # does it run?
 
 Every picture is inverted and edited as `rfgs invert` and `rfgs edit` do it, each with its own files in `--work`. Prints
@@ -243,11 +243,11 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
             said = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
             say(f"{model} {index + 1}/{args.images}: {rows[-1]['target']}: {said}")
     shown = {model: results["rows"][model][: args.images] for model in models}
+    say(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}\n")
     for model, rows in shown.items():
         path = args.output.with_name(f"{args.output.stem}-{Path(model).name}.png")
         write_sheet(path, sheet(model, cases, rows, args.work))
         say(f"wrote {path}")
-    say(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}")
 
 
 def main() -> None:

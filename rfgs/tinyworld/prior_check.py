@@ -1,6 +1,6 @@
 """What a tiny prior is worth: what its samples show of what they were asked for, as the scorer sees it; its time and size.
 
-    python -m rfgs.tinyworld.prior_check tiny-sd3 --output results/tiny-sd3.json           # a quarter of an hour or more
+    python -m rfgs.tinyworld.prior_check tiny-sd3 --output results/tiny-sd3.json
     python -m rfgs.tinyworld.prior_check tiny-instaflow --output results/tiny-instaflow.json
 
 Beside the JSON comes a sheet of samples, results/tiny-sd3.png. What the JSON holds already is not measured again.
@@ -9,14 +9,10 @@ Beside the JSON comes a sheet of samples, results/tiny-sd3.png. What the JSON ho
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,8 +23,9 @@ from rfgs.backends import check_source, locate
 from rfgs.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
-from rfgs.priors import DiffusionPrior, Prior, guided_epsilon, guided_velocity, load_prior
+from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.tinyworld.data import draw_view
+from rfgs.tinyworld.prior_cost import evaluation_seconds, load_seconds, megabytes
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
 from rfgs.tinyworld.scenes import Scene, build, caption
@@ -45,18 +42,6 @@ ASKED = {
 """What the prompts of each set say, by the names of the scorer's classifiers."""
 STRAIGHT = 4
 """Prompts of each set whose paths are followed for the straightness."""
-
-_LOAD = """
-import json, sys, time
-start = time.perf_counter()
-from rfgs.priors import load_prior
-imported = time.perf_counter()
-prior = load_prior(sys.argv[1], None)
-loaded = time.perf_counter()
-prior.embed(["a red cube"])
-end = time.perf_counter()
-print(json.dumps({"import": imported - start, "load": loaded - imported, "first_prompt": end - loaded}))
-"""
 
 
 def figures(
@@ -163,42 +148,6 @@ def straightness(prior: Prior, prompts: Sequence[str], noise: Tensor, steps: int
     s = squares.mean().item()
     length = way.square().flatten(1).sum(1).mean().item()
     return {"S": s, "per_value": s / noise[0].numel(), "relative": s / length if length else 0.0}
-
-
-def load_seconds(model: str, repeats: int = 3) -> dict[str, float]:
-    """Wall seconds, medians, to import, load and embed a first prompt in a fresh process, and of the whole process."""
-    runs = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        command = [sys.executable, "-c", _LOAD, model]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        parts = json.loads(done.stdout.strip().splitlines()[-1])
-        runs.append({**parts, "process": time.perf_counter() - start})
-    return {name: round(median(run[name] for run in runs), 3) for name in runs[0]}
-
-
-def evaluation_seconds(prior: Any, repeats: int = 15) -> dict[str, float]:
-    """Seconds of one guided prediction for four views, median and best; the first two are not counted."""
-    predict = guided_velocity if prior.kind == "flow" else guided_epsilon
-    condition, negative = prior.embed(["a red cube, front view"] * 4), prior.embed([""] * 4)
-    with torch.no_grad():
-        x = prior.encode(torch.full((4, 3, prior.image_size, prior.image_size), 0.5))
-    seconds = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        predict(prior, x, torch.full((4,), 0.5), condition, negative, 4.0)
-        seconds.append(time.perf_counter() - start)
-    return {
-        "threads": torch.get_num_threads(),
-        "median": round(median(seconds[2:]), 4),
-        "best": round(min(seconds[2:]), 4),
-    }
-
-
-def megabytes(folder: Path) -> float:
-    """Size of all files in a folder, 10^6 bytes."""
-    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6, 2)
 
 
 def best_scale(samples: dict[str, dict[str, dict[str, float]]], scales: Sequence[float]) -> float:

@@ -81,20 +81,22 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str | float | None]]
 
 
 def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Tensor]]], *, tile: int = 96) -> None:
-    """Write pictures [3, H, W] in [0, 1] in rows, `tile` pixels wide and high each, every row under its label."""
+    """Write pictures [3, H, W] in [0, 1] in rows, `tile` pixels wide and high each, every row under its label.
+
+    A row without pictures is its label alone.
+    """
     columns = max(len(pictures) for _, pictures in rows)
-    width, height = columns * (tile + _GAP) - _GAP, len(rows) * (_LABEL + tile + _GAP)
-    page = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(page)
-    for row, (label, pictures) in enumerate(rows):
-        top = row * (_LABEL + tile + _GAP)
+    heights = [_LABEL + (tile + _GAP if pictures else 0) for _, pictures in rows]
+    page = Image.new("RGB", (columns * (tile + _GAP) - _GAP, sum(heights)), "white")
+    draw, top = ImageDraw.Draw(page), 0
+    for (label, pictures), height in zip(rows, heights, strict=True):
         draw.text((2, top + 1), label, fill="black")
         for column, picture in enumerate(pictures):
-            small = F.interpolate(picture[None].float(), size=(tile, tile), mode="bilinear", antialias=True)[
-                0
-            ]
+            size = (tile, tile)
+            small = F.interpolate(picture[None].float(), size=size, mode="bilinear", antialias=True)[0]
             pixels = (small.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
             page.paste(Image.fromarray(pixels), (column * (tile + _GAP), top + _LABEL))
+        top += height
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         page.save(temporary, optimize=True)

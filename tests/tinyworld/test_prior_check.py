@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from rfgs.cameras import view_words
 from rfgs.priors.base import Condition
 from rfgs.tinyworld import prior_check
-from rfgs.tinyworld.prior_check import ASKED, VIEWS, best_scale, check, figures, megabytes, straightness
+from rfgs.tinyworld.prior_check import ASKED, VIEWS, best_scale, check, figures, straightness
 from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.tinyworld.train_scorer import LABELS, class_numbers
 
@@ -172,10 +171,3 @@ def test_a_check_finds_the_best_scale_and_is_gone_on_with(monkeypatch: pytest.Mo
     assert len(prior_check.table(results).splitlines()) == 2 + 2 * 3 + 2 * 3 * 3
     rows = prior_check.sheet_rows(painter, settings, 4)
     assert len(rows) == 6 and all(len(pictures) == 10 for _, pictures in rows)
-
-
-def test_megabytes(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b").write_bytes(b"0" * 250_000)
-    (tmp_path / "c").write_bytes(b"0" * 500_000)
-    assert megabytes(tmp_path) == 0.75

@@ -47,8 +47,10 @@ def test_a_table() -> None:
 def test_a_sheet_has_each_picture_in_its_place(tmp_path: Path) -> None:
     red, blue = torch.zeros(3, 8, 8), torch.zeros(3, 16, 16)
     red[0], blue[2] = 1, 1
-    write_sheet(tmp_path / "a.png", [("", [red]), ("", [red, blue])], tile=20)
+    write_sheet(tmp_path / "a.png", [("", []), ("", [red]), ("", [red, blue])], tile=20)
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
-    assert pixels.shape == (2 * 38, 44, 3)
+    assert pixels.shape == (14 + 2 * 38, 44, 3)
+    assert (pixels[:14] == 255).all()
+    pixels = pixels[14:]
     assert (pixels[14:34, :20] == (255, 0, 0)).all() and (pixels[14:34, 20:] == 255).all()
     assert (pixels[52:72, :20] == (255, 0, 0)).all() and (pixels[52:72, 24:] == (0, 0, 255)).all()
