@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, QualityName
+from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Densify, Guidance, Job, QualityName
 
 from .flags import (
     Details,
@@ -64,6 +64,11 @@ class Generate:
     """Camera views rendered in each step; more is steadier, slower, and takes more memory."""
     splats: Annotated[WholeNumber, default(by_quality("splats"))] = None
     """Number of Gaussians at the start."""
+    densify: Densify = "none"
+    """Add Gaussians while the run goes on: threshold and quantile where the views' gradients are high, mcmc where the
+    object is opaque, to which faint ones are moved too."""
+    max_splats: Annotated[WholeNumber, default("twice the number at the start")] = None
+    """Number of Gaussians beyond which none are added; with --densify only."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
     """Width and height of the views in pixels, a multiple of 8."""
     guidance_scale: Annotated[Number, default("the model's own")] = None
@@ -149,6 +154,10 @@ class Generate:
             device=preflight.check_device(self.device),
             smooth_views=self.smooth_views,
             perp_neg=self.perp_neg,
+            densify=self.densify,
+            max_splats=None
+            if self.max_splats is None
+            else preflight.check_max_splats(self.max_splats, splats, self.densify),
             **asdict(self.details),
             **asdict(self.loading),
         )

@@ -104,6 +104,7 @@ def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     config.steps, config.views_per_step = job.steps, job.views_per_step
     config.resolution = job.resolution or prior.image_size
     config.smooth_views, config.perp_neg = job.smooth_views, job.perp_neg
+    config.densify, config.max_splats = job.densify, job.max_splats or 2 * job.splats
     for name, value in job.settings().items():
         setattr(config, name, value)
     return config

@@ -20,6 +20,8 @@ LORA_GUIDANCES: tuple[Guidance, ...] = ("vsd", "rfds-vsd")
 LORA_RANK = 4
 """Of that LoRA, unless asked otherwise."""
 QualityName = Literal["draft", "normal", "high"]
+Densify = Literal["none", "threshold", "quantile", "mcmc"]
+"""Where splats are added while a run goes on, see `rfgs.densify`."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +96,8 @@ class Job(Method, Loading):
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
     smooth_views: bool = False
     perp_neg: bool = False
+    densify: Densify = "none"
+    max_splats: int | None = None
+    """Bound of densification; None takes twice the number at the start."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"

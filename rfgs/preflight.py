@@ -43,6 +43,23 @@ def check_seed(seed: int) -> int:
     return seed
 
 
+def check_max_splats(value: int, splats: int, densify: str) -> int:
+    """A bound for densification.
+
+    Raises:
+        UserError: nothing is added that it could bound, or there are more splats at the start.
+    """
+    if densify == "none":
+        raise UserError(
+            "--max-splats: bounds what --densify adds; give --densify quantile with it, or leave it out"
+        )
+    if value < splats:
+        raise UserError(
+            f"--max-splats {value}: is less than the {splats} splats of the start; try --max-splats {2 * splats}"
+        )
+    return value
+
+
 def check_resolution(resolution: int) -> int:
     """Pixels along each side of a view: the models' image encoders shrink by 8."""
     if resolution < 32 or resolution % 8:

@@ -107,6 +107,22 @@ def test_details_of_the_guidance_arrive(asked: list) -> None:
     assert second == Job("x", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
 
 
+def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    main("generate x --splats 50 --densify quantile --max-splats 80".split())
+    ((job, _, _),) = asked
+    assert job == Job("x", splats=50, densify="quantile", max_splats=80)
+    for flags, message in (
+        ("--max-splats 80", "--max-splats: bounds what --densify adds"),
+        (
+            "--splats 90 --densify mcmc --max-splats 80",
+            "--max-splats 80: is less than the 90 splats of the start",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            main(["generate", "x", *flags.split()])
+        assert message in capsys.readouterr().err
+
+
 def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     main("generate x --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
     monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cuda")
