@@ -125,7 +125,7 @@ def sample_views(
 
 @torch.no_grad()
 def straightness(prior: Prior, prompts: Sequence[str], noise: Tensor, steps: int) -> dict[str, float]:
-    """How far the flow's paths are from straight lines, without guidance (Liu et al. 2022, "Flow Straight and Fast", eq. 4):
+    """How far the flow's paths are from straight lines, without guidance (Liu et al. 2022, "Flow Straight and Fast", S(Z)):
 
         S = int_0^1 E || (x_1 - x_0) - v(x_t, t) ||^2 dt
 
