@@ -30,9 +30,8 @@ class Autoencoder:
         self._scale = config["scaling_factor"]
         # Configurations of Stable Diffusion 1 and 2 have none.
         self._shift = config.get("shift_factor") or 0.0
-        self._folded = (
-            _fold(module, self.factor) if not any(config.get("num_encoder_blocks") or [1]) else None
-        )
+        self.linear = _fold(module, self.factor) if not any(config.get("num_encoder_blocks") or [1]) else None
+        """Kernel [c, 3, 8, 8] and bias [c] of the one convolution that the encoder of our own small models amounts to."""
         self._slice_views = False
 
     @classmethod
@@ -81,8 +80,8 @@ class Autoencoder:
         )
 
     def _encode(self, images: Tensor) -> Tensor:
-        if self._folded:
-            latents = F.conv2d(images.clamp(0, 1), *self._folded, stride=self.factor)
+        if self.linear:
+            latents = F.conv2d(images.clamp(0, 1), *self.linear, stride=self.factor)
             return (latents - self._shift) * self._scale
         output = self.module.encode((2 * images.clamp(0, 1) - 1).to(self.module.dtype))
         # The tiny autoencoder has no posterior.

@@ -4,9 +4,6 @@ Rectified flow with the house's convention: x_t = (1 - t) x + t e, the network l
 (Esser et al. 2024, "Scaling Rectified Flow Transformers", equation 2 with sigma = t).
 """
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from rfgs.tinyworld.latents import Latents
 from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, encode_text, new_text_encoder
 
 
@@ -71,37 +69,22 @@ class TinySD3(nn.Module):
         self.text_encoder = new_text_encoder(tokenizer)
         self.text_encoder_2 = new_text_encoder(tokenizer)
 
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a model that was exported to `folder`."""
+        for part in ("transformer", "text_encoder", "text_encoder_2"):
+            own = getattr(self, part)
+            own.load_state_dict(type(own).from_pretrained(folder, subfolder=part).state_dict())
+
+    def prepare(self, compile: bool) -> None:
+        """Make training fast on a CPU."""
+        self.transformer.set_attn_processor(WrittenOutAttention())
+        if compile:
+            self.transformer.compile()  # In place: names of weights stay.
+
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         """Velocity [B, 16, 16, 16] at x_t of the same shape, noise fraction t [B] in [0, 1], ids [B, MAX_TOKENS]."""
         tokens, pooled = encode_text([self.text_encoder, self.text_encoder_2], ids)
         return self.transformer(x_t, tokens, pooled, t * 1000, return_dict=False)[0]
-
-
-@dataclass
-class Latents:
-    """Training data, already shifted and scaled: latents of a picture over grey g are objects + g backdrops (the encoder
-    is linear), both [N, 16, 16, 16]; ids [N, 24] with and without view words."""
-
-    objects: Tensor
-    backdrops: Tensor
-    ids: Tensor
-    ids_without_view: Tensor
-    empty: Tensor  # [24], the ids of the empty prompt
-
-    def __len__(self) -> int:
-        return len(self.objects)
-
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random latents [size, 16, 16, 16] over any grey and ids [size, 24]; 10 % lose their caption, 10 % the view words."""
-        pick = torch.randint(len(self), (size,), generator=generator)
-        chance = torch.rand(size, generator=generator)
-        ids = torch.where((chance < 0.2)[:, None], self.ids_without_view[pick], self.ids[pick])
-        ids = torch.where((chance < 0.1)[:, None], self.empty, ids)
-        return self.over_grey(pick, torch.rand(size, generator=generator)), ids
-
-    def over_grey(self, pick: Tensor, grey: Tensor) -> Tensor:
-        """Latents [B, 16, 16, 16] of the pictures `pick` [B] over backgrounds `grey` [B] in [0, 1]."""
-        return self.objects[pick].float() + grey[:, None, None, None] * self.backdrops[pick].float()
 
 
 def draw_times(size: int, generator: torch.Generator) -> Tensor:
@@ -109,19 +92,6 @@ def draw_times(size: int, generator: torch.Generator) -> Tensor:
     normal = torch.sigmoid(torch.randn(size, generator=generator))
     uniform = torch.rand(size, generator=generator)
     return torch.where(torch.rand(size, generator=generator) < 0.5, normal, uniform)
-
-
-def make_optimisers(model: TinySD3, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the transformer's blocks, AdamW on everything else."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        in_block = "transformer_blocks" in name and parameter.ndim == 2 and "norm" not in name
-        (matrices if in_block else rest).append(parameter)
-    return [
-        torch.optim.Muon(matrices, lr=2 * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
 
 
 def flow_loss_by_level(model: nn.Module, data: Latents, levels: Tensor, count: int, seed: int) -> list[float]:
@@ -138,86 +108,15 @@ def flow_loss_by_level(model: nn.Module, data: Latents, levels: Tensor, count: i
     return losses
 
 
-def train_prior(
-    data: Latents,
-    tokenizer: CLIPTokenizer,
-    checkpoint: Path,
-    *,
-    seconds: float,
-    seed: int,
-    batch: int = 128,
-    rate: float = 1e-3,
-    compile: bool = False,
-    save_every: int = 100,
-) -> Iterator[dict]:
-    """Train for `seconds` of wall time in all (over restarts); yields metrics at every checkpoint and resumes from it.
-
-    The learning rate follows the time that has passed: warm-up over 100 steps, constant, then linear to 0 over the last
-    half. Weights are averaged (EMA); the average is what ships.
-    """
-    torch.manual_seed(seed)
-    model = TinySD3(tokenizer)
-    average = TinySD3(tokenizer)
-    average.load_state_dict(model.state_dict())
-    optimisers = make_optimisers(model, rate)
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        step, spent = state["step"], state["spent"]
-    model.transformer.set_attn_processor(WrittenOutAttention())
-    if compile:
-        model.transformer.compile()  # In place: names of weights stay.
-    weights: list[Tensor] = list(model.parameters())
-    averaged: list[Tensor] = list(average.parameters())
-    rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
-    started, losses = time.time() - spent, []
-    while True:
-        progress = (time.time() - started) / seconds
-        for optimiser, full_rate in zip(optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = full_rate * min(1.0, step / 100, max(0.0, (1 - progress) / 0.5))
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        x, ids = data.batch(batch, generator)
-        t = draw_times(batch, generator)
-        e = torch.randn(x.shape, generator=generator)
-        mix = t[:, None, None, None]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            v = model((1 - mix) * x + mix * e, t, ids)
-        loss = (v.float() - (e - x)).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            decay = min(0.998, (1 + step) / (10 + step))
-            torch._foreach_lerp_(averaged, weights, 1 - decay)
-        step += 1
-        losses.append(loss.item())
-        if step % save_every == 0 or progress >= 1:
-            spent = time.time() - started
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-                "step": step,
-                "spent": spent,
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-            yield {
-                "step": step,
-                "samples": step * batch,
-                "seconds": spent,
-                "loss": sum(losses) / len(losses),
-                "rate": batch * len(losses) / max(spent, 1),
-            }
-            losses = []
-        if progress >= 1:
-            return
+def flow_loss(model: nn.Module, data: Latents, batch: int, generator: torch.Generator) -> Tensor:
+    """Mean squared velocity error of one batch at random noise fractions, with gradients."""
+    x, ids = data.batch(batch, generator)
+    t = draw_times(batch, generator)
+    e = torch.randn(x.shape, generator=generator)
+    mix = t[:, None, None, None]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        v = model((1 - mix) * x + mix * e, t, ids)
+    return (v.float() - (e - x)).square().mean()
 
 
 def load_average(checkpoint: Path, tokenizer: CLIPTokenizer) -> TinySD3:

@@ -6,7 +6,8 @@
     prior     train transformer and text encoders             (checkpoint; resumes)
     export    write the model in diffusers' SD3 layout, float16, with `training.json` beside it
 
-Every stage skips what is done, so an interrupted run goes on with the same command.
+Every stage skips what is done, so an interrupted run goes on with the same command. `--start FOLDER` goes on from a model that
+was exported: with its tokenizer, autoencoder and weights, on new pictures.
 """
 
 import argparse
@@ -14,76 +15,35 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
-from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from rfgs.tinyworld.data import IMAGE_SIZE, composite, load_labels, open_images, render_dataset
-from rfgs.tinyworld.prior import Latents, flow_loss_by_level, load_average, train_prior
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.tinyworld.data import IMAGE_SIZE, open_images, render_dataset
+from rfgs.tinyworld.fitting import fit
+from rfgs.tinyworld.latents import encode_dataset, load_latents, split
+from rfgs.tinyworld.prior import TinySD3, flow_loss, flow_loss_by_level, load_average
 from rfgs.tinyworld.scenes import vocabulary
-from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
-from rfgs.tinyworld.vae import PATCH, fit_encoder, load_trained, psnr, random_crops, train_decoder
+from rfgs.tinyworld.text import write_tokenizer
+from rfgs.tinyworld.vae import load_trained, psnr, random_crops, train_decoder
 
 LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9, 0.98])
-_CHECK = 1024  # Samples at the end of the data that are kept for measuring.
 
 
-def encode_dataset(work: Path, seed: int) -> None:
-    """Fit the encoder and encode all pictures: writes `latents.pt` with `kernel`, `bias`, `objects` and `backdrops`."""
-    shards = open_images(work / "data")
-    rng = np.random.default_rng(seed)
-    sample = np.concatenate([shard[:: max(1, len(shards) // 8)] for shard in shards])[:8000]
-    kernel, bias = fit_encoder(torch.from_numpy(composite(sample, rng)))
-    objects, backdrops = [], []
-    for shard in shards:
-        rgba = torch.from_numpy(np.array(shard)).permute(0, 3, 1, 2).float() / 255
-        behind = (1 - rgba[:, 3:]).expand(-1, 3, -1, -1)
-        objects.append(F.conv2d(rgba[:, :3], kernel, bias, stride=PATCH).half())
-        backdrops.append(F.conv2d(behind, kernel, stride=PATCH).half())
-    stored = {"objects": torch.cat(objects), "backdrops": torch.cat(backdrops)}
-    torch.save({"kernel": kernel, "bias": bias, **stored}, work / "latents.pt")
-
-
-def open_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in `folder`, written first where there is none."""
+def open_tokenizer(folder: Path, start: Path | None = None) -> CLIPTokenizer:
+    """The tokenizer in `folder`, written first where there is none, or copied from the model in `start`."""
     # Never written twice: the trainer breaks ties in random order, so token ids differ from one writing to the next,
     # and weights trained with one tokenizer read the words of another wrongly.
     if (folder / "tokenizer_config.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
+    if start is not None:
+        CLIPTokenizer.from_pretrained(start / "tokenizer").save_pretrained(folder)
+        return CLIPTokenizer.from_pretrained(folder)
     return write_tokenizer(vocabulary(), folder)
-
-
-def load_latents(work: Path, tokenizer: CLIPTokenizer) -> Latents:
-    """The training data of the prior."""
-    labels = load_labels(work / "data")
-
-    def ids(texts: list[str]) -> torch.Tensor:
-        encoded = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True)
-        return torch.tensor(encoded.input_ids)
-
-    stored = torch.load(work / "latents.pt", weights_only=True, mmap=True)
-    labels = labels[: len(stored["objects"])]
-    return Latents(
-        stored["objects"],
-        stored["backdrops"],
-        ids([f"{label['caption']}, {label['view']}" for label in labels]),
-        ids([label["caption"] for label in labels]),
-        ids([""])[0],
-    )
-
-
-def split(data: Latents) -> tuple[Latents, Latents]:
-    """What to train on, and the last samples, which are only measured."""
-
-    def part(rows: slice) -> Latents:
-        return Latents(
-            data.objects[rows], data.backdrops[rows], data.ids[rows], data.ids_without_view[rows], data.empty
-        )
-
-    return part(slice(0, -_CHECK)), part(slice(-_CHECK, None))
 
 
 def export(work: Path, target: Path, training: dict) -> None:
@@ -102,41 +62,65 @@ def export(work: Path, target: Path, training: dict) -> None:
         text_encoder_3=None,
         tokenizer_3=None,
     )
+    # T5's place stays empty: its zeros would cost 256 tokens in every evaluation. See `rfgs.priors.sd3`.
+    finish(pipeline, target, training, {"max_sequence_length": 0})
+
+
+def finish(pipeline: Any, target: Path, training: dict, said: dict) -> None:
+    """Write a pipeline in float16, `rfgs.json` with the vocabulary and what else is `said`, and `training.json`."""
     pipeline.to(torch.float16).save_pretrained(target)
     # diffusers writes what its own constructor adds, and warns of it when it reads it again.
     config = json.loads((target / "vae" / "config.json").read_text())
     config.pop("block_out_channels", None)
     (target / "vae" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    # T5's place stays empty: its zeros would cost 256 tokens in every evaluation. See `rfgs.priors.sd3`.
-    (target / "rfgs.json").write_text(
-        json.dumps({"max_sequence_length": 0, "vocabulary": vocabulary()}, indent=2) + "\n"
-    )
+    (target / "rfgs.json").write_text(json.dumps({**said, "vocabulary": vocabulary()}, indent=2) + "\n")
     (target / "training.json").write_text(json.dumps(training, indent=2) + "\n")
+
+
+@torch.no_grad()
+def reconstruction(work: Path) -> float:
+    """PSNR in dB of the autoencoder on 128 unseen pictures."""
+    vae = load_trained(work / "vae.pt")
+    images = random_crops(open_images(work / "data")[-1:], 128, IMAGE_SIZE, np.random.default_rng(7))
+    return psnr(images, torch.cat([vae.decode(vae.encode(x).latents).sample for x in images.split(16)]))
 
 
 def measure(work: Path) -> dict:
     """The figures that go beside the weights: reconstruction PSNR and the flow loss per noise level, on unseen pictures."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    vae = load_trained(work / "vae.pt")
-    images = random_crops(open_images(work / "data")[-1:], 128, IMAGE_SIZE, np.random.default_rng(7))
-    with torch.no_grad():
-        decoded = torch.cat([vae.decode(vae.encode(x).latents).sample for x in images.split(16)])
     _, check = split(load_latents(work, tokenizer))
     losses = flow_loss_by_level(load_average(work / "prior.pt", tokenizer), check, LEVELS, 512, seed=7)
     return {
-        "vae_psnr_db": round(psnr(images, decoded), 2),
+        "vae_psnr_db": round(reconstruction(work), 2),
         "flow_loss": {
             f"{level:.2f}": round(loss, 4) for level, loss in zip(LEVELS.tolist(), losses, strict=True)
         },
     }
 
 
-def _log(work: Path, stage: str, events: Iterator[dict]) -> None:
+def log(work: Path, stage: str, events: Iterator[dict]) -> None:
     with (work / f"{stage}.jsonl").open("a") as file:
         for event in events:
             file.write(json.dumps(event) + "\n")
             file.flush()
             print(stage, json.dumps(event), flush=True)
+
+
+def prepare_data(work: Path, images: int, seed: int, start: Path | None) -> None:
+    """Render the pictures and encode them; with `start`, by the autoencoder of that model, which is copied to `vae.pt`."""
+    work.mkdir(parents=True, exist_ok=True)
+    began = time.time()
+    for done in render_dataset(work / "data", images, seed):
+        if done % 5000 == 0:
+            print(f"data {done}/{images} {time.time() - began:.0f} s", flush=True)
+    encoder = None
+    if start is not None and not (work / "vae.pt").exists():
+        autoencoder = Autoencoder.load(str(start), device=torch.device("cpu"))
+        encoder = autoencoder.linear
+        torch.save({"vae": autoencoder.module.state_dict()}, work / "vae.pt")
+    if not (work / "latents.pt").exists():
+        encode_dataset(work, seed, encoder)
+        print("latents written", flush=True)
 
 
 def main() -> None:
@@ -149,64 +133,73 @@ def main() -> None:
     parser.add_argument(
         "--target", type=Path, help="folder of the model to write; none stops before the export"
     )
+    parser.add_argument(
+        "--start", type=Path, help="folder of a model to go on from; none starts from nothing"
+    )
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--vae-minutes", type=float, default=10)
+    parser.add_argument("--vae-minutes", type=float, default=10, help="for the decoder; none with --start")
     parser.add_argument("--prior-minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile: 1.3x faster, needs a C++ compiler"
     )
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    began = time.time()
-    for done in render_dataset(args.work / "data", args.images, args.seed):
-        if done % 5000 == 0:
-            print(f"data {done}/{args.images} {time.time() - began:.0f} s", flush=True)
-    if not (args.work / "latents.pt").exists():
-        encode_dataset(args.work, args.seed)
-        print("latents written", flush=True)
-    stored = torch.load(args.work / "latents.pt", weights_only=True, mmap=True)
-    _log(
-        args.work,
-        "vae",
-        train_decoder(
-            args.work / "data",
-            stored["kernel"],
-            stored["bias"],
-            args.work / "vae.pt",
-            seconds=args.vae_minutes * 60,
-            seed=args.seed,
-        ),
-    )
-    tokenizer = open_tokenizer(args.work / "tokenizer")
-    train, _ = split(load_latents(args.work, tokenizer))
-    _log(
+    prepare_data(args.work, args.images, args.seed, args.start)
+    if not args.start:
+        stored = torch.load(args.work / "latents.pt", weights_only=True, mmap=True)
+        log(
+            args.work,
+            "vae",
+            train_decoder(
+                args.work / "data",
+                stored["kernel"],
+                stored["bias"],
+                args.work / "vae.pt",
+                seconds=args.vae_minutes * 60,
+                seed=args.seed,
+            ),
+        )
+    tokenizer = open_tokenizer(args.work / "tokenizer", args.start)
+    data, _ = split(load_latents(args.work, tokenizer))
+    torch.manual_seed(args.seed)
+    model = TinySD3(tokenizer)
+    if args.start:
+        model.start_from(args.start)
+    log(
         args.work,
         "prior",
-        train_prior(
-            train,
-            tokenizer,
+        fit(
+            model,
+            TinySD3(tokenizer),
+            lambda generator: flow_loss(model, data, args.batch, generator),
             args.work / "prior.pt",
             seconds=args.prior_minutes * 60,
             seed=args.seed,
-            batch=args.batch,
+            rate=args.rate,
             compile=args.compile,
         ),
     )
     if args.target:
         state = torch.load(args.work / "prior.pt", weights_only=True)
-        arguments = {name: str(value) for name, value in vars(args).items() if name not in ("work", "target")}
         training = {
             "command": "python -m rfgs.tinyworld.train --work WORK --target assets/tiny-sd3",
-            "arguments": arguments,
+            "arguments": told(args),
             "steps": state["step"],
             "samples": state["step"] * args.batch,
             "minutes": round(state["spent"] / 60, 1),
             **measure(args.work),
         }
+        if args.start:
+            training["started_from"] = json.loads((args.start / "training.json").read_text())
         export(args.work, args.target, training)
         print(json.dumps(training, indent=2))
+
+
+def told(args: argparse.Namespace) -> dict[str, str]:
+    """The arguments that decide the result, for `training.json`."""
+    return {name: str(value) for name, value in vars(args).items() if name not in ("work", "target")}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     fake = SimpleNamespace(time=lambda: float(next(ticks)))
     monkeypatch.setattr("rfgs.tinyworld.vae.time", fake)
-    monkeypatch.setattr("rfgs.tinyworld.prior.time", fake)
+    monkeypatch.setattr("rfgs.tinyworld.fitting.time", fake)
 
 
 def _local(row: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""The flow-matching training against models whose velocity is known in closed form, and its restarts bit by bit."""
+"""The flow-matching loss and sampling against models whose velocity is known in closed form; the network's shape."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,16 +12,9 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from rfgs.tinyworld import prior
-from rfgs.tinyworld.prior import (
-    Latents,
-    TinySD3,
-    draw_times,
-    flow_loss_by_level,
-    load_average,
-    make_optimisers,
-    sample,
-    train_prior,
-)
+from rfgs.tinyworld.fitting import make_optimisers
+from rfgs.tinyworld.latents import Latents
+from rfgs.tinyworld.prior import TinySD3, draw_times, flow_loss, flow_loss_by_level, load_average, sample
 from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
 
 SHAPE = (16, 16, 16)
@@ -36,40 +28,16 @@ class Exact(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizer | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2, 2))
-        self.transformer = SimpleNamespace(set_attn_processor=lambda processor: None)
 
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         return self.sign * (x_t - 0.5) / t[:, None, None, None] + 0 * self.weight.sum()
 
 
-class RecordingSGD(torch.optim.SGD):
-    """Plain descent that notes the learning rate of each step."""
-
-    def __init__(self, model: nn.Module, rate: float) -> None:
-        super().__init__(model.parameters(), lr=rate)
-        self.rates: list[float] = []
-
-    def step(self, closure: None = None) -> None:
-        self.rates.append(self.param_groups[0]["lr"])
-        super().step(closure)
-
-
-def numbered(count: int) -> Latents:
-    """Samples that carry their number in the latents, in the ids, and (plus 1000) in the ids without view words.
-
-    What shows behind them is half of the grey.
-    """
-    number = torch.arange(count)
-    objects = number.half()[:, None, None, None].expand(count, *SHAPE)
-    ids = number[:, None].expand(count, MAX_TOKENS)
-    backdrops = torch.full_like(objects, 0.5)
-    return Latents(objects, backdrops, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
-
-
 def constant(count: int = 4) -> Latents:
-    data = numbered(count)
+    """Pictures that are 0.5 everywhere over any grey, with their number as ids."""
+    ids = torch.arange(count)[:, None].expand(count, MAX_TOKENS)
     objects = torch.full((count, *SHAPE), 0.5).half()
-    return Latents(objects, 0 * objects, data.ids, data.ids_without_view, data.empty)
+    return Latents(objects, 0 * objects, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
 
 
 @pytest.fixture(scope="module")
@@ -98,38 +66,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior, "new_transformer", new_transformer)
 
 
-# Data
-
-
-def test_a_batch_keeps_pictures_with_their_captions_and_drops_a_tenth_of_either_kind() -> None:
-    x, ids = numbered(300).batch(8000, torch.Generator().manual_seed(0))
-    assert x.shape == (8000, *SHAPE) and x.dtype == torch.float32 and ids.shape == (8000, MAX_TOKENS)
-    assert (ids == ids[:, :1]).all()
-    number, told = x[:, 0, 0, 0].floor().long(), ids[:, 0]
-    whole, no_view, empty = told < 1000, (told >= 1000) & (told < 5000), told == 5000
-    assert torch.equal(told[whole], number[whole])
-    assert torch.equal(told[no_view], number[no_view] + 1000)
-    for share, target in ((whole, 0.8), (no_view, 0.1), (empty, 0.1)):
-        assert share.float().mean().item() == pytest.approx(target, abs=0.015)
-    assert len(number.unique()) == 300
-
-
-def test_a_batch_is_over_every_grey_and_over_one_grey_each() -> None:
-    data = numbered(300)
-    x, _ = data.batch(2000, torch.Generator().manual_seed(0))
-    grey = 2 * (x[:, 0, 0, 0] % 1)
-    torch.testing.assert_close(x, x[:, :1, :1, :1].expand_as(x))
-    assert torch.histc(grey, 10, 0, 1).min() > 150
-    x = data.over_grey(torch.tensor([7, 8]), torch.tensor([0.0, 0.5]))
-    assert x.dtype == torch.float32 and x[:, 0, 0, 0].tolist() == [7, 8.25] and len(data) == 300
-
-
-def test_batches_repeat_with_the_generator() -> None:
-    one, again, other = (numbered(50).batch(20, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1])
-    assert not torch.equal(one[1], other[1])
-
-
 def test_times_are_half_logit_normal_and_half_uniform() -> None:
     t = draw_times(100_000, torch.Generator().manual_seed(0))
     assert 0 < t.min() and t.max() < 1
@@ -143,15 +79,13 @@ def test_times_are_half_logit_normal_and_half_uniform() -> None:
 
 @pytest.mark.parametrize("sign, expected", [(1.0, 0.0), (-1.0, 4 * 1.25)])
 def test_the_target_is_noise_minus_data(
-    sign: float, expected: float, tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, monkeypatch
+    sign: float, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The true velocity has no loss; turned round it has 4 E (e - x)^2 = 4 (1 + 0.5^2)."""
-    monkeypatch.setattr(prior, "TinySD3", Exact)
     monkeypatch.setattr(Exact, "sign", sign)
-    monkeypatch.setattr(prior, "make_optimisers", lambda model, rate: [RecordingSGD(model, rate)])
-    [metrics] = train_prior(constant(), tokenizer, tmp_path / "prior.pt", seconds=3, seed=0, batch=16)
-    assert metrics["step"] == 3 and metrics["samples"] == 48
-    assert metrics["loss"] == pytest.approx(expected, abs=1e-4, rel=0.02)
+    loss = flow_loss(Exact(), constant(), 64, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(expected, abs=1e-4, rel=0.02)
+    loss.backward()
 
 
 def test_loss_by_level_is_that_of_a_known_error_at_each_level() -> None:
@@ -165,27 +99,6 @@ def test_loss_by_level_is_that_of_a_known_error_at_each_level() -> None:
     assert flow_loss_by_level(Off(), constant(9), levels, 4, seed=0) == pytest.approx(
         [0.01, 0.25, 0.81], rel=1e-3
     )
-
-
-def test_the_learning_rate_warms_up_stays_and_falls_to_zero_with_time(
-    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[RecordingSGD] = []
-    monkeypatch.setattr(prior, "TinySD3", Exact)
-    monkeypatch.setattr(
-        prior, "make_optimisers", lambda model, rate: made.append(RecordingSGD(model, rate)) or made[-1:]
-    )
-    checkpoint = tmp_path / "prior.pt"
-    list(
-        train_prior(
-            constant(), tokenizer, checkpoint, seconds=400, seed=0, batch=1, rate=0.2, save_every=10**6
-        )
-    )
-    rates = made[0].rates  # One second passes at each step.
-    assert len(rates) == 400
-    assert rates[:100] == pytest.approx([0.2 * step / 100 for step in range(100)])
-    assert rates[100:200] == pytest.approx([0.2] * 100)
-    assert rates[200:] == pytest.approx([0.2 * (399 - step) / 200 for step in range(200, 400)], abs=1e-6)
 
 
 def test_every_weight_has_one_optimiser_and_muon_has_the_matrices_of_the_blocks(
@@ -202,51 +115,12 @@ def test_every_weight_has_one_optimiser_and_muon_has_the_matrices_of_the_blocks(
     assert sum(p.numel() for p in matrices) > 0.4 * sum(p.numel() for p in model.transformer.parameters())
 
 
-def random_data(tokenizer: CLIPTokenizer) -> Latents:
-    def ids(texts: list[str]) -> Tensor:
-        return torch.tensor(tokenizer(texts, padding="max_length", max_length=MAX_TOKENS).input_ids)
-
-    objects, backdrops = torch.randn(2, 6, *SHAPE, generator=torch.Generator().manual_seed(1)).half()
-    return Latents(objects, backdrops, ids(["a red cube"] * 6), ids(["a cube"] * 6), ids([""])[0])
-
-
-def test_an_interrupted_run_ends_as_one_that_was_not(
-    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, small: None
-) -> None:
-    data, options = (
-        random_data(tokenizer),
-        {"seconds": 12, "seed": 3, "batch": 2, "save_every": 3, "rate": 0.1},
-    )
-    whole = list(train_prior(data, tokenizer, tmp_path / "whole.pt", **options))
-    assert whole[0]["step"] == 3 and len(whole) > 2
-    interrupted = train_prior(data, tokenizer, tmp_path / "parts.pt", **options)
-    assert next(interrupted) == whole[0]
-    interrupted.close()
-    rest = list(train_prior(data, tokenizer, tmp_path / "parts.pt", **options))
-    assert [metrics["step"] for metrics in rest] == [metrics["step"] for metrics in whole[1:]]
-    assert [metrics["loss"] for metrics in rest] == [metrics["loss"] for metrics in whole[1:]]
-    ends = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts")]
-    for part in ("model", "average"):
-        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
-    for one, other in zip(ends[0]["optimisers"], ends[1]["optimisers"], strict=True):
-        torch.testing.assert_close(one["state"], other["state"], rtol=0, atol=0)
-    assert not (tmp_path / "parts.tmp").exists()
-    # The weights have moved, and their average lags behind them.
-    torch.manual_seed(3)
-    fresh, key = TinySD3(tokenizer).state_dict(), "transformer.transformer_blocks.0.attn.to_q.weight"
-    moved = [(ends[0][kind][key] - fresh[key]).norm() for kind in ("model", "average")]
-    assert moved[0] > moved[1] > 0
-
-
-def test_the_average_is_what_is_loaded_frozen(
-    tokenizer: CLIPTokenizer, tmp_path: Path, clock: None, small: None
-) -> None:
-    options = {"seconds": 4, "seed": 3, "batch": 2, "rate": 0.1}
-    list(train_prior(random_data(tokenizer), tokenizer, tmp_path / "prior.pt", **options))
-    model = load_average(tmp_path / "prior.pt", tokenizer)
-    saved = torch.load(tmp_path / "prior.pt", weights_only=True)["average"]
-    assert not model.training and not any(p.requires_grad for p in model.parameters())
-    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+def test_the_average_is_what_is_loaded_frozen(tokenizer: CLIPTokenizer, tmp_path: Path, small: None) -> None:
+    model, average = TinySD3(tokenizer), TinySD3(tokenizer)
+    torch.save({"model": model.state_dict(), "average": average.state_dict()}, tmp_path / "prior.pt")
+    loaded = load_average(tmp_path / "prior.pt", tokenizer)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    assert all(torch.equal(value, average.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize("last", [False, True])

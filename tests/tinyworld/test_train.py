@@ -12,7 +12,7 @@ from diffusers import StableDiffusion3Pipeline
 from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior, unknown_words
-from rfgs.tinyworld import data, train
+from rfgs.tinyworld import data, latents, train
 from rfgs.tinyworld.prior import TinySD3
 from rfgs.tinyworld.scenes import vocabulary
 from rfgs.tinyworld.text import MAX_TOKENS
@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD", 12)
-        patch.setattr(train, "_CHECK", 8)
+        patch.setattr(latents, "_CHECK", 8)
         patch.setattr(
             "sys.argv",
             ["train", "--work", str(folder / "work"), "--target", str(folder / "model"), *arguments],
@@ -134,7 +134,7 @@ def test_the_same_command_again_renders_and_encodes_nothing_and_goes_on(
     trained = torch.load(work / "vae.pt", weights_only=True)["vae"]
     steps = torch.load(work / "prior.pt", weights_only=True)["step"]
     monkeypatch.setattr(data, "SHARD", 12)
-    monkeypatch.setattr(train, "_CHECK", 8)
+    monkeypatch.setattr(latents, "_CHECK", 8)
     arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
     monkeypatch.setattr("sys.argv", ["train", "--work", str(work), *arguments])
     train.main()
@@ -145,12 +145,35 @@ def test_the_same_command_again_renders_and_encodes_nothing_and_goes_on(
     assert all(torch.equal(value, again[name]) for name, value in trained.items())
 
 
-def test_the_last_samples_are_kept_for_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "_CHECK", 3)
-    numbers = torch.arange(10)
-    whole = train.Latents(numbers, 30 + numbers, 10 + numbers, 20 + numbers, torch.tensor([99]))
-    kept, measured = train.split(whole)
-    assert kept.objects.tolist() == list(range(7)) and measured.objects.tolist() == [7, 8, 9]
-    assert measured.backdrops.tolist() == [37, 38, 39] and len(kept) == 7
-    assert measured.ids.tolist() == [17, 18, 19] and measured.ids_without_view.tolist() == [27, 28, 29]
-    assert kept.empty is measured.empty is whole.empty
+def test_a_training_that_starts_from_a_model_keeps_its_words_autoencoder_and_weights(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "SHARD", 12)
+    monkeypatch.setattr(latents, "_CHECK", 8)
+    arguments = ["--images", "24", "--prior-minutes", "0.0001", "--batch", "2", "--rate", "0", "--seed", "5"]
+    places = [
+        "--work",
+        str(tmp_path / "work"),
+        "--target",
+        str(tmp_path / "model"),
+        "--start",
+        str(run / "model"),
+    ]
+    monkeypatch.setattr("sys.argv", ["train", *places, *arguments])
+    train.main()
+    old, new = load_prior(run / "model"), load_prior(tmp_path / "model")
+    assert (run / "model/tokenizer/tokenizer.json").read_bytes() == (
+        tmp_path / "model/tokenizer/tokenizer.json"
+    ).read_bytes()
+    x, t = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 0.8])
+    z = old.encode(x)
+    torch.testing.assert_close(new.encode(x), z)
+    torch.testing.assert_close(new.decode(z), old.decode(z))
+    # At a learning rate of 0 nothing moves.
+    prompts = ["a red cube", ""]
+    torch.testing.assert_close(new.velocity(z, t, new.embed(prompts)), old.velocity(z, t, old.embed(prompts)))
+    stored = torch.load(tmp_path / "work" / "latents.pt", weights_only=True)
+    assert old.autoencoder.linear is not None
+    torch.testing.assert_close(stored["kernel"], old.autoencoder.linear[0])
+    told = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert told["started_from"] == json.loads((run / "model" / "training.json").read_text())
