@@ -12,8 +12,6 @@ from rfgs.job import QualityName
 
 from .flags import Folder, Number, WholeNumber, default
 
-Several = tyro.conf.UseAppendAction
-
 
 @dataclass
 class Bench:
@@ -44,7 +42,7 @@ class Bench:
     """Number of optimisation steps of each run."""
     guidance_scale: Annotated[Number, default("each model's own")] = None
     """How strongly the prompt is enforced; the same as --set guidance_scale=X."""
-    set: Annotated[Several[tuple[str, ...]], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """A setting of the loop, for all columns, or with COLUMN.NAME=VALUE for one; may be given more than once. Such as
     --set views_per_step=2, --set final_noise_range=0.2,0.9 or --set tiny-sd:sds.guidance_scale=25."""
     scorer: Annotated[Folder, default("the one that ships")] = None
@@ -84,9 +82,10 @@ class Bench:
 
         if self.ablations and self.columns:
             raise UserError("--columns: --ablations has columns of its own; leave one of the two out")
+        quality = plan.quality_of(self.quality, self.steps)
         columns = plan.find_columns(self.columns) if self.columns else list(plan.COLUMNS)
         if self.ablations:
-            columns = ablations.ablation_columns()
+            columns = ablations.ablation_columns(quality)
         settings = work.parse_settings(self.set)
         strange = set(settings) - {"", *(column.name for column in columns)}
         if strange:
@@ -101,7 +100,6 @@ class Bench:
         ]
         if self.bounds:
             columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]
-        quality = plan.quality_of(self.quality, self.steps)
         prompts = plan.read_prompts(self.sets, self.prompts)
         return plan.part_of(plan.plan(columns, prompts, self.seeds, quality), self.part)
 
@@ -129,6 +127,7 @@ class Bench:
 def report(folder: Path) -> str:
     """Writes a results folder's tables and pictures; returns the tables."""
     from rfgs.bench import ablations, pictures, plan, table
+    from rfgs.export.files import atomic
 
     records = plan.read_records(folder)
     figures = table.table(records)
@@ -146,7 +145,8 @@ def report(folder: Path) -> str:
         parts += ["Effects of single changes, run by run against the base.", table.markdown(rows)]
     parts += ["What a run took.", table.costs_text(records)]
     text = "\n\n".join(parts) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    with atomic(folder / "table.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     pictures.write_plot(folder / "table.png", figures)
     pictures.write_sheet(folder / "sheet.png", folder, records)
     return text + f"\nwrote {folder / 'table.md'}, {folder / 'table.png'} and {folder / 'sheet.png'}"

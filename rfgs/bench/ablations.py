@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rfgs.bench.plan import Column
+from rfgs.job import Quality
 
 BASE = Column("tiny-sd3", "rfds-rev", label="base")
+RELATIVE = ("steps", "views_per_step", "splats")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Ablation:
 
     name: str
     settings: dict[str, Any]
+    """The one setting; those of a preset are given as multiples of the preset's (`RELATIVE`)."""
     question: str
 
 
@@ -36,15 +39,15 @@ ABLATIONS = (
         "noise-fixed", {"final_noise_range": [0.15, 0.98]}, "Does narrowing the noise over the run help?"
     ),
     Ablation("noise-high", {"noise_range": [0.5, 0.98]}, "Does it need little noise at the start?"),
-    Ablation("views-2", {"views_per_step": 2}, "Are two views a step enough (half the evaluations)?"),
-    Ablation("views-8", {"views_per_step": 8}, "Do eight views a step help (twice the evaluations)?"),
-    Ablation("steps-half", {"steps": 210}, "Has half of the normal preset's steps converged?"),
-    Ablation("steps-double", {"steps": 840}, "Does going on bring more?"),
+    Ablation("views-half", {"views_per_step": 0.5}, "Are half the views a step enough?"),
+    Ablation("views-double", {"views_per_step": 2}, "Do twice the views a step help?"),
+    Ablation("steps-half", {"steps": 0.5}, "Has it converged after half the steps?"),
+    Ablation("steps-double", {"steps": 2}, "Does going on bring more?"),
     Ablation("no-overhead", {"overhead_every": 0}, "Are steps from above needed?"),
     Ablation("smooth-views", {"smooth_views": True}, "Do mixed view words help?"),
     Ablation("perp-neg", {"perp_neg": True}, "Does Perp-Neg help?"),
-    Ablation("splats-1500", {"splats": 1500}, "Are half the splats enough?"),
-    Ablation("splats-6000", {"splats": 6000}, "Do twice the splats help?"),
+    Ablation("splats-half", {"splats": 0.5}, "Are half the splats enough?"),
+    Ablation("splats-double", {"splats": 2}, "Do twice the splats help?"),
     Ablation("opacity-weight", {"opacity_weight": 0.01}, "Is there haze to clear?"),
     Ablation("scale-weight", {"scale_weight": 0.1}, "Do smaller splats look better?"),
     Ablation("anisotropy-weight", {"anisotropy_weight": 0.01}, "Do needles harm?"),
@@ -57,10 +60,13 @@ ABLATIONS = (
 )
 
 
-def ablation_columns(base: Column = BASE) -> list[Column]:
+def ablation_columns(quality: Quality, base: Column = BASE) -> list[Column]:
     """The base and one column for each change, by its name."""
-    changed = [
-        Column(base.model, base.guidance, {**base.settings, **ablation.settings}, label=ablation.name)
-        for ablation in ABLATIONS
-    ]
-    return [base, *changed]
+    columns = [base]
+    for ablation in ABLATIONS:
+        changed = {
+            name: round(value * getattr(quality, name)) if name in RELATIVE else value
+            for name, value in ablation.settings.items()
+        }
+        columns.append(Column(base.model, base.guidance, {**base.settings, **changed}, label=ablation.name))
+    return columns

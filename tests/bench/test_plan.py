@@ -178,25 +178,18 @@ def test_settings_are_read_by_their_types() -> None:
 def test_every_ablation_changes_one_setting_that_there_is_to_another_value() -> None:
     from rfgs.distill import DistillConfig
 
-    defaults = {
-        **asdict(DistillConfig()),
-        "steps": QUALITIES["normal"].steps,
-        "start_radius": 0.5,
-        "start_opacity": 0.1,
-    }
-    defaults["splats"] = QUALITIES["normal"].splats
-    for ablation in ABLATIONS:
-        ((name, value),) = ablation.settings.items()
+    defaults = {**asdict(DistillConfig()), **asdict(DRAFT), "start_radius": 0.5, "start_opacity": 0.1}
+    base, *columns = ablation_columns(DRAFT)
+    assert base.name == "base" and base.settings == {}
+    assert [column.name for column in columns] == [ablation.name for ablation in ABLATIONS]
+    assert len({column.name for column in columns}) == len(columns)
+    for column in columns:
+        ((name, value),) = column.settings.items()
         before = defaults[name]
-        assert (list(before) if isinstance(before, tuple) else before) != value, ablation.name
-        text = (
-            ",".join(map(str, value))
-            if isinstance(value, list)
-            else str(value).lower()
-            if isinstance(value, bool)
-            else str(value)
-        )
+        assert (list(before) if isinstance(before, tuple) else before) != value, column.name
         if name != "guidance":
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = text.lower() if isinstance(value, bool) else text
             assert parse_settings([f"{name}={text}"]) == {"": {name: value}}
-    columns = ablation_columns()
-    assert len({column.name for column in columns}) == len(ABLATIONS) + 1 and columns[0].name == "base"
+    by_name = {column.name: column.settings for column in columns}
+    assert by_name["steps-half"] == {"steps": 55} and by_name["views-double"] == {"views_per_step": 8}
