@@ -15,6 +15,7 @@ Both use the pictures in W/data, which `rfgs.tinyworld.train` makes too. Every s
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ from rfgs.tinyworld.unet import (
 from rfgs.tinyworld.vae import load_trained
 
 CHUNK = 256
+StageLoss = Callable[[TinyUNet, torch.Generator], Tensor]
 
 
 def make_pairs(
@@ -106,7 +108,12 @@ def export(work: Path, checkpoint: str, target: Path, training: dict, kind: str)
 
 
 def train_stage(
-    args: argparse.Namespace, name: str, tokenizer: CLIPTokenizer, start: Path, minutes: float, loss_of
+    args: argparse.Namespace,
+    name: str,
+    tokenizer: CLIPTokenizer,
+    start: Path,
+    minutes: float,
+    loss_of: StageLoss,
 ) -> dict:
     """Train a UNet that begins as the one in `start` (a model's folder or a checkpoint); returns what is told of it."""
     torch.manual_seed(args.seed)
