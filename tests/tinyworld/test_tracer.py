@@ -262,6 +262,77 @@ def test_pictures_are_the_same_when_no_primitive_is_passed_over() -> None:
         assert np.mean(np.abs(picture - out) > 0.01) < 0.005
 
 
+# Letting one scene down on another
+
+
+def lowered(upper: np.ndarray, lower: np.ndarray, reach: float = 0.7, columns: int = 56) -> float:
+    return tracer.fall(upper[None], lower[None], reach, columns)
+
+
+def test_a_box_falls_by_the_distance_from_its_floor_to_the_other_ones_top() -> None:
+    lower = primitive(BOX, (0.5, 0.4, 0.3, 0.02), center=(0, 0, -0.5))
+    for height in (-0.1, 0.4, 0.9):
+        upper = primitive(BOX, (0.2, 0.3, 0.1, 0.02), center=(0.1, -0.05, height))
+        # A march ends at most 0.001 before either surface, so the fall is up to 0.002 short.
+        assert lowered(upper, lower) == pytest.approx((height - 0.1) - (-0.5 + 0.3) - 0.001, abs=0.0012)
+
+
+def test_a_box_that_is_in_another_is_lifted() -> None:
+    lower = primitive(BOX, (0.5, 0.5, 0.5, 0.02))
+    assert lowered(primitive(BOX, (0.3, 0.3, 0.3, 0.02), center=(0, 0, 0.6)), lower) == pytest.approx(
+        -0.2, abs=0.0025
+    )
+
+
+@pytest.mark.parametrize("aside", [0.0, 0.2, 0.5])
+def test_a_ball_falls_until_the_centres_are_two_radii_apart(aside: float) -> None:
+    big, small = 0.5, 0.3
+    upper = primitive(SPHERE, (small,), center=(aside, 0, 1.5))
+    lower = primitive(SPHERE, (big,), center=(0, 0, -0.2))
+    expected = 1.7 - math.sqrt((big + small) ** 2 - aside**2)
+    # Columns 0.025 apart pass at most 0.018 beside the point of contact, where the gap grows by the square.
+    assert expected - 0.004 < lowered(upper, lower) < expected + 0.002
+
+
+def test_columns_stand_in_the_middles_of_a_grid_over_the_reach() -> None:
+    """Of 8 x 8 columns within 0.7 the nearest to the axis is at (0.0875, 0.0875): a ball's gap there is known."""
+    upper, lower = primitive(SPHERE, (0.3,), center=(0, 0, 1.5)), primitive(SPHERE, (0.5,))
+    aside = 2 * 0.0875**2
+    expected = 1.5 - math.sqrt(0.3**2 - aside) - math.sqrt(0.5**2 - aside)
+    assert lowered(upper, lower, columns=8) == pytest.approx(expected - 0.001, abs=0.0015)
+    assert expected > 0.7 + 0.03  # Far from the fall between all columns.
+
+
+def test_a_ball_goes_down_into_a_ring_until_it_touches_the_tube_on_the_inside() -> None:
+    ring, tube, radius = 0.4, 0.12, 0.45
+    upper, lower = primitive(SPHERE, (radius,), center=(0, 0, 1.0)), primitive(TORUS, (ring, tube))
+    touching = math.sqrt((radius + tube) ** 2 - ring**2)  # Height of the ball's centre.
+    assert lowered(upper, lower) == pytest.approx(1.0 - touching, abs=0.005)
+
+
+def test_scenes_of_several_primitives_meet_where_the_first_two_do() -> None:
+    """A table over a post: the top meets the post before the legs meet the floor, or the legs before the top."""
+    legs = [primitive(BOX, (0.05, 0.05, 0.3, 0.01), center=(x, 0, 0.3)) for x in (-0.5, 0.5)]
+    table = np.stack([*legs, primitive(BOX, (0.6, 0.3, 0.05, 0.01), center=(0, 0, 0.65))])
+    floor = primitive(BOX, (0.69, 0.69, 0.1, 0.01), center=(0, 0, -1.0))
+    for height, expected in ((0.4, 0.9), (0.8, 0.7)):
+        post = primitive(BOX, (0.1, 0.1, height / 2, 0.01), center=(0, 0, -0.9 + height / 2))
+        found = tracer.fall(table, np.stack([floor, post]), 0.7, 56)
+        assert found == pytest.approx(expected, abs=0.0025)
+
+
+def test_what_never_meets_falls_without_end() -> None:
+    left, right = (primitive(BOX, (0.1, 0.1, 0.1, 0.01), center=(x, 0, 0)) for x in (-0.3, 0.3))
+    assert lowered(left, right) == 1e9
+    ring, ball = primitive(TORUS, (0.4, 0.1)), primitive(SPHERE, (0.2,), center=(0, 0, 1.0))
+    assert lowered(ball, ring) == 1e9  # It goes through the hole,
+    assert lowered(ring, ball) == 1e9  # and the ring goes around it.
+    # Two balls that meet at 0.4 to 0.6 from the axis, seen only by columns that go as far.
+    two = [primitive(SPHERE, (0.1,), center=(0.5, 0, z)) for z in (0.0, 1.0)]
+    assert lowered(two[1], two[0], reach=0.3) == 1e9
+    assert lowered(two[1], two[0]) == pytest.approx(0.8, abs=0.004)
+
+
 # Silhouettes
 
 
