@@ -47,8 +47,9 @@ class Generate:
     prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
-    """The text-to-image model to learn from: tiny-sd3 is part of rfgs and runs anywhere; sd3, sd35-medium, sd35-large,
-    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their licence accepted on the model hub.
+    """The text-to-image model to learn from: tiny-sd3 and tiny-sd are part of rfgs and run anywhere; sd3,
+    sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their licence
+    accepted on the model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
@@ -57,7 +58,7 @@ class Generate:
     guidance: Guidance = "rfds-rev"
     """How the model judges the views. With rectified flows (tiny-sd3, sd3, ...): rfds is faster; rfds-rev first finds
     the noise that belongs to each view, and looks better; rfds-vsd trains a LoRA on the views beside. With diffusion
-    models (sd15, sd21): sds, and vsd, which trains a LoRA too."""
+    models (tiny-sd, sd15, sd21): sds, and vsd, which trains a LoRA too."""
     steps: Annotated[WholeNumber, default(by_quality("steps"))] = None
     """Number of optimisation steps."""
     views_per_step: Annotated[WholeNumber, default(by_quality("views_per_step"))] = None

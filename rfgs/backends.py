@@ -58,6 +58,9 @@ _INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
 BACKENDS = (
     Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 31 kinds of things in a small world"),
     Backend(
+        "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family="sd"
+    ),
+    Backend(
         "sd3",
         "Stable Diffusion 3 medium",
         "stabilityai/stable-diffusion-3-medium-diffusers",

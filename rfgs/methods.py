@@ -23,7 +23,7 @@ def check_pair(guidance: Guidance, source: str) -> None:
         return
     fitting = [name for name in KINDS if KINDS[name] == kind]
     what = {"flow": "rectified flows", "diffusion": "diffusion models"}
-    other = {"flow": "tiny-sd3 or sd3", "diffusion": "sd15 or sd21"}[KINDS[guidance]]
+    other = {"flow": "tiny-sd3 or sd3", "diffusion": "tiny-sd or sd15"}[KINDS[guidance]]
     raise UserError(
         f"--guidance {guidance}: is defined for {what[KINDS[guidance]]}, and {source} is none; "
         f"use --guidance {' or '.join(fitting)}, or another model such as --backend {other}"

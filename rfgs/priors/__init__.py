@@ -140,7 +140,7 @@ def _load(name: str, source: str, family: str, setup: Setup, style: tuple[str, s
 _OTHER_KIND = {
     "diffusion": "a diffusion model, which only the guidances sds and vsd can use; for all others give a "
     "rectified flow such as sd3 or instaflow",
-    "flow": "a rectified flow, and a diffusion model is wanted, such as sd15 or sd21",
+    "flow": "a rectified flow, and a diffusion model is wanted, such as tiny-sd or sd15",
 }
 
 _FAMILIES = {

@@ -90,7 +90,7 @@ MESSAGES = {
     ("image",): 'PROMPT: is empty; say what the image shows, as in PROMPT "a red cube"',
     ("image", "x", "--guidance", "sds"): (
         "--guidance sds: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
-        "rfds-vsd, or another model such as --backend sd15 or sd21"
+        "rfds-vsd, or another model such as --backend tiny-sd or sd15"
     ),
     ("image", "x", "--lora-rank", "8"): (
         "--lora-rank: only vsd and rfds-vsd can use it; leave it out with --guidance rfds-rev"

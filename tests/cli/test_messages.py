@@ -59,7 +59,7 @@ MESSAGES = {
     ),
     ("generate", "x", "--guidance", "vsd"): (
         "--guidance vsd: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
-        "rfds-vsd, or another model such as --backend sd15 or sd21"
+        "rfds-vsd, or another model such as --backend tiny-sd or sd15"
     ),
     ("generate", "x", "--guidance", "rfds", "--inner-steps", "2"): (
         "--inner-steps: only rfds-rev can use it; leave it out with --guidance rfds"
