@@ -62,7 +62,9 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = runs.load_checkpoint(folder) if resume else None
-    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, **loading(job))
+    prior = load_prior(
+        job.model, KINDS[job.guidance], device=job.device, **loading(job, distils_on=job.device)
+    )
     config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
     config.steps = job.steps
     fitted = _fit(prior, config, job)

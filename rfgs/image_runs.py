@@ -136,7 +136,9 @@ def make_image(
 ) -> ImageResult:
     """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop)
-    prior = load_prior(job.model, KINDS[job.guidance], device=job.device, **loading(job))
+    prior = load_prior(
+        job.model, KINDS[job.guidance], device=job.device, **loading(job, distils_on=job.device)
+    )
     config = particle_recipe(prior, job.guidance)
     config.space, config.particles, config.resolution = job.space, job.particles, job.resolution
     config.steps = job.steps or config.steps

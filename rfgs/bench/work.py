@@ -34,6 +34,7 @@ from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.generate import START_RADIUS
 from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import Splats, ball
 from rfgs.tinyworld.prompts import held_out_scenes
@@ -112,7 +113,9 @@ def work(
             if not mine or is_done(folder, run):
                 continue
             if run.column not in BOUNDS and run.model not in priors:
-                priors[run.model] = load_prior(run.model, kind=None, device=device)
+                priors[run.model] = load_prior(
+                    run.model, kind=None, device=device, dtype=distillation_dtype(device)
+                )
             record = do(run, folder, judge, priors.get(run.model), device)
         done += 1
         say(

@@ -12,10 +12,24 @@ from rfgs.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import TextToImage
 
 
-def loading(job: Loading) -> dict[str, Any]:
-    """What `rfgs.priors.load_prior` is asked for."""
-    dtype = None if job.dtype == "auto" else getattr(torch, job.dtype)
+def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
+    """What `rfgs.priors.load_prior` is asked for; `distils_on`: the device of a run that distils, see `distillation_dtype`."""
+    if job.dtype != "auto":
+        dtype = getattr(torch, job.dtype)
+    else:
+        dtype = None if distils_on is None else distillation_dtype(distils_on)
     return {"t5": job.t5, "dtype": dtype, "offload": job.offload, "compile": job.compile}
+
+
+def distillation_dtype(device: str) -> torch.dtype | None:
+    """bfloat16 on a CPU that computes in it, which makes an evaluation of tiny-sd3 1.5 times faster; else None.
+
+    Rounding turns a distillation gradient of tiny-sd3 by a cosine of 0.997 or more, where another draw of the noise turns
+    it by 0.8 to 0.9. Inversion and sampling, which repeat an evaluation until it is exact, are better off in float32.
+    """
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    native = can.get("avx512_bf16") or can.get("amx_bf16")
+    return torch.bfloat16 if device == "cpu" and native else None
 
 
 def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:

@@ -76,7 +76,9 @@ def fit(
         loss.backward()
         if not checked and (lost := _idle_weights(model) - idle):
             # A compiler that loses the gradient of a part trains the rest without a word.
-            raise RuntimeError(f"prepare() takes the gradient of {len(lost)} weights, such as {sorted(lost)[0]}")
+            raise RuntimeError(
+                f"prepare() takes the gradient of {len(lost)} weights, such as {sorted(lost)[0]}"
+            )
         checked = True
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         for optimiser in optimisers:

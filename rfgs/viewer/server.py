@@ -13,6 +13,7 @@ import viser
 
 from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
 from rfgs.errors import UserError
+from rfgs.viewer.same_origin import own_pages_only
 
 FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; the page opens on the object's front, turned a little so that its depth shows."""
@@ -28,13 +29,19 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
         title: shown above the panels.
 
     Raises:
-        UserError: a host that is not an interface of this machine, a port out of range, or none free from it on.
+        UserError: a host that is not an interface of this machine, a port out of range, or none free from it on; or
+            a viser that cannot be kept from answering other web pages.
     """
     port = free_port(host, port)
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-    with quiet_console():
+    with quiet_console(), own_pages_only() as guarded:
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+    if not guarded.is_set():
+        stop_server(server)
+        raise UserError(
+            f"viewer: viser {viser.__version__} cannot be kept from answering other web pages; install viser 1.1"
+        )
     # The share button would open a public tunnel to a run that anybody could then steer and stop.
     server.gui.configure_theme(
         dark_mode=True, show_logo=False, show_share_button=False, brand_color=(236, 112, 58)

@@ -16,6 +16,7 @@ from rfgs.distill import distill
 from rfgs.export import read_ply
 from rfgs.job import Quality
 from rfgs.priors import load_prior
+from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import ball
 from rfgs.tinyworld.prompts import held_out_scenes
@@ -105,7 +106,7 @@ def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
         [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white chair"]}, 1, TINY
     )
     assert work([run], tmp_path, Judge(scorer), say=lambda line: None) == 1
-    prior = load_prior("tiny-sd3")
+    prior = load_prior("tiny-sd3", dtype=distillation_dtype("cpu"))
     config = recipe(prior, "rfds")
     config.steps, config.views_per_step, config.resolution = 2, 1, prior.image_size
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from socket import create_connection
 
 import msgspec
 import numpy as np
@@ -12,17 +13,26 @@ import zstandard
 from PIL import Image
 from viser.transforms import SO3
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from rfgs.cameras import orbit
 
 
-def connect_to(url: str, *, azimuth: float = 0.0) -> ClientConnection:
-    """Connects to a page and reports a camera, which is when viser counts a browser as connected."""
+def connect_to(
+    url: str, *, azimuth: float = 0.0, origin: str | None = None, through: int | None = None
+) -> ClientConnection:
+    """Connects to a page and reports a camera, which is when viser counts a browser as connected.
+
+    Args:
+        origin: of the web page that connects, which a browser tells; a program has none.
+        through: port of this machine that is really connected to, whatever `url` says.
+    """
     protocol = Subprotocol(f"viser-v{viser.__version__}")
     socket = connect(
         url.replace("http", "ws", 1),
         subprotocols=[protocol],
+        origin=None if origin is None else Origin(origin),
+        sock=None if through is None else create_connection(("127.0.0.1", through)),
         max_size=None,
         compression=None,
         open_timeout=60,
