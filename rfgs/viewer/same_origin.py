@@ -1,0 +1,92 @@
+"""Who may talk to a page: its own scripts and programs, but no other web page that is open in the same browser.
+
+Browsers let any web page open a websocket to any address, this machine's loopback included, and only say in the
+handshake's Origin header which page it was. viser does not look at it. Without the checks here a page from anywhere
+could read the prompt of a run and press its buttons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import websockets.asyncio.server as websockets_server
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+_patching = threading.Lock()  # Held while one server starts.
+
+
+@contextlib.contextmanager
+def own_pages_only() -> Iterator[threading.Event]:
+    """Lets the viser server that starts meanwhile refuse what `refusal` refuses, pages and websockets alike.
+
+    viser has no setting for it, nor for the `process_request` of `websockets.serve`, which is where such a check
+    belongs. So that function is replaced while the server starts.
+
+    Yields:
+        An event, set once a server has started so. Where it is not, viser starts its servers in another way than it
+        used to, and the one just started answers everybody.
+    """
+    original = websockets_server.serve
+    guarded = threading.Event()
+
+    def serve(handler: Any, host: str, *args: Any, process_request: Any = None, **options: Any) -> Any:
+        guarded.set()
+        return original(handler, host, *args, process_request=checked(process_request, host), **options)
+
+    with _patching:
+        websockets_server.serve = serve  # type: ignore[assignment, misc]
+        try:
+            yield guarded
+        finally:
+            websockets_server.serve = original  # type: ignore[misc]
+
+
+def checked(process_request: Callable[..., Any] | None, host: str) -> Callable[..., Any]:
+    """A `process_request` for `websockets.serve` on `host` that refuses, or else does what the given one does."""
+    loopback_only = is_loopback(host)
+
+    def check(connection: ServerConnection, request: Request) -> Any:
+        reason = refusal(request.headers, loopback_only=loopback_only)
+        if reason:
+            return connection.respond(HTTPStatus.FORBIDDEN, reason + "\n")
+        return process_request(connection, request) if process_request else None
+
+    return check
+
+
+def refusal(headers: Headers, *, loopback_only: bool) -> str:
+    """Why a request must not be answered, or "".
+
+    Programs send no Origin, and may come. A browser sends the address of the page that asks, which must be the one
+    that is asked, by the same name and port: it need not be ours, since `ssh -L` gives the port another number.
+
+    Args:
+        loopback_only: whether the server is reachable from its own machine only. It is then asked for by a name of
+            the loopback. Any other name is that of a web site which has its name point here (DNS rebinding), so
+            that its pages and ours have one origin.
+    """
+    hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
+    if len(hosts) != 1 or len(origins) > 1:
+        return "one Host and at most one Origin, please"
+    asked = hosts[0].lower()
+    if loopback_only and not is_loopback(urlsplit(f"//{asked}").hostname or ""):
+        return f"this page is for its own machine, at localhost or 127.0.0.1, not at {asked}"
+    if origins and urlsplit(origins[0].lower()).netloc != asked:
+        return f"this page does not talk to the pages of {origins[0]}"
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without a port, is the loopback by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
