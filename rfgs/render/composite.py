@@ -7,118 +7,39 @@ rows of the image per Gaussian, nothing is stored and reloaded between two Gauss
 
 Transmittance needs no "pixel is done" flag. Let P be the running product of 1 - alpha. gsplat stops a pixel at the first
 Gaussian that would bring it to P <= 1e-4, and leaves that one out; as P never grows, "P > 1e-4" is that rule.
+
+The innermost loops work one Gaussian ahead: its alpha takes a long chain of operations that depend on nothing in the
+loop, and the processor can only fill the waits of one chain with another that is near in the program.
 """
 
 import numpy as np
-from numba import float32, int64
+from numba import float32
 
 from .bin import CHUNK, RECORD, TILE
+from .blocks import BLOCKS, alpha_at, block_mask, deal, dot, fetch
 from .jit import COUNTER, F1, F2, I1, device, kernel
 from .simd import (
     absolute,
+    at,
     bits,
-    ceil,
-    floor,
     fma,
     lane,
     lane_sum,
     lane_sums,
     load,
-    maximum,
-    minimum,
     next_item,
     offsets_4x2,
-    ramp,
     select,
     splat,
-    sqrt,
     store,
-    trailing_zeros,
 )
 
-BLOCKS = 32  # per tile: bit and block number = 8 * column + row
 GRADS = 12  # floats per edge: sums of g, g dx, g dy, g dx dx, g dx dy, g dy dy, 4 channels, |g ...| x and y
 
 
-@device
-def _span(records, r, dy):
-    """First and last pixel centre x that the ellipse covers in the rows at distance dy = mean - row; inverted if none."""
-    inside = (records[r + 13] - records[r + 12] * dy * dy) * records[r + 11]
-    half = sqrt(maximum(inside, 0.0)) + float32(1e-2)
-    middle = fma(records[r + 10], dy, records[r])
-    first, last = ceil(middle - half - 0.5) + 0.5, floor(middle + half - 0.5) + 0.5
-    some = (inside >= 0.0) & (first <= last)
-    return select(some, first, 1e9), select(some, last, -1e9)
-
-
-@device
-def _block_mask(records, r, left, top):
-    """Bit 8 * column + row is set if the Gaussian reaches a pixel centre of that block of the tile at (left, top)."""
-    dy = (records[r + 1] - float32(0.5) - top) - 2.0 * ramp()
-    first, last = _span(records, r, dy)
-    first_odd, last_odd = _span(records, r, dy - 1.0)
-    first, last = minimum(first, first_odd), maximum(last, last_odd)
-    mask = int64(0)
-    for column in range(4):
-        x = left + float32(0.5) + float32(4 * column)
-        mask |= bits((first <= x + float32(3.0)) & (last >= x)) << (8 * column)
-    return mask
-
-
-@device
-def _fetch(records, flatten_ids, start, stop, near):
-    """Copy the tile's records together: every block reads them, in order, from here on."""
-    for slot in range(start, stop):
-        r, row = flatten_ids[slot] * RECORD, (slot - start) * RECORD
-        store(near, row, load(records, r))
-        store(near, row + 8, load(records, r + 8))
-
-
-@device
-def _deal(masks, start, stop, lists, lengths):
-    """List each block's Gaussians, by the offsets of their records in the tile, front to back.
-
-    A loop of its own: its branches cannot be predicted, and must not wait for memory or for masks in the making.
-    """
-    for block in range(BLOCKS):
-        lengths[block] = 0
-    for slot in range(start, stop):
-        mask = masks[slot]
-        while mask != 0:
-            block = trailing_zeros(mask)
-            mask &= mask - 1
-            lists[block, lengths[block]] = (slot - start) * RECORD
-            lengths[block] += 1
-
-
-@device
-def _exp_negative(s):
-    """exp(-s): the eighth power of a minimax polynomial for exp(-s/8), no bit tricks.
-
-    Relative error before rounding 1.6e-8 for s < 5.55, where alpha can reach 1/255, and 3e-5 up to 7.5.
-    """
-    u = s * float32(-0.125)
-    p = fma(u, float32(0.000982854199), float32(0.007966705697))
-    p = fma(u, p, float32(0.041497692932))
-    p = fma(u, p, float32(0.166626496666))
-    p = fma(u, p, float32(0.499995536631))
-    p = fma(u, p, float32(0.999999831806))
-    p = fma(u, p, float32(1.0))
-    p = p * p
-    p = p * p
-    return p * p
-
-
-@device
-def _alpha(records, r, dx, dy, max_alpha):
-    """opacity * exp(-sigma), and the alpha made of it: clamped, and 0 where gsplat skips the pixel."""
-    sigma = fma(dx, fma(records[r + 2], dx, records[r + 3] * dy), records[r + 4] * dy * dy)
-    raw = records[r + 5] * _exp_negative(minimum(sigma, 7.5))
-    alpha = minimum(raw, max_alpha)
-    return raw, select((sigma >= 0.0) & (alpha >= float32(1.0 / 255.0)), alpha, 0.0)
-
-
-@kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, int64[::1], int64, int64, int64, int64, int64, float32, {F2}, {F1}, {F1})")
+@kernel(
+    f"void({COUNTER}, int64, {F1}, {I1}, {I1}, int64[::1], int64, int64, int64, int64, int64, float32, {F2}, {F1}, {F1})"
+)
 def composite_forward(
     counter, items, records, flatten_ids, starts, masks, longest, across, tiles, width, height, max_alpha,
     backgrounds, colors, alphas,
@@ -129,7 +50,7 @@ def composite_forward(
     """
     D = backgrounds.shape[1]
     near = np.empty(longest * RECORD, np.float32)
-    lists, lengths = np.empty((BLOCKS, longest), np.int32), np.empty(BLOCKS, np.int32)
+    lists, lengths = np.empty((BLOCKS, longest + 1), np.int32), np.empty(BLOCKS, np.uint32)
     while True:
         item = next_item(counter)
         if item >= items:
@@ -137,25 +58,35 @@ def composite_forward(
         camera, tile = item // tiles, item % tiles
         left, top = (tile % across) * TILE, (tile // across) * TILE
         start, stop = starts[item], starts[item + 1]
-        _fetch(records, flatten_ids, start, stop, near)
+        fetch(records, flatten_ids, start, stop, near)
         for slot in range(start, stop):
-            masks[slot] = _block_mask(near, (slot - start) * RECORD, float32(left), float32(top))
-        _deal(masks, start, stop, lists, lengths)
+            masks[slot] = block_mask(near, (slot - start) * RECORD, float32(left), float32(top))
+        deal(masks, start, stop, lists, lengths)
         for block in range(BLOCKS):
             x0, y0 = left + 4 * (block // 8), top + 2 * (block % 8)
             if x0 >= width or y0 >= height:
                 continue
-            px, py = offsets_4x2(0) + (float32(x0) + float32(0.5)), offsets_4x2(1) + (float32(y0) + float32(0.5))
+            px, py = (
+                offsets_4x2(0) + (float32(x0) + float32(0.5)),
+                offsets_4x2(1) + (float32(y0) + float32(0.5)),
+            )
             P, T = splat(1.0), splat(1.0)
             c0, c1, c2, c3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            r_next = lists[block, 0]
+            _, alpha_next = alpha_at(
+                near, r_next, at(near, r_next) - px, at(near, r_next + 1) - py, max_alpha
+            )
             for k in range(lengths[block]):
-                r = lists[block, k]
-                raw, alpha = _alpha(near, r, near[r] - px, near[r + 1] - py, max_alpha)
+                r, alpha = r_next, alpha_next
+                r_next = lists[block, k + 1]
+                _, alpha_next = alpha_at(
+                    near, r_next, at(near, r_next) - px, at(near, r_next + 1) - py, max_alpha
+                )
                 after = P * (1.0 - alpha)
                 open_ = after > float32(1e-4)
                 weight = select(open_, P * alpha, 0.0)
-                c0, c1 = fma(weight, near[r + 6], c0), fma(weight, near[r + 7], c1)
-                c2, c3 = fma(weight, near[r + 8], c2), fma(weight, near[r + 9], c3)
+                c0, c1 = fma(weight, at(near, r + 6), c0), fma(weight, at(near, r + 7), c1)
+                c2, c3 = fma(weight, at(near, r + 8), c2), fma(weight, at(near, r + 9), c3)
                 T = select(open_, after, T)
                 P = after
                 if bits(open_) == 0:
@@ -190,8 +121,9 @@ def composite_backward(
     the outputs, less what has been passed, and its derivative by alpha_i is T_i d_i - behind_i / (1 - alpha_i).
     """
     near = np.empty(longest * RECORD, np.float32)
-    lists, lengths = np.empty((BLOCKS, longest), np.int32), np.empty(BLOCKS, np.int32)
-    local = np.empty(longest * RECORD, np.float32)
+    lists, lengths = np.empty((BLOCKS, longest + 1), np.int32), np.empty(BLOCKS, np.uint32)
+    local = np.empty(longest * RECORD, np.float32)  # per slot: 8 sums, and channel 2 still in 8 lanes
+    rare = np.empty(longest * 4, np.float32)  # per slot: unused, channel 3, |g ...| x and y
     pixels = np.empty(6 * 8, np.float32)
     while True:
         item = next_item(counter)
@@ -202,10 +134,12 @@ def composite_backward(
         start, stop = starts[item], starts[item + 1]
         if start == stop:
             continue
-        _fetch(records, flatten_ids, start, stop, near)
-        _deal(masks, start, stop, lists, lengths)
+        fetch(records, flatten_ids, start, stop, near)
+        deal(masks, start, stop, lists, lengths)
         for k in range((stop - start) * RECORD):
             local[k] = float32(0.0)
+        for k in range((stop - start) * 4):
+            rare[k] = float32(0.0)
         for block in range(BLOCKS):
             x0, y0 = left + 4 * (block // 8), top + 2 * (block % 8)
             if lengths[block] == 0 or x0 >= width or y0 >= height:
@@ -213,39 +147,49 @@ def composite_backward(
             _read_pixels(pixels, camera, x0, y0, width, height, D, colors, alphas, v_colors, v_alphas)
             v0, v1, v2, v3 = load(pixels, 0), load(pixels, 8), load(pixels, 16), load(pixels, 24)
             behind = load(pixels, 32)
-            px, py = offsets_4x2(0) + (float32(x0) + float32(0.5)), offsets_4x2(1) + (float32(y0) + float32(0.5))
+            px, py = (
+                offsets_4x2(0) + (float32(x0) + float32(0.5)),
+                offsets_4x2(1) + (float32(y0) + float32(0.5)),
+            )
             P = load(pixels, 40)
+            r_next = lists[block, 0]
+            dx_next, dy_next = at(near, r_next) - px, at(near, r_next + 1) - py
+            raw_next, alpha_next = alpha_at(near, r_next, dx_next, dy_next, max_alpha)
+            d_next = dot(near, r_next, v0, v1, v2, v3)
             for k in range(lengths[block]):
-                r = lists[block, k]
-                dx, dy = near[r] - px, near[r + 1] - py
-                raw, alpha = _alpha(near, r, dx, dy, max_alpha)
+                r, dx, dy, raw, alpha, d = r_next, dx_next, dy_next, raw_next, alpha_next, d_next
+                r_next = lists[block, k + 1]
+                dx_next, dy_next = at(near, r_next) - px, at(near, r_next + 1) - py
+                raw_next, alpha_next = alpha_at(near, r_next, dx_next, dy_next, max_alpha)
+                d_next = dot(near, r_next, v0, v1, v2, v3)
                 after = P * (1.0 - alpha)
+                inverse = 1.0 / (1.0 - alpha)
                 open_ = after > float32(1e-4)
                 weight = select(open_, P * alpha, 0.0)
-                d = fma(v0, near[r + 6], fma(v1, near[r + 7], fma(v2, near[r + 8], v3 * near[r + 9])))
                 behind = behind - weight * d
-                v_alpha = P * d - behind / (1.0 - alpha)
+                v_alpha = P * d - behind * inverse
                 # A clamped alpha passes no gradient on.
                 g = select(open_ & (alpha > 0.0) & (raw <= max_alpha), raw * v_alpha, 0.0)
                 gx, gy = g * dx, g * dy
                 store(local, r, load(local, r) + lane_sums(
                     g, gx, gy, gx * dx, gx * dy, gy * dy, weight * v0, weight * v1,
                 ))  # fmt: skip
-                local[r + 8] += lane_sum(weight * v2)
+                store(local, r + 8, load(local, r + 8) + weight * v2)
                 if D > 3:
-                    local[r + 9] += lane_sum(weight * v3)
+                    rare[r // 4 + 1] += lane_sum(weight * v3)
                 if absgrad:
-                    A, B, C = 2.0 * near[r + 2], near[r + 3], 2.0 * near[r + 4]
-                    local[r + 10] += lane_sum(absolute(A * gx + B * gy))
-                    local[r + 11] += lane_sum(absolute(B * gx + C * gy))
+                    A, B, C = 2.0 * at(near, r + 2), at(near, r + 3), 2.0 * at(near, r + 4)
+                    rare[r // 4 + 2] += lane_sum(absolute(A * gx + B * gy))
+                    rare[r // 4 + 3] += lane_sum(absolute(B * gx + C * gy))
                 P = after
                 if bits(open_) == 0:
                     break
         for slot in range(start, stop):
             r, row = (slot - start) * RECORD, edges[slot] * GRADS
             store(sums, row, load(local, r))
-            for k in range(8, GRADS):
-                sums[row + k] = local[r + k]
+            sums[row + 8] = lane_sum(load(local, r + 8))
+            for k in range(1, 4):
+                sums[row + 8 + k] = rare[r // 4 + k]
 
 
 @device
@@ -268,7 +212,20 @@ def _read_pixels(pixels, camera, x0, y0, width, height, D, colors, alphas, v_col
 
 @kernel(f"void({COUNTER}, int64, {F1}, {I1}, {I1}, {F1}, int64, int64, int64, {F2}, {F2}, {F1}, {F2}, {F2})")
 def gather_gradients(
-    counter, items, sums, first_edge, tiles, records, N, C, D, v_means2d, v_conics, v_opacities, v_colors, v_abs
+    counter,
+    items,
+    sums,
+    first_edge,
+    tiles,
+    records,
+    N,
+    C,
+    D,
+    v_means2d,
+    v_conics,
+    v_opacities,
+    v_colors,
+    v_abs,
 ):
     """Add up each Gaussian's edges: gradients by means2d [C*N,2], conics [C*N,3], opacities [C*N or N], colors [C*N or N,D]
     and, where that is not empty, absgrad [C*N,2]. Opacities and colors that all cameras share get the sum over cameras.
@@ -285,7 +242,12 @@ def gather_gradients(
                 A = B = D2 = float32(0.0)
                 if tiles[i] > 0:
                     r = i * RECORD
-                    A, B, D2, opacity = 2.0 * records[r + 2], records[r + 3], 2.0 * records[r + 4], records[r + 5]
+                    A, B, D2, opacity = (
+                        2.0 * at(records, r + 2),
+                        at(records, r + 3),
+                        2.0 * at(records, r + 4),
+                        at(records, r + 5),
+                    )
                     for edge in range(first_edge[i], first_edge[i] + tiles[i]):
                         row = edge * GRADS
                         total = total + load(sums, row)

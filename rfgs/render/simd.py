@@ -120,7 +120,9 @@ def _elementwise(name, arity):
     def codegen(context, builder, sig, args):
         kind = ir.FunctionType(_VEC, [_VEC] * arity)
         function = get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f32")
-        return builder.call(function, [_lift(context, builder, k, v) for k, v in zip(sig.args, args, strict=True)])
+        return builder.call(
+            function, [_lift(context, builder, k, v) for k, v in zip(sig.args, args, strict=True)]
+        )
 
     def typed(*kinds):
         if all(map(_is_operand, kinds)):
@@ -170,7 +172,9 @@ def select(typingctx, mask, a, b):
     """a where mask, else b."""
 
     def codegen(context, builder, sig, args):
-        return builder.select(args[0], *(_lift(context, builder, k, v) for k, v in zip(sig.args[1:], args[1:], strict=True)))
+        return builder.select(
+            args[0], *(_lift(context, builder, k, v) for k, v in zip(sig.args[1:], args[1:], strict=True))
+        )
 
     if mask is M8 and _is_operand(a) and _is_operand(b):
         return V8(mask, a, b), codegen
@@ -200,6 +204,17 @@ def load(typingctx, array, index):
         return builder.load(builder.bitcast(address, _VEC.as_pointer()), align=4)
 
     return V8(array, types.intp), codegen
+
+
+@intrinsic
+def at(typingctx, array, index):
+    """array[index] where that is not negative. Numba's own indexing asks, at each access in the innermost loops."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(_address(context, builder, sig.args[0], *args))
+
+    if isinstance(array, types.Array):
+        return array.dtype(array, types.intp), codegen
 
 
 @intrinsic
@@ -301,7 +316,9 @@ def lane_sums(typingctx, a, b, c, d, e, f, g, h):
         pairs = [_add_halves(builder, args[k], args[k + 1], low, high) for k in range(0, LANES, 2)]
         low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
         fours = [_add_halves(builder, pairs[k], pairs[k + 1], low, high) for k in (0, 2)]
-        return _add_halves(builder, fours[0], fours[1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+        return _add_halves(
+            builder, fours[0], fours[1], [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+        )
 
     return V8(V8, V8, V8, V8, V8, V8, V8, V8), codegen
 
@@ -332,9 +349,9 @@ def next_item(typingctx, counter):
 
 @intrinsic
 def trailing_zeros(typingctx, a):
-    """The index of the lowest set bit of a non-zero int64."""
+    """The index of the lowest set bit of a non-zero int64; unsigned, so that indexing with it asks for no sign."""
 
     def codegen(context, builder, sig, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
-    return types.int64(types.int64), codegen
+    return types.uint64(types.int64), codegen
