@@ -1,10 +1,13 @@
-"""What the viewer costs and bears. Not a test; each of the three takes minutes:
+"""What the viewer costs and bears. Not a test; each takes minutes, and ends in one line that says it all:
 
-    python tests/viewer/measure.py cost [ROUNDS]    what a page costs `rfgs generate`, in time
-    python tests/viewer/measure.py crowd            50 visits, and a browser killed amid a frame: the asset's bits
-    python tests/viewer/measure.py many             200,000 splats: the first picture, and how far the page is behind
+    python tests/viewer/measure.py cost [ROUNDS] [STEPS]     what a page costs `rfgs generate`, all kinds side by side
+    python tests/viewer/measure.py apart [ROUNDS] [STEPS]    the same, one after another: for a machine left alone
+    python tests/viewer/measure.py crowd                     50 visits, a browser killed amid a frame: the asset's bits
+    python tests/viewer/measure.py many [COUNT] [SECONDS]    200,000 splats: the first picture, and how far a live page
+                                                             is behind its run in 60 s
 
-They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less.
+They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
+a Chromium, `cost` and `apart` do without its row.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 
-from chromium import PATIENCE, Chromium
+from chromium import EXECUTABLE, PATIENCE, Chromium
 from commands import Command
 from plain_client import connect_to
 from viewer_fakes import fake_distill, three_balls
@@ -33,14 +36,13 @@ from rfgs.export import write_ply
 from rfgs.viewer import Viewer
 
 PROMPT = "a red cube on a blue cylinder"
-STEPS = 40
 KINDS = ("no page", "unwatched", "one reader", "one Chromium")
 CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); import timed_command; timed_command.main()"
 
 
-def generate(folder: Path, *flags: str) -> Command:
+def generate(folder: Path, steps: int, *flags: str) -> Command:
     """A short run of the real command, with the model that is part of rfgs; see `timed_command`."""
-    words = ("generate", PROMPT, "--steps", STEPS, "--device", "cpu", "--output", folder)
+    words = ("generate", PROMPT, "--steps", steps, "--device", "cpu", "--output", folder)
     return Command(Path(__file__).parent, *words, *flags, program=CHILD)
 
 
@@ -61,19 +63,19 @@ def reader(url: str) -> Iterator[None]:
     connection.close()
 
 
-def one_run(kind: str, folder: Path, ready: threading.Barrier) -> dict[str, float]:
+def one_run(kind: str, folder: Path, steps: int, ready: threading.Barrier) -> dict[str, float]:
     """Seconds of one run: processor time of the whole command, and of its loop alone both clocks."""
     flags = ["--no-viewer"] if kind == "no page" else ["--port", "0"]
     with ExitStack() as stack:
-        run = stack.enter_context(generate(folder, *flags))
+        run = stack.enter_context(generate(folder, steps, *flags))
         browser = stack.enter_context(Chromium()) if kind == "one Chromium" else None
         if browser:
             browser.open(run.url)
-            browser.wait_text(f"1 / {STEPS}")
+            browser.wait_text(f"1 / {steps}")
         elif kind == "one reader":
             stack.enter_context(reader(run.url))
         ready.wait(PATIENCE)
-        (folder / "go").touch()
+        folder.with_suffix(".go").touch()  # Beside the folder, which the run may not have made yet.
         _, processor = run.wait()
         drawn = browser.processor_seconds() if browser else 0.0
     first, last = json.loads((folder / "marks.json").read_text())
@@ -85,23 +87,27 @@ def one_run(kind: str, folder: Path, ready: threading.Barrier) -> dict[str, floa
     }
 
 
-def cost(rounds: int) -> None:
-    """All kinds at once, so that a busy machine slows all alike, again and again; ratios to the run without a page.
+def cost(rounds: int = 5, steps: int = 40, *, together: bool = True) -> None:
+    """All kinds of runs again and again; ratios to the run without a page.
 
-    On a machine that others use as well, believe the processor time; the wall clock tells of them too.
+    Args:
+        together: all kinds at once, so that a busy machine slows all alike; believe the processor time then, for the
+            wall clock tells of the others too. Else one after another, and the wall clock is what a user waits.
     """
-    ratios: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS[1:]}
-    for number in range(rounds):
-        kinds = [KINDS[(number + k) % len(KINDS)] for k in range(len(KINDS))]
-        with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(kinds)) as pool:
+    kinds = list(KINDS if EXECUTABLE else KINDS[:-1])
+    ratios: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds[1:]}
+    for _ in range(rounds):
+        ready = threading.Barrier(len(kinds) if together else 1)
+        with (
+            tempfile.TemporaryDirectory() as place,
+            ThreadPoolExecutor(len(kinds) if together else 1) as pool,
+        ):
             folders = [Path(place) / kind.replace(" ", "-") for kind in kinds]
-            found = pool.map(one_run, kinds, folders, repeat(threading.Barrier(len(kinds))))
+            found = pool.map(one_run, kinds, folders, repeat(steps), repeat(ready))
             seconds = dict(zip(kinds, found, strict=True))
-        for kind in KINDS:
-            print(
-                f"{kind}: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds[kind].items()),
-                flush=True,
-            )
+        kinds = kinds[1:] + kinds[:1]  # None is always the first, or the last.
+        for kind, own in seconds.items():
+            print(f"{kind}: " + ", ".join(f"{name} {value:.1f} s" for name, value in own.items()), flush=True)
         for kind, one in ratios.items():
             one.append(
                 {name: seconds[kind][name] / base for name, base in seconds["no page"].items() if base}
@@ -113,6 +119,9 @@ def cost(rounds: int) -> None:
                 f"{kind}, {name}: {statistics.median(values):.3f} of a run with no page "
                 f"({min(values):.3f} to {max(values):.3f} in {rounds} rounds)"
             )
+    name = "loop CPU" if together else "loop wall"
+    medians = {kind: statistics.median(ratio[name] for ratio in one) for kind, one in ratios.items()}
+    print(f"{name}, ratio to no page: " + ", ".join(f"{kind} {ratio:.3f}" for kind, ratio in medians.items()))
 
 
 def crowd(visits: int = 50) -> None:
@@ -151,21 +160,25 @@ def crowd(visits: int = 50) -> None:
         )
 
 
-def many(count: int = 200_000) -> None:
+def many(count: int = 200_000, seconds: float = 60) -> None:
     """The first picture of a file, and the age of what a live page shows while it is sent so many splats."""
+    if not EXECUTABLE:
+        sys.exit("many: no Chromium on this machine (Debian: apt-get install chromium)")
     places = [(238, 352), (478, 322), (320, 142)]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "many.ply"
         write_ply(three_balls(count), file)
         with Command("view", file, "--port", "0") as view, Chromium() as browser:
             url = view.url
+            waits = []
             for attempt in range(2):
                 # Of both sides: what a machine with nothing else to do would need at most.
                 used, start = browser.processor_seconds() + view.processor_seconds(), time.perf_counter()
                 browser.open(url)
                 browser.wait_colors(places)
+                waits.append(time.perf_counter() - start)
                 print(
-                    f"{count} splats, visit {attempt}: {time.perf_counter() - start:.1f} s to the first picture, "
+                    f"{count} splats, visit {attempt}: {waits[-1]:.1f} s to the first picture, "
                     f"{browser.processor_seconds() + view.processor_seconds() - used:.1f} s of processor time",
                     flush=True,
                 )
@@ -185,26 +198,32 @@ def many(count: int = 200_000) -> None:
         browser.wait_for("/[1-9]\\d* \\/ 1000000/.test(document.body.innerText)")
         ages: list[float] = []
         start = time.perf_counter()
-        while time.perf_counter() - start < 60:
+        while time.perf_counter() - start < seconds:
             shown = int(browser.evaluate("+document.body.innerText.match(/(\\d+) \\/ 1000000/)[1]"))
             ages.append(time.perf_counter() - made[shown])
             time.sleep(0.5)
         viewer.gate.stop()
         thread.join(30)
-        print(f"steps made in that minute: {len(made)}")
-        for name, half in (("first", ages[: len(ages) // 2]), ("second", ages[len(ages) // 2 :])):
-            print(
-                f"{name} half minute: the page is {statistics.median(half):.1f} s behind, at most {max(half):.1f} s"
-            )
+    halves = [ages[: len(ages) // 2], ages[len(ages) // 2 :]]
+    for name, half in zip(("first", "second"), halves, strict=True):
+        print(f"{name} half: the page is {statistics.median(half):.1f} s behind, at most {max(half):.1f} s")
+    growth = statistics.median(halves[1]) / statistics.median(halves[0])
+    print(
+        f"{count} splats: first picture after {waits[0]:.1f} s, {waits[0] / 5:.2f} of the 5 s aimed at; the live page "
+        f"falls behind by {growth:.2f} from the first half of {seconds:.0f} s to the second (1: the newest wins), "
+        f"{len(made)} steps"
+    )
 
 
 if __name__ == "__main__":
-    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    what, numbers = (sys.argv[1] if len(sys.argv) > 1 else ""), [int(number) for number in sys.argv[2:]]
     if what == "cost":
-        cost(int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+        cost(*numbers)
+    elif what == "apart":
+        cost(*numbers, together=False)
     elif what == "crowd":
         crowd()
     elif what == "many":
-        many()
+        many(*numbers)
     else:
         print(__doc__)

@@ -18,16 +18,18 @@ from commands import Command
 
 PROMPT = "a red cube on a blue cylinder"
 OTHER = "a green torus on a yellow cube"
+LONGEST = 4 * 3600.0
+"""Seconds that a run may take."""
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 
 
 def live_run(folder: Path) -> None:
-    """Run, Steer and View, at three moments of one run."""
+    """Run, Steer and View, at three moments near the end of one run, when the object stands."""
     with generate(PROMPT, folder, "--keep-viewer") as run:
         with Chromium(1280, 860) as browser:
             browser.open(run.url)
             browser.wait_text("Running")
-            browser.wait_for(step_is(240), timeout=3600)
+            browser.wait_for(done(0.9), timeout=LONGEST)
             browser.click_text("Pause")
             browser.wait_text("Paused")
             browser.wait_text("What the prior sees")
@@ -56,11 +58,13 @@ def live_run(folder: Path) -> None:
             browser.screenshot(FOLDER / "viewer-view.png")
             browser.click_text("Run")
             browser.click_text("Resume")
-            browser.wait_text("Finished", timeout=3600)
+            browser.wait_text("Finished", timeout=LONGEST)
 
 
 def generate(prompt: str, folder: Path, *flags: str) -> Command:
-    return Command("generate", prompt, "--device", "cpu", "--port", "0", "--output", folder, *flags)
+    return Command(
+        "generate", prompt, "--quality", "draft", "--device", "cpu", "--port", "0", "--output", folder, *flags
+    )
 
 
 def tidy(browser: Chromium) -> None:
@@ -68,9 +72,9 @@ def tidy(browser: Chromium) -> None:
     browser.evaluate("document.querySelectorAll('.mantine-Notification-closeButton').forEach(e => e.click())")
 
 
-def step_is(least: int) -> str:
-    """True in the page of a run that has come to a step."""
-    return f"(t => t && +t[1] >= {least})(document.body.innerText.match(/(\\d+) \\/ \\d+/))"
+def done(part: float) -> str:
+    """True in the page of a run that has made this part of its steps."""
+    return f"(t => t && +t[1] >= {part} * +t[2])(document.body.innerText.match(/(\\d+) \\/ (\\d+)/))"
 
 
 def files(*paths: Path) -> None:

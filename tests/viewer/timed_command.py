@@ -11,8 +11,8 @@ from typing import Any
 def main() -> None:
     """`rfgs`, in a process of its own, which waits after a run's first step and notes the clocks from there on.
 
-    It waits until there is a file "go" in the run's folder, and writes "marks.json": seconds of wall clock and of
-    processor time, after the first step and after the last.
+    It waits until there is a file <folder>.go beside the run's folder, and writes "marks.json" in the folder: seconds of
+    wall clock and of processor time, after the first step and after the last.
     """
     import rfgs.generate
     from rfgs.cli.main import main as rfgs_main
@@ -24,7 +24,7 @@ def main() -> None:
 
         def on_step(step: Any, told: Any = options["on_step"]) -> None:
             told(step)
-            while not (folder / "go").exists():
+            while not folder.with_suffix(".go").exists():
                 time.sleep(0.05)
             marks.append((time.perf_counter(), time.process_time()))
 
