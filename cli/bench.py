@@ -135,6 +135,8 @@ def report(folder: Path) -> str:
     parts += [
         "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",
         table.table_text(figures),
+        "Exact: the same among the prompts that differ in one word from the asset's own, which is harder.",
+        table.table_text(table.table(records, "exact")),
     ]
     parts += [f"{name}: {meaning}" for name, meaning in plan.BOUNDS.items() if name in figures]
     if ablations.BASE.name in figures:

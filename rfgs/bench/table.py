@@ -68,11 +68,12 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
 
 
 def values_of(records: Sequence[Record], column: str, prompt_set: str, key: str) -> dict[str, list[float]]:
-    """Each prompt's values of a score's field in a column and set, seed by seed."""
+    """Each prompt's values of a score's field in a column and set, seed by seed; prompts that have none are left out."""
     values: dict[str, list[float]] = {}
     for record in records:
         if record["run"]["column"] == column and record["run"]["prompt_set"] == prompt_set:
-            values.setdefault(record["run"]["prompt"], []).append(record["score"][key])
+            if key in record["score"]:
+                values.setdefault(record["run"]["prompt"], []).append(record["score"][key])
     return values
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rfgs import machine
 from rfgs.bench.plan import (
@@ -37,9 +38,9 @@ from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import Splats, ball
-from rfgs.tinyworld.prompts import held_out_scenes
-from rfgs.tinyworld.scenes import build, caption
-from rfgs.tinyworld.scorer import AssetScore, Scorer, asset_views, load_scorer
+from rfgs.tinyworld.prompts import held_out_scenes, near_misses
+from rfgs.tinyworld.scenes import Scene, build, caption
+from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
 from rfgs.tinyworld.scorer_check import world_views
 from rfgs.tinyworld.scorer_data import SIZE
 
@@ -56,17 +57,17 @@ class Judge:
 
     def splats(self, splats: Splats, run: Run) -> dict[str, float]:
         """The score of an asset among all prompts of its set. Splats with numbers that are not finite are not seen."""
-        names = read_prompts([run.prompt_set])[run.prompt_set]
         finite = torch.stack([value.flatten(1).isfinite().all(dim=1) for value in _rows(splats)]).all(dim=0)
         if not finite.any():
-            return {"score": 0.0, "peak": 0.0, "top1": 0.0, "rank": float(len(names)), "similarity": 0.0}
-        return numbers(self.scorer.score_asset(splats.select(finite), run.prompt, names))
+            rank = float(len(read_prompts([run.prompt_set])[run.prompt_set]))
+            return {"score": 0.0, "exact": 0.0, "peak": 0.0, "top1": 0.0, "rank": rank, "similarity": 0.0}
+        return self.views(*asset_pictures(splats.select(finite)), run)
 
     def bound(self, run: Run) -> dict[str, float]:
         """The score of what a bound shows in place of an asset."""
         if run.column not in (TRUTH, WRONG):
             return self.splats(first_splats(run), run)
-        scenes = {caption(scene): scene for scene in held_out_scenes(run.prompt_set)}
+        scenes = _scenes(run.prompt_set)
         names = list(scenes)
         if run.prompt not in names:
             raise UserError(
@@ -74,13 +75,22 @@ class Judge:
             )
         shown = names.index(run.prompt) + (run.column == WRONG)
         primitives = build(scenes[names[shown % len(names)]], np.random.default_rng([run.seed, shown]))
-        _, neighbours = asset_views(SIZE)
-        return numbers(self.scorer.score_views(world_views(primitives), run.prompt, names, neighbours))
+        return self.views(world_views(primitives), asset_views(SIZE)[1], run)
+
+    def views(self, images: Tensor, neighbours: Tensor, run: Run) -> dict[str, float]:
+        """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away."""
+        names = read_prompts([run.prompt_set])[run.prompt_set]
+        result = self.scorer.score_views(images, run.prompt, names, neighbours)
+        found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
+        scene = _scenes(run.prompt_set).get(run.prompt)
+        if scene:
+            close = [run.prompt, *map(caption, near_misses(scene))]
+            found["exact"] = self.scorer.score_views(images, run.prompt, close, neighbours).score
+        return found
 
 
-def numbers(result: AssetScore) -> dict[str, float]:
-    """A score as a record holds it."""
-    return {name: float(getattr(result, name)) for name in SCORE_FIELDS}
+def _scenes(prompt_set: str) -> dict[str, Scene]:
+    return {caption(scene): scene for scene in held_out_scenes(prompt_set)}
 
 
 def _rows(splats: Splats) -> Iterable[torch.Tensor]:

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from rfgs.tinyworld.scenes import GROUNDS, THINGS, Scene, caption, draw_scene
+from rfgs.tinyworld.scenes import (
+    COLORS,
+    FINISHES,
+    GROUNDS,
+    KINDS,
+    RELATIONS,
+    THINGS,
+    Scene,
+    caption,
+    draw_scene,
+)
 
 PROMPTS = 40
 """Prompts in each set."""
@@ -45,6 +56,23 @@ def held_out_scenes(prompt_set: str, seed: int = 0) -> list[Scene]:
 def prompt_sets() -> dict[str, list[str]]:
     """The plainest captions of the held-out scenes of every set."""
     return {name: [caption(scene) for scene in held_out_scenes(name)] for name in PROMPT_SETS}
+
+
+def near_misses(scene: Scene) -> list[Scene]:
+    """All scenes that differ from `scene` in one word: a kind, colour, finish, ground or relation."""
+    found = []
+    for i, thing in enumerate(scene.things):
+        others = [replace(thing, kind=kind) for kind in KINDS if kind != thing.kind]
+        others += [replace(thing, color=color) for color in COLORS if color != thing.color]
+        others += [replace(thing, finish=finish) for finish in FINISHES if finish != thing.finish]
+        found += [
+            replace(scene, things=(*scene.things[:i], other, *scene.things[i + 1 :])) for other in others
+        ]
+    if scene.ground:
+        found += [replace(scene, ground=ground) for ground in GROUNDS if ground != scene.ground]
+    if scene.relation:
+        found += [replace(scene, relation=relation) for relation in RELATIONS if relation != scene.relation]
+    return found
 
 
 def held_out_names() -> list[str]:

@@ -148,12 +148,17 @@ class Scorer:
     def score_asset(
         self, splats: Splats, prompt: str, prompts: Sequence[str], *, size: int = 128
     ) -> AssetScore:
-        """Render `splats` from all views of `asset_views` over grey, `size` pixels wide, and score the pictures."""
-        cameras, neighbours = asset_views(size)
-        grey = torch.full((3,), BACKGROUND)
-        with torch.no_grad():
-            images = render(splats.detach(), cameras.to(splats.device), grey).rgb.cpu()
+        """Score the pictures of `asset_pictures`, `size` pixels wide."""
+        images, neighbours = asset_pictures(splats, size)
         return self.score_views(images, prompt, prompts, neighbours)
+
+
+def asset_pictures(splats: Splats, size: int = 128) -> tuple[Tensor, Tensor]:
+    """`splats` from all views of `asset_views` over grey, [V, 3, size, size] in [0, 1], and which views are neighbours."""
+    cameras, neighbours = asset_views(size)
+    with torch.no_grad():
+        images = render(splats.detach(), cameras.to(splats.device), torch.full((3,), BACKGROUND)).rgb.cpu()
+    return images, neighbours
 
 
 def score_similarities(similarities: Tensor, own: int, neighbours: Tensor) -> AssetScore:

@@ -86,7 +86,7 @@ def test_from_nothing_to_the_table_and_on(
     assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
     assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
     assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
-    assert set(record["score"]) == {"score", "peak", "top1", "rank", "similarity"}
+    assert set(record["score"]) == {"score", "exact", "peak", "top1", "rank", "similarity"}
     assert {"versions", "cpu", "git_commit", "threads", "scorer", "finished"} <= set(record)
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds")
     assert record["run"]["settings"] == {"lr_means": 0.02} and record["config"]["lr_means"] == 0.02
@@ -124,7 +124,9 @@ def test_bounds_show_what_they_say(scorer: Path) -> None:
     columns = [Column("world", "rfds", label=name) for name in ("truth", "wrong")]
     for run in plan(columns, {"single": [first, second]}, 1, TINY):
         judge.bound(run)
-    # In this order: first's truth, first's wrong, second's truth, second's wrong.
+    # Each twice, among the set and among near misses: first's truth, first's wrong, second's truth, second's wrong.
+    assert len(seen) == 8 and all(seen[i] is seen[i + 1] for i in (0, 2, 4, 6))
+    seen = seen[::2]
     assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
 
 

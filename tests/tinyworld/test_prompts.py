@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rfgs.tinyworld import prompts
-from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, prompt_sets
+from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, near_misses, prompt_sets
 from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, caption, vocabulary
 from rfgs.tinyworld.things import KINDS, SOLIDS
 
@@ -66,3 +66,19 @@ def test_main_writes_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     prompts.main()
     for name in ("multiple.txt", "held_out.txt"):
         assert (tmp_path / "new" / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_near_misses_are_all_scenes_one_word_away() -> None:
+    single, ground, pair = (held_out_scenes(name)[0] for name in ("single", "surroundings", "multiple"))
+    # 31 kinds, 8 colours, 3 finishes; 6 grounds; 2 relations.
+    for scene, count in ((single, 30 + 7 + 2), (ground, 39 + 5), (pair, 2 * 39 + 1)):
+        found = near_misses(scene)
+        assert len(found) == len({caption(other) for other in found}) == count
+        assert scene not in found
+        for other in found:
+            changed = [
+                (a, b)
+                for one, two in zip(scene.things, other.things, strict=True)
+                for a, b in zip(vars(one).values(), vars(two).values(), strict=True)
+            ] + [(scene.ground, other.ground), (scene.relation, other.relation)]
+            assert sum(a != b for a, b in changed) == 1
