@@ -24,7 +24,8 @@ from rfgs import machine
 from rfgs.cameras import sample_orbit
 from rfgs.render import cpu
 from rfgs.render.jit import COUNTER, F1, Kernel, kernel
-from rfgs.render.simd import fma, load, next_item, splat, store
+from rfgs.render.memory import load, next_item, store
+from rfgs.render.simd import fma, splat
 
 RESULTS = Path(__file__).parent / "results"
 FLOPS_PER_LANE = 99

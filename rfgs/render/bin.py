@@ -13,7 +13,8 @@ import numpy as np
 from numba import float32, int32
 
 from .jit import COUNTER, F1, I1, I2, kernel
-from .simd import ceil, floor, gather, log, maximum, minimum, next_item, scatter, select, sqrt
+from .memory import gather, next_item, scatter
+from .simd import ceil, floor, log, maximum, minimum, select, sqrt
 
 TILE = 16
 RECORD = 16  # floats: mean x, y; conic xx/2, xy, yy/2; opacity; 4 channels; ellipse: slope, 1/xx, det/xx, reach; 2 free

@@ -7,21 +7,8 @@ from numba import float32, int64
 
 from .bin import RECORD
 from .jit import device
-from .simd import (
-    at,
-    bits,
-    ceil,
-    floor,
-    fma,
-    load,
-    maximum,
-    minimum,
-    ramp,
-    select,
-    sqrt,
-    store,
-    trailing_zeros,
-)
+from .memory import at, load, store
+from .simd import bits, ceil, floor, fma, maximum, minimum, ramp, select, sqrt, trailing_zeros
 
 BLOCKS = 32  # per tile: bit and block number = 8 * column + row
 

@@ -18,21 +18,8 @@ from numba import float32
 from .bin import CHUNK, RECORD, TILE
 from .blocks import BLOCKS, alpha_at, block_mask, deal, dot, fetch
 from .jit import COUNTER, F1, F2, I1, device, kernel
-from .simd import (
-    absolute,
-    at,
-    bits,
-    fma,
-    lane,
-    lane_sum,
-    lane_sums,
-    load,
-    next_item,
-    offsets_4x2,
-    select,
-    splat,
-    store,
-)
+from .memory import at, load, next_item, store
+from .simd import absolute, bits, fma, lane, lane_sum, lane_sums, offsets_4x2, select, splat
 
 GRADS = 12  # floats per edge: sums of g, g dx, g dy, g dx dx, g dx dy, g dy dy, 4 channels, |g ...| x and y
 

@@ -22,7 +22,7 @@ import numba
 import numpy as np
 import torch
 
-_SOURCES = ("simd.py", "project.py", "bin.py", "blocks.py", "composite.py")
+_SOURCES = ("simd.py", "memory.py", "project.py", "bin.py", "blocks.py", "composite.py")
 
 _compiling = threading.RLock()
 
