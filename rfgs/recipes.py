@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from typing import Literal
+from typing import Literal, TypeVar
 
 from rfgs.distill import DistillConfig
 from rfgs.guidance import GuidanceConfig
