@@ -35,7 +35,7 @@ from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
 
-METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
+METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-instaflow,rfds-rev:tiny-instaflow,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Of the steps after which the scorer is asked."""
 

@@ -21,6 +21,7 @@ from rfgs.export import read_ply, write_ply
 from rfgs.export.turntable import views_strip
 from rfgs.job import QUALITIES
 from rfgs.priors import load_prior
+from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.runs import slug
 from rfgs.splats import ball
@@ -47,7 +48,7 @@ def make(prompt: str, seed: int, folder: Path, model: str, quality: str, guidanc
     if path.exists():
         return
     preset = QUALITIES[quality]
-    prior = load_prior(model)
+    prior = load_prior(model, dtype=distillation_dtype("cpu"))
     config = recipe(prior)
     config.steps, config.views_per_step, config.guidance = preset.steps, preset.views_per_step, guidance
     config.resolution = prior.image_size

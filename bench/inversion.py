@@ -256,7 +256,7 @@ def main() -> None:
     )
     results = Path(__file__).parent / "results"
     parser.add_argument(
-        "--models", default="tiny-sd3", help="rectified flows, names or folders"
+        "--models", default="tiny-sd3,tiny-instaflow", help="rectified flows, names or folders"
     )
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, help="of all methods; none takes what suits the model")

@@ -51,11 +51,13 @@ class Column:
 COLUMNS = (
     Column("tiny-sd", "sds"),
     Column("tiny-sd", "vsd"),
+    Column("tiny-instaflow", "rfds"),
+    Column("tiny-instaflow", "rfds-rev"),
     Column("tiny-sd3", "rfds"),
     Column("tiny-sd3", "rfds-rev"),
     Column("tiny-sd3", "rfds-vsd"),
 )
-"""Those of the paper's Table 1 but for InstaFlow's, with the embedded models in the places of its models."""
+"""Those of the paper's Table 1, with the embedded models in the places of its models, and RFDS-VSD."""
 
 START_SETTINGS: dict[str, type] = {"splats": int, "start_radius": float, "start_opacity": float}
 """What the ball that a run starts from can be told besides, and of what type."""

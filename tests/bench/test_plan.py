@@ -50,6 +50,8 @@ def test_the_papers_table() -> None:
     assert [column.name for column in COLUMNS] == [
         "tiny-sd:sds",
         "tiny-sd:vsd",
+        "tiny-instaflow:rfds",
+        "tiny-instaflow:rfds-rev",
         "tiny-sd3:rfds",
         "tiny-sd3:rfds-rev",
         "tiny-sd3:rfds-vsd",

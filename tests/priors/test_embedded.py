@@ -1,0 +1,44 @@
+"""The models that ship: small, whole, and able to draw what they are asked for."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfgs.priors import load_prior
+from rfgs.tinyworld.scenes import vocabulary
+
+EMBEDDED = {"tiny-sd3": "flow", "tiny-instaflow": "flow", "tiny-sd": "diffusion"}
+ASSETS = Path(str(files("rfgs.assets")))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_its_folder_is_small_and_says_how_it_was_made(name: str) -> None:
+    size = sum(path.stat().st_size for path in (ASSETS / name).rglob("*") if path.is_file())
+    assert size < 20e6
+    training = json.loads((ASSETS / name / "training.json").read_text())
+    assert "rfgs.tinyworld.train" in training["command"] and training["arguments"]["seed"]
+    assert training["started_from"]["samples"] > 100_000
+
+
+@pytest.mark.parametrize(("name", "kind"), EMBEDDED.items())
+def test_it_draws_what_it_is_asked_for(name: str, kind: str) -> None:
+    prior = load_prior(name, None)
+    assert prior.kind == kind and prior.image_size == 128 and prior.vocabulary == frozenset(vocabulary())
+    prompts = [f"a {color} sphere, front view" for color in ("red", "blue")]
+    red, blue = prior.sample(
+        prior.embed(prompts),
+        prior.embed([""] * 2),
+        steps=12,
+        guidance_scale=2.0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for image, channel in ((red, 0), (blue, 2)):
+        middle = image[:, 48:80, 48:80].mean((1, 2))
+        assert middle.argmax() == channel and middle[channel] > 2 * middle[2 - channel]
+        corner = image[:, :16, :16].mean((1, 2))
+        assert corner.max() - corner.min() < 0.1  # Grey, of whatever lightness.
