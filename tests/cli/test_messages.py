@@ -26,8 +26,8 @@ MESSAGES = {
     ("generate", "  "): (
         'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
     ),
-    ("generate", "x", "--backend", "tiny-sd4"): (
-        "--backend tiny-sd4: no such backend, there are "
+    ("generate", "x", "--backend", "tyni-sd3"): (
+        "--backend tyni-sd3: no such backend, there are "
         + NAMES
         + " (did you mean tiny-sd3?); weights of your own are named with --model FOLDER"
     ),
@@ -225,7 +225,7 @@ PARSING = {
     ("generate", "x", "--guidance", "ism"): (
         "invalid choice 'ism' for argument '--guidance'. Expected one of ('sds', 'vsd', 'rfds', 'rfds-rev', 'rfds-vsd')."
     ),
-    ("generate", "x", "--setps", "3"): "Perhaps you meant: --steps N",
+    ("generate", "x", "--setps", "3"): "--steps N Number of optimisation steps.",
     ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",
     ("export", "a.ply"): "OUT",
 }
