@@ -85,7 +85,7 @@ def test_from_nothing_to_the_table_and_on(
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds-vsd")
     assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
     assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
-    assert record["config"]["guidance_scale"] == 7.5 and record["config"]["steps"] == 2
+    assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
     assert set(record["score"]) == {"score", "exact", "peak", "top1", "rank", "similarity"}
     assert {"versions", "cpu", "git_commit", "threads", "scorer", "finished"} <= set(record)
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds")
