@@ -31,6 +31,7 @@ from rfgs.job import QUALITIES, Job
 from rfgs.methods import KINDS, check_pair
 from rfgs.particles import ParticleStep, optimise
 from rfgs.priors import load_prior
+from rfgs.priors.fit import distillation_dtype
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
@@ -79,7 +80,7 @@ def images_run(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """One run of `rfgs image`."""
-    prior = load_prior(model, KINDS[guidance])
+    prior = load_prior(model, KINDS[guidance], dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
     config = particle_recipe(prior, guidance)
     config.steps = args.image_steps or config.steps
     if args.guidance_scale is not None:

@@ -20,6 +20,7 @@ from rfgs.distill import distill
 from rfgs.generate import START_RADIUS
 from rfgs.job import KINDS, QUALITIES
 from rfgs.priors import load_prior
+from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.recorder import STEP_PARTS
 from rfgs.splats import ball
@@ -45,7 +46,7 @@ def measured(steps: int) -> list[dict]:
     """Some steps of each case, one of each in turn."""
     quality, loops = QUALITIES["normal"], []
     for model, guidance in CASES:
-        prior = load_prior(model, KINDS[guidance], device="cpu")
+        prior = load_prior(model, KINDS[guidance], dtype=distillation_dtype("cpu"))  # As `generate` does.
         config = recipe(prior, guidance)
         config.steps, config.views_per_step, config.resolution = (
             steps + WARM_UP,

@@ -64,14 +64,16 @@ def ball(count: int, generator: torch.Generator) -> list[torch.Tensor]:
     means = means / means.norm(dim=-1, keepdim=True) * torch.rand(count, 1, generator=generator) ** (1 / 3)
     scales = 0.5 * count ** (-1 / 3) * torch.exp(0.4 * torch.randn(count, 3, generator=generator))
     quats = torch.randn(count, 4, generator=generator)
-    leaves = [
-        means,
-        quats,
-        scales,
-        torch.rand(count, generator=generator),
-        torch.rand(count, 3, generator=generator),
-    ]
-    return [leaf.requires_grad_() for leaf in leaves]
+    return with_looks(means, quats, scales, generator)
+
+
+def with_looks(
+    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, generator: torch.Generator
+) -> list[torch.Tensor]:
+    """These and random opacities and colours, all to be differentiated by."""
+    opacities = torch.rand(len(means), generator=generator)
+    colors = torch.rand(len(means), 3, generator=generator)
+    return [leaf.requires_grad_() for leaf in (means, quats, scales, opacities, colors)]
 
 
 def step(function, leaves, cameras, cotangents) -> tuple[float, float, float, float, torch.Tensor]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from rasterizer import RESULTS, ball, step
+from rasterizer import RESULTS, ball, step, with_looks
 
 from rfgs import machine
 from rfgs.cameras import orbit
@@ -38,14 +38,7 @@ def heap(count: int, generator: torch.Generator) -> list[torch.Tensor]:
     """Gaussians of one size, all close to the origin."""
     means = 0.05 * torch.randn(count, 3, generator=generator)
     quats, scales = torch.randn(count, 4, generator=generator), torch.full((count, 3), 0.05)
-    leaves = [
-        means,
-        quats,
-        scales,
-        torch.rand(count, generator=generator),
-        torch.rand(count, 3, generator=generator),
-    ]
-    return [leaf.requires_grad_() for leaf in leaves]
+    return with_looks(means, quats, scales, generator)
 
 
 def _memory(field: str) -> float:
