@@ -124,22 +124,7 @@ class Viewer:
             config: the loop's settings, a mutable dataclass. `update` changes it, and nothing else does.
             prior: its `decode` is used, on another thread than the loop's, while somebody watches.
         """
-        try:
-            self._config = config
-            self._decode = None if prior is None else prior.decode
-            with self._steer_tab:
-                self._steer_note.visible = False
-                self._steer_panel = SteerPanel(
-                    self._page.server.gui,
-                    config,
-                    self.steering,
-                    self._page.report,
-                    prompt=self._about.get("prompt", ""),
-                    check_text=lambda text: "" if prior is None else check_text(prior, text),
-                )
-            self._prior_folder.visible = self._decode is not None
-        except Exception as problem:
-            self._page.report("start", problem)
+        self._page.attempt("start", lambda: self._start(config, prior))
 
     def update(self, step: Any) -> None:
         """Takes a `Step` of the loop, on the loop's thread, and changes the settings that somebody steered.
@@ -147,19 +132,11 @@ class Viewer:
         It returns at once, or when a pause ends. It never raises, except KeyboardInterrupt, so that Ctrl-C
         works in a pause.
         """
-        try:
-            self._listen(step)
-            if self.gate.would_wait():
-                self._progress.hold()
-                self.gate.wait()
-                self._progress.go_on()
-                self._page.wake()
-            else:
-                self.gate.wait()
-            if self._config is not None:
-                self._steer(step.index + 1)
-        except Exception as problem:
-            self._page.report("update", problem)
+        # One by one: a run that cannot be shown can still be held, and steered.
+        self._page.attempt("update", lambda: self._listen(step))
+        self._page.attempt("pause", self._pass_gate)
+        if self._config is not None:
+            self._page.attempt("steer", lambda: self._steer(step.index + 1))
 
     def finish(self, paths: Iterable[str | Path] = (), splats: Splats | None = None) -> None:
         """Says in the page that the run ended, and which files it wrote. The page stays up until `close`.
@@ -167,11 +144,8 @@ class Viewer:
         Args:
             splats: what the run came to, if there may have been steps that the page was not told of in full.
         """
-        try:
-            if splats is not None:
-                self._latest = snapshot(splats)
-        except Exception as problem:
-            self._page.report("finish", problem)
+        if splats is not None:
+            self._page.attempt("finish", lambda: self._keep(splats))
         self._progress.end()
         self._finished = [str(path) for path in paths]
         self._page.wake()
@@ -183,7 +157,7 @@ class Viewer:
     def close(self) -> None:
         """Closes the page, and the gate for good. May be called twice."""
         self.gate.stop()
-        self._page.close()
+        self._page.attempt("close", self._page.close)
 
     def __enter__(self) -> Viewer:
         return self
@@ -213,6 +187,21 @@ class Viewer:
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             SavePanel(gui, page.stage, page.report, lambda: file_stem(self._about.get("prompt", "")))
 
+    def _start(self, config: Any, prior: Any) -> None:
+        self._config = config
+        self._decode = None if prior is None else prior.decode
+        with self._steer_tab:
+            self._steer_note.visible = False
+            self._steer_panel = SteerPanel(
+                self._page.server.gui,
+                config,
+                self.steering,
+                self._page.report,
+                prompt=self._about.get("prompt", ""),
+                check_text=lambda text: "" if prior is None else check_text(prior, text),
+            )
+        self._prior_folder.visible = self._decode is not None
+
     def _listen(self, step: Any) -> None:
         self._progress.add(step.index, step.total, step.loss, step.residual, len(step.splats))
         if self._server_render is None:
@@ -225,13 +214,25 @@ class Viewer:
         due = now - self._latest_time >= (watched_period if watched else UNWATCHED_PERIOD)
         last = step.index == step.total
         if due or held or last:
-            self._latest, self._latest_time = snapshot(step.splats), now
+            self._keep(step.splats)
         # Who comes during a pause, or after the end, gets to see what led to it.
         if held or last or (watched and now - self._sight_time >= SIGHT_PERIOD):
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):
             self._page.wake()
+
+    def _keep(self, splats: Splats) -> None:
+        self._latest, self._latest_time = snapshot(splats), time.perf_counter()
+
+    def _pass_gate(self) -> None:
+        if self.gate.would_wait():
+            self._progress.hold()
+            self.gate.wait()
+            self._progress.go_on()
+            self._page.wake()
+        else:
+            self.gate.wait()
 
     def _steer(self, next_step: int) -> None:
         made = self.steering.apply(self._config, next_step)
@@ -248,13 +249,21 @@ class Viewer:
         self._page.pictures.wake()
 
     def _push_panels(self) -> None:
+        # One by one: a panel that fails leaves the others as they should be.
+        self._page.attempt("Run", self._push_run)
+        self._page.attempt("Curves", lambda: self._curves_panel.show(self._progress))
+        steer = self._steer_panel
+        if steer is not None:
+            self._page.attempt("Steer", lambda: steer.show(self.changes))
+        self._page.attempt("Training cameras", self._push_cameras)
+
+    def _push_run(self) -> None:
         if self._finished is None:
             self._run_panel.show(self._progress)
         else:
             self._run_panel.finish(self._progress, self._finished)
-        self._curves_panel.show(self._progress)
-        if self._steer_panel is not None:
-            self._steer_panel.show(self.changes)
+
+    def _push_cameras(self) -> None:
         views = self._views if self._view_panel.cameras_wanted else None
         # Each change of the scene makes browsers draw for a quarter of a second, so there is none without a cause.
         if views is not self._views_shown:

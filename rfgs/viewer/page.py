@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -56,12 +57,24 @@ class Page:
             job.wake()
         self.pictures.wake()
 
+    def attempt(self, where: str, action: Callable[[], None]) -> None:
+        """Does `action`, and reports a problem instead of raising it; KeyboardInterrupt goes through."""
+        try:
+            action()
+        except Exception as problem:
+            self.report(where, problem)
+
     def report(self, where: str, problem: BaseException) -> None:
-        """Notes a problem and shows it; one that comes again and again is noted once."""
-        line = f"{where}: {describe(problem)}"
-        if line not in self.problems[-1:]:
+        """Notes a problem and shows it; one that comes again and again is noted once. Raises nothing itself."""
+        try:
+            line = f"{where}: {describe(problem)}"
+            if line in self.problems:
+                return
             self.problems.append(line)
             self.on_problem(line)
+        except Exception:
+            # The page cannot even say so (it may be closing), and a run must not end for that.
+            logging.getLogger(__name__).warning("viewer: %s in %s", type(problem).__name__, where)
 
     def wait(self) -> None:
         """Returns on Ctrl-C or `close`."""

@@ -56,8 +56,11 @@ class Stage:
         self.look = Look()
         self._items: dict[str, Item] = {}
         self._version = 0
-        # Guards the items while they are packed and queued, some milliseconds. A run never takes it.
-        self._lock = threading.RLock()
+        # Guards what the items are, and is never held for long.
+        self._lock = threading.Lock()
+        # Held while splats are packed and queued, which takes long where there are many: one after another, so that
+        # what was taken first cannot replace what was taken later. Nobody else waits for it.
+        self._drawing = threading.Lock()
         self.paint_background()
 
     def put(self, name: str, splats: Splats, position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
@@ -69,15 +72,22 @@ class Stage:
             position: world units.
         """
         with self._lock:
-            item = self._items.setdefault(name, Item(splats))
-            item.splats, item.position = splats, position
+            item = self._items.get(name)
+            if item is not None and item.splats is splats and item.position == position:
+                return  # Pictures of it need not be made again.
+            if item is None:
+                self._items[name] = Item(splats, position)
+            else:
+                item.splats, item.position = splats, position
             self._version += 1
 
     def draw(self) -> None:
-        """Sends the browsers what they do not have yet."""
-        with self._lock:
-            for name, item in self._items.items():
-                self._draw(name, item)
+        """Sends the browsers what they do not have yet. What is put meanwhile wants another call."""
+        with self._drawing:
+            with self._lock:
+                items = [(name, item, item.splats, item.position) for name, item in self._items.items()]
+            for name, item, splats, position in items:
+                self._draw(name, item, splats, position)
 
     def state(self) -> tuple[object, ...]:
         """Changes whenever a picture of the scene would."""
@@ -100,19 +110,19 @@ class Stage:
             return placed[0] if placed else None
         return Splats.merge(placed)
 
-    def _draw(self, name: str, item: Item) -> None:
+    def _draw(self, name: str, item: Item, splats: Splats, position: tuple[float, float, float]) -> None:
         # Without splats to show there is nothing to pack: they are sent when they are seen again.
         visible = not self.look.as_pictures
         if item.handle is not None:
-            item.handle.visible, item.handle.position = visible, item.position
-        wanted = (item.splats, self.look.splat_scale)
+            item.handle.visible, item.handle.position = visible, position
+        wanted = (splats, self.look.splat_scale)
         if not visible or (
             item.drawn is not None and item.drawn[0] is wanted[0] and item.drawn[1] == wanted[1]
         ):
             return
         gaussians = pack(*wanted)
         if item.handle is None:
-            item.handle = self.server.scene.add_gaussian_splats(name, *gaussians, position=item.position)
+            item.handle = self.server.scene.add_gaussian_splats(name, *gaussians, position=position)
         else:
             item.handle.set_gaussians(*gaussians)
         item.drawn = wanted

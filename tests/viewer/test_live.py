@@ -114,6 +114,68 @@ def test_a_step_the_viewer_cannot_read_is_reported_and_the_run_goes_on() -> None
         assert "no attribute 'index'" in viewer.problems[-1]
 
 
+def test_panels_that_fail_stop_no_run_and_change_no_bit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even where the panel that tells of problems is the one that fails."""
+
+    def run(viewer: Viewer | None) -> list[torch.Tensor]:
+        config = DistillConfig(steps=8, resolution=64, views_per_step=2)
+        prior, generator = FakePrior(), torch.Generator().manual_seed(1)
+        if viewer is not None:
+            viewer.start(config, prior)
+
+        def steps():
+            for step in distill("orange", prior, three_balls(200), config, generator=generator):
+                if viewer is not None:
+                    viewer.update(step)
+                yield step
+
+        return final(steps())
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a panel")
+
+    with Viewer(port=0) as viewer, connect_to(viewer.url):
+        for panel in (viewer._run_panel, viewer._curves_panel, viewer._prior_panel, viewer._cameras):
+            monkeypatch.setattr(panel, "show", fails)
+        monkeypatch.setattr(viewer._view_panel._cameras, "value", True)
+        monkeypatch.setattr(viewer._page, "on_problem", fails)
+        monkeypatch.setattr(viewer, "_steer", fails)  # On the run's own thread.
+        watched = run(viewer)
+        deadline = time.monotonic() + 20
+        while len(viewer.problems) < 4 and time.monotonic() < deadline:
+            viewer._page.wake()
+            time.sleep(0.02)
+        told = {line.split(":")[0] for line in viewer.problems}
+        assert {"steer", "Run", "Curves", "Training cameras"} <= told
+        assert len(viewer.problems) == len(set(viewer.problems))
+    assert "viewer: ZeroDivisionError in Run" in caplog.messages
+    assert all(torch.equal(a, b) for a, b in zip(run(None), watched, strict=True))
+
+
+def test_a_run_that_cannot_be_shown_can_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Viewer(port=0) as viewer:
+        monkeypatch.setattr(viewer, "_keep", lambda splats: 1 / 0)
+        viewer.gate.pause()
+        thread = threading.Thread(target=lambda: viewer.update(next(fake_distill(1))), daemon=True)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and "ZeroDivisionError" in viewer.problems[-1]
+        viewer.gate.resume()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_closing_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = Viewer(port=0)
+    close = viewer._page.close
+    monkeypatch.setattr(viewer._page, "close", lambda: 1 / 0)
+    viewer.close()
+    assert "ZeroDivisionError" in viewer.problems[-1]
+    close()
+
+
 def test_stop_is_seen_by_the_loop() -> None:
     taken = 0
     with Viewer() as viewer:
