@@ -5,9 +5,9 @@
     python bench/convergence.py --methods rfds:tiny-sd3 --spaces 2d --seeds 1 --image-steps 4    # does it run?
 
 2D is what `rfgs image` does and 3D what `rfgs generate` does, with their own settings. At some steps what there is by then is
-scored: in 2D 100 / rank of the prompt among those of its set for each image, mean over images; in 3D `Scorer.score_asset`.
-Scoring does not count as time of the run. Writes `--output` (JSON) and a plot beside it, and prints a Markdown table. Runs that
-the JSON holds are not made again.
+scored: in 2D 100 / rank of the prompt for each image, mean over images; in 3D `Scorer.score_asset`. The prompt competes with
+all that differ from it in one word, as in the "exact" score of `rfgs bench`. Scoring does not count as time of the run.
+Writes `--output` (JSON) and a plot beside it, and prints a Markdown table. Runs that the JSON holds are not made again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from rfgs.methods import KINDS, check_pair
 from rfgs.particles import ParticleStep, optimise
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS
+from rfgs.runs import slug
+from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, near_misses
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results
+from rfgs.tinyworld.scenes import caption
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
 
 METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-instaflow,rfds-rev:tiny-instaflow,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
@@ -70,6 +72,12 @@ class Watch:
         }
 
 
+def rivals(prompt: str, prompt_set: str) -> list[str]:
+    """A prompt that ships and, after it, all that differ from it in one word."""
+    scene = next(scene for scene in held_out_scenes(prompt_set) if caption(scene) == prompt)
+    return [prompt, *map(caption, near_misses(scene))]
+
+
 def images_run(
     prompt: str,
     prompts: list[str],
@@ -85,14 +93,13 @@ def images_run(
     config.steps = args.image_steps or config.steps
     if args.guidance_scale is not None:
         config.guidance_scale = args.guidance_scale
-    own = prompts.index(prompt)
 
     def score(step: Any) -> dict[str, float]:
         with torch.no_grad():
             cosines = scorer.similarity(step.images(), prompts)
         return {
-            "score": 100 * rank(cosines, own).reciprocal().mean().item(),
-            "similarity": cosines[:, own].mean().item(),
+            "score": 100 * rank(cosines, 0).reciprocal().mean().item(),
+            "similarity": cosines[:, 0].mean().item(),
         }
 
     watch = Watch(score)
@@ -128,7 +135,7 @@ def asset_run(
         return {"score": found.score, "peak": found.peak, "similarity": found.similarity}
 
     watch = Watch(score)
-    name = f"{guidance}-{Path(model).name}-{PROMPT_SETS.index(args.set_of[prompt])}-{prompts.index(prompt)}-{seed}"
+    name = f"{guidance}-{Path(model).name}-{slug(prompt, 100)}-{seed}"
     folder = args.work / name
     if folder.exists():
         shutil.rmtree(folder)  # Of a run that was broken off: only whole ones are in the JSON.
@@ -169,7 +176,7 @@ def table(rows: list[dict]) -> str:
                 ]
             )
     header = ["", "guidance", "model", "runs", "steps", "s a step", "forward a step", "backward a step"]
-    return markdown([*header, "cost in all", "score at the end", "least to most"], lines)
+    return markdown([*header, "cost in all", "exact at the end", "least to most"], lines)
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -199,7 +206,8 @@ def plot(rows: list[dict], path: Path) -> None:
                 axis.plot(across, middle, label=f"{guidance}, {Path(model).name}", **style)
                 axis.fill_between(across, middle - error, middle + error, color=style["color"], alpha=0.12)
         axes[0].set(
-            ylabel=f"score, {space.upper()}", xlabel="evaluations of the network (a way back counts as two)"
+            ylabel=f"exact score, {space.upper()}",
+            xlabel="evaluations of the network (a way back counts as two)",
         )
         axes[1].set(xlabel="seconds")
         for axis in axes:
@@ -230,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
                 f"{args.output}: has results of other weights of {method[1]}; choose another --output"
             )
     sets = {name: (FOLDER / f"{name}.txt").read_text().splitlines() for name in PROMPT_SETS}
-    args.set_of = {prompt: name for name, prompts in sets.items() for prompt in prompts}
+    set_of = {prompt: name for name, prompts in sets.items() for prompt in prompts}
     rows: list[dict] = results.setdefault("rows", [])
     done = {(row["space"], row["guidance"], row["model"], row["prompt"], row["seed"]) for row in rows}
     jobs = [
@@ -248,14 +256,14 @@ def run(args: argparse.Namespace) -> None:
         measure = {"2d": images_run, "3d": asset_run}.get(space)
         if measure is None:
             raise UserError(f"--spaces {space}: there are 2d and 3d")
-        found = measure(prompt, sets[args.set_of[prompt]], guidance, model, seed, scorer, args)
+        found = measure(prompt, rivals(prompt, set_of[prompt]), guidance, model, seed, scorer, args)
         names = ("space", "guidance", "model", "prompt", "seed")
         rows.append({**dict(zip(names, key, strict=True)), "threads": args.threads, **found})
         save_results(args.output, results)
         last = found["points"][-1]
         print(
             f"{number}/{len(jobs)} {space} {guidance} {model}, {prompt}, seed {seed}: "
-            f"score {last['score']:.1f} after {cost_of(last):.0f} evaluations, {last['seconds']:.0f} s",
+            f"exact {last['score']:.1f} after {cost_of(last):.0f} evaluations, {last['seconds']:.0f} s",
             flush=True,
         )
     asked = [
