@@ -28,18 +28,25 @@ class Background:
     ) -> None:
         self._name, self._job, self._report, self._period, self._duty = name, job, report, period, duty
         self._wanted = threading.Event()
+        self._hurry = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"rfgs-viewer-{name}", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
-        """Asks for one more call, soon; returns at once."""
+    def wake(self, *, hurry: bool = False) -> None:
+        """Asks for one more call, soon; returns at once.
+
+        Args:
+            hurry: cut a rest short, since somebody waits for it, or the run needs no time just now.
+        """
+        if hurry:
+            self._hurry.set()
         self._wanted.set()
 
     def close(self, timeout: float = 2.0) -> None:
         """Lets a running job end, at most `timeout` seconds, and calls no more."""
         self._closed.set()
-        self._wanted.set()
+        self.wake(hurry=True)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -49,13 +56,14 @@ class Background:
             if self._closed.is_set():
                 return
             self._wanted.clear()
+            self._hurry.clear()
             start = time.perf_counter()
             try:
                 self._job()
             except Exception as problem:
                 self._report(self._name, problem)
             took = time.perf_counter() - start
-            self._closed.wait(max(self._period - took, took * (1 / self._duty - 1)))
+            self._hurry.wait(max(self._period - took, took * (1 / self._duty - 1)))
 
 
 def describe(problem: BaseException) -> str:

@@ -34,6 +34,7 @@ class CurvesPanel:
                 legend=uplot.Legend(show=False),
                 title=name,
                 height=150,
+                visible=False,  # Until there is something to draw.
             )
             for name, color in CURVES
         ]
@@ -52,6 +53,7 @@ class CurvesPanel:
             fine = np.isfinite(values[thin])
             if fine.any():
                 chart.data = (steps[thin][fine], values[thin][fine])
+                chart.visible = True
 
 
 def steps_scale(total: int) -> dict[str, uplot.Scale]:

@@ -141,7 +141,8 @@ class FileViewer:
             ViewPanel(gui, page.stage, page.turntable, page.report, page.wake, with_cameras=False)
             trouble = gui.add_markdown("")
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
-            SavePanel(gui, page.stage, page.report, lambda: Path(self.exhibits[0].name).stem)
+            name = "-".join(Path(one.name).stem for one in self.exhibits)[:60]
+            SavePanel(gui, page.stage, page.report, name, of_run=False)
 
         def warn(line: str) -> None:
             trouble.content = f"**Problem:** `{line}`"

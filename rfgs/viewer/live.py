@@ -20,7 +20,7 @@ from rfgs.viewer.page import Page
 from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
-from rfgs.viewer.save_panel import SavePanel
+from rfgs.viewer.save_panel import SavePanel, file_stem
 from rfgs.viewer.stage import snapshot
 from rfgs.viewer.steer_panel import Change, Steering, SteerPanel
 from rfgs.viewer.view_panel import ViewPanel
@@ -148,7 +148,7 @@ class Viewer:
             self._page.attempt("finish", lambda: self._keep(splats))
         self._progress.end()
         self._finished = [str(path) for path in paths]
-        self._page.wake()
+        self._page.wake(hurry=True)
 
     def wait(self) -> None:
         """Serves the page until Ctrl-C or `close`."""
@@ -170,7 +170,7 @@ class Viewer:
         gui = page.server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("Run", viser.Icon.PLAYER_PLAY):
-            self._run_panel = RunPanel(gui, self.gate, self._about, page.report, page.wake)
+            self._run_panel = RunPanel(gui, self.gate, self._about, page.report, self._wake_at_once)
             page.on_problem = self._run_panel.warn
             self._prior_folder = gui.add_folder("What the prior sees", visible=False)
             with self._prior_folder:
@@ -185,11 +185,15 @@ class Viewer:
                 gui, page.stage, page.turntable, page.report, page.wake, with_cameras=True
             )
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
-            SavePanel(gui, page.stage, page.report, lambda: file_stem(self._about.get("prompt", "")))
+            SavePanel(gui, page.stage, page.report, file_stem(self._about.get("prompt", "")), of_run=True)
 
     def _start(self, config: Any, prior: Any) -> None:
         self._config = config
         self._decode = None if prior is None else prior.decode
+        self.steering.started_with["prompt"] = self._about.get("prompt", "")
+        for field in self._about.keys() & vars(config).keys():
+            # A run that goes on may have been steered before.
+            self._run_panel.describe(field, self.steering.current(config, field))
         with self._steer_tab:
             self._steer_note.visible = False
             self._steer_panel = SteerPanel(
@@ -197,10 +201,13 @@ class Viewer:
                 config,
                 self.steering,
                 self._page.report,
-                prompt=self._about.get("prompt", ""),
+                self._wake_at_once,
                 check_text=lambda text: "" if prior is None else check_text(prior, text),
             )
         self._prior_folder.visible = self._decode is not None
+
+    def _wake_at_once(self) -> None:
+        self._page.wake(hurry=True)
 
     def _listen(self, step: Any) -> None:
         self._progress.add(step.index, step.total, step.loss, step.residual, len(step.splats))
@@ -220,7 +227,7 @@ class Viewer:
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):
-            self._page.wake()
+            self._page.wake(hurry=held)
 
     def _keep(self, splats: Splats) -> None:
         self._latest, self._latest_time = snapshot(splats), time.perf_counter()
@@ -291,9 +298,3 @@ def check_text(prior: Any, text: str) -> str:
     prior.embed([text])
     unknown = unknown_words(prior, text)
     return f"The prior has never seen: {', '.join(unknown)}" if unknown else ""
-
-
-def file_stem(prompt: str) -> str:
-    """A file's name made of the prompt's first words: "A red cube!" is "a-red-cube"."""
-    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    return "-".join(words)[:60].rstrip("-") or "splats"

@@ -51,10 +51,10 @@ class Page:
         """Does `job` in the background whenever the page is woken; see `Background`."""
         self._jobs.append(Background(name, job, self.report, period=period, duty=duty))
 
-    def wake(self) -> None:
-        """Lets all jobs look for something to do. Returns at once."""
+    def wake(self, *, hurry: bool = False) -> None:
+        """Lets all jobs look for something to do, at once if there is a `hurry`. Returns at once."""
         for job in self._jobs:
-            job.wake()
+            job.wake(hurry=hurry)
         self.pictures.wake()
 
     def attempt(self, where: str, action: Callable[[], None]) -> None:
@@ -97,4 +97,4 @@ class Page:
 
     def _connected(self, client: viser.ClientHandle) -> None:
         self.pictures.watch(client)
-        self.wake()
+        self.wake(hurry=True)

@@ -22,14 +22,15 @@ class SavePanel:
     Args:
         gui: the server's.
         stage: whose splats are saved.
-        name: gives the files' stem, such as "a-red-cube", when asked.
+        name: the files' stem, such as "a-red-cube".
+        of_run: whether there is a run, which goes on meanwhile.
     """
 
-    def __init__(self, gui: viser.GuiApi, stage: Stage, report: Report, name: Callable[[], str]) -> None:
+    def __init__(self, gui: viser.GuiApi, stage: Stage, report: Report, name: str, *, of_run: bool) -> None:
         self._stage, self._name = stage, name
         gui.add_html(
             '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
-            "downloaded by this browser. The run goes on.</div>"
+            f"downloaded by this browser.{' The run goes on.' * of_run}</div>"
         )
         kinds = (
             (
@@ -60,12 +61,12 @@ class SavePanel:
             splats = self._stage.splats()
             if event.client is None or splats is None:
                 return
-            name = self._name() + suffix
+            name = self._name + suffix
             note = event.client.add_notification(
                 f"Preparing {name}", "", loading=True, with_close_button=False
             )
             try:
-                content = file_of(snapshot(splats), suffix, self._stage, title=self._name())
+                content = file_of(snapshot(splats), suffix, self._stage, title=self._name)
                 event.client.send_file_download(name, content, save_immediately=True)
             finally:
                 note.remove()
@@ -81,3 +82,9 @@ def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str) -> bytes:
         path = Path(folder) / f"splats{suffix}"
         export(splats, path)
         return path.read_bytes()
+
+
+def file_stem(prompt: str) -> str:
+    """A file's name made of the prompt's first words: "A red cube!" is "a-red-cube"."""
+    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+    return "-".join(words)[:60].rstrip("-") or "splats"

@@ -39,6 +39,8 @@ class Steering:
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
+        self.started_with: dict[str, Any] = {}
+        """By field, what a None in the configuration stands for."""
         self._wishes: dict[str, Any] = {}
         self._lock = threading.Lock()  # Held for a dictionary's assignment, nothing more.
 
@@ -46,6 +48,17 @@ class Steering:
         """Asks for a new value; a later wish for the same field replaces it."""
         with self._lock:
             self._wishes[field] = value
+
+    def waiting(self, config: Any) -> dict[str, Any]:
+        """The wishes for something new that the next step will be given, by field."""
+        with self._lock:
+            wishes = dict(self._wishes)
+        return {field: value for field, value in wishes.items() if value != self.current(config, field)}
+
+    def current(self, config: Any, field: str) -> Any:
+        """What a field of `config` comes to."""
+        value = getattr(config, field)
+        return self.started_with.get(field) if value is None else value
 
     def apply(self, config: Any, next_step: int) -> list[Change]:
         """Grants all wishes on `config`, notes them as of `next_step`, and returns the new notes."""
@@ -55,7 +68,7 @@ class Steering:
             wishes, self._wishes = self._wishes, {}
         made = []
         for field, value in wishes.items():
-            old = getattr(config, field)
+            old = self.current(config, field)
             if old != value:
                 setattr(config, field, value)
                 made.append(Change(next_step, field, old, value))
@@ -70,7 +83,7 @@ class SteerPanel:
         gui: the server's.
         config: the loop's settings, a dataclass. It is only read here.
         steering: gets the wishes.
-        prompt: what the loop was started with, for a configuration whose own prompt is None.
+        changed: called after a wish.
         check_text: raises for a text that the prior would not take, or returns a remark on it, "" for none; it is
             called on a thread of the page.
     """
@@ -81,16 +94,15 @@ class SteerPanel:
         config: Any,
         steering: Steering,
         report: Report,
+        changed: Callable[[], None] = lambda: None,
         *,
-        prompt: str = "",
         check_text: Callable[[str], str] = lambda text: "",
     ) -> None:
-        self._gui, self._steering, self._report, self._check_text = gui, steering, report, check_text
+        self._gui, self._config, self._steering = gui, config, steering
+        self._report, self._changed, self._check_text = report, changed, check_text
         named = {field.name: getattr(config, field.name) for field in fields(config)}
         # In effect until another one is applied, which keeps a prompt that nobody touched out of the record.
-        self._texts = {name: named[name] or "" for name in TEXTS if name in named}
-        if "prompt" in self._texts:
-            self._texts["prompt"] = self._texts["prompt"] or prompt
+        self._texts = {name: steering.current(config, name) or "" for name in TEXTS if name in named}
         if self._texts:
             self._add_texts()
         for name, value in named.items():
@@ -99,8 +111,12 @@ class SteerPanel:
         self._remark = ""
 
     def show(self, changes: list[Change]) -> None:
-        """Lists the newest of `changes`."""
+        """Lists what the next step will be given, and the newest of `changes`."""
         lines = "".join(
+            f"<div>with the next step: {label(field).lower()} → <b>{html.escape(str(value))}</b></div>"
+            for field, value in self._steering.waiting(self._config).items()
+        )
+        lines += "".join(
             f"<div>from step {change.step}: {label(change.field).lower()} "
             f"{html.escape(str(change.old))} → <b>{html.escape(str(change.new))}</b></div>"
             for change in reversed(changes[-SHOWN_CHANGES:])
@@ -118,17 +134,20 @@ class SteerPanel:
         button = self._gui.add_button("Apply text", icon=viser.Icon.CHECK)
 
         def apply() -> None:
+            remarks = []
             for name, given in inputs.items():
                 text = given.value.strip()
                 if text == self._texts[name]:
                     continue
                 if name == "prompt" and not text:
                     raise ValueError("the prompt is empty")
-                self._remark = self._check_text(text)
+                remarks.append(self._check_text(text))
                 self._texts[name] = text
                 self._steering.wish(name, text)
+            if remarks:
+                self._remark = " ".join(remark for remark in remarks if remark)
 
-        button.on_click(guarded(self._report, "Apply text", apply))
+        button.on_click(guarded(self._report, "Apply text", apply, self._changed))
 
     def _add_input(self, name: str, value: Any) -> None:
         gui, title = self._gui, label(name)
@@ -156,7 +175,9 @@ class SteerPanel:
             handle = gui.add_number(title, value, min=0.0, step=grain)
         else:
             return
-        handle.on_update(guarded(self._report, title, lambda: self._steering.wish(name, handle.value)))
+        handle.on_update(
+            guarded(self._report, title, lambda: self._steering.wish(name, handle.value), self._changed)
+        )
 
 
 def label(field: str) -> str:

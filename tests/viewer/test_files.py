@@ -60,9 +60,9 @@ def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tm
         browser.wait_text("run, step 20: 60 splats")
         browser.click_text("Save")
         browser.click_text("Splats (.ply)")
-        saved = browser.wait_download("other.ply")
+        saved = browser.wait_download("other-run.ply")
         assert len(read_ply(saved)) == 75 + 60
-        assert viewer.problems == []
+        assert viewer.problems == [] and "The run goes on" not in browser.text()
 
 
 def test_a_shared_page_stands_alone(browser: Chromium, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from chromium import Chromium
 from plain_client import connect_to
-from viewer_fakes import FakePrior, fake_distill, three_balls
+from viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
 from rfgs.distill import DistillConfig, distill
 from rfgs.errors import UserError
@@ -174,6 +174,14 @@ def test_closing_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     viewer.close()
     assert "ZeroDivisionError" in viewer.problems[-1]
     close()
+
+
+def test_a_run_that_goes_on_shows_what_it_was_steered_to(browser: Chromium) -> None:
+    with Viewer(port=0, about={"prompt": "three balls", "guidance": "rfds-rev"}) as viewer:
+        viewer.start(FakeConfig(prompt="four balls", guidance="rfds"), FakePrior())
+        browser.open(viewer.url)
+        browser.wait_text("four balls")
+        assert "rfds-rev" not in browser.text() and viewer.problems == []
 
 
 def test_stop_is_seen_by_the_loop() -> None:

@@ -24,6 +24,18 @@ def test_wishes_are_granted_by_apply_only_and_noted() -> None:
     assert steering.apply(config, 32) == [] and len(steering.changes) == 1
 
 
+def test_what_the_loop_was_started_with_is_no_change() -> None:
+    steering, config = Steering(), FakeConfig()
+    steering.started_with["prompt"] = "three balls"
+    steering.wish("prompt", "three balls")
+    steering.wish("inner_steps", 2)
+    assert steering.waiting(config) == {"inner_steps": 2}
+    assert [change.field for change in steering.apply(config, 5)] == ["inner_steps"] and config.prompt is None
+    steering.wish("prompt", "two balls")
+    assert steering.apply(config, 6) == [Change(6, "prompt", "three balls", "two balls")]
+    assert steering.waiting(config) == {}
+
+
 def test_labels() -> None:
     assert label("guidance_scale") == "Guidance scale"
     assert label("lr_means") == "Learning rate means"
@@ -64,11 +76,21 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.wait_text("has never seen a zebra")
         browser.click_text("Run")
         browser.wait_text("two blue cubes")
+        browser.click_text("Pause")
+        browser.wait_text("Paused")
+        browser.click_text("Steer")
+        browser.type_into("textarea", "two orange cubes")
+        browser.click_text("Apply text")
+        browser.wait_text("with the next step: prompt → two orange cubes")
+        assert config.prompt == "two blue cubes"
+        viewer.gate.resume()
+        browser.wait_text("prompt two blue cubes → two orange cubes")
         viewer.gate.stop()
         thread.join(10)
-    first, second = viewer.changes
+    first, second, third = viewer.changes
     assert (first.field, first.old, first.new) == ("guidance_scale", 7.5, 12.5)
-    assert (second.field, second.old, second.new) == ("prompt", None, "two blue cubes")
+    assert (second.field, second.old, second.new) == ("prompt", "three balls", "two blue cubes")
+    assert (third.old, third.new) == ("two blue cubes", "two orange cubes")
     # The note names the first step that ran with the new value.
     assert used[first.step].guidance_scale == 12.5 and used[first.step - 1].guidance_scale == 7.5
     assert used[second.step].prompt == "two blue cubes" and used[second.step - 1].prompt is None
