@@ -11,7 +11,6 @@ import viser
 from torch import Tensor
 
 from rfgs.cameras import Cameras
-from rfgs.priors.base import unknown_words
 from rfgs.splats import Splats
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
@@ -22,7 +21,7 @@ from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
 from rfgs.viewer.save_panel import SavePanel, file_stem
 from rfgs.viewer.stage import snapshot
-from rfgs.viewer.steer_panel import Change, Steering, SteerPanel
+from rfgs.viewer.steer_panel import Change, Steering, SteerPanel, check_text
 from rfgs.viewer.view_panel import ViewPanel
 
 WATCHED_PERIOD, WATCHED_PERIOD_CPU, UNWATCHED_PERIOD = 0.2, 1.0, 2.0
@@ -202,7 +201,7 @@ class Viewer:
                 self.steering,
                 self._page.report,
                 self._wake_at_once,
-                check_text=lambda text: "" if prior is None else check_text(prior, text),
+                check_text=lambda field, text: "" if prior is None else check_text(prior, field, text),
             )
         self._prior_folder.visible = self._decode is not None
 
@@ -287,14 +286,3 @@ class Viewer:
         if self._prior_panel.wanted and self.watched:
             self._sight_shown = sight
             self._prior_panel.show(sight, self._decode)
-
-
-def check_text(prior: Any, text: str) -> str:
-    """Tries a text on the prior, so that one it cannot take is refused in the page and never reaches the loop.
-
-    Returns:
-        A remark on words that the prior has never seen, or "".
-    """
-    prior.embed([text])
-    unknown = unknown_words(prior, text)
-    return f"The prior has never seen: {', '.join(unknown)}" if unknown else ""

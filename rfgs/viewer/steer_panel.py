@@ -12,6 +12,8 @@ from typing import Any
 import viser
 
 from rfgs.job import KINDS
+from rfgs.priors.base import unknown_words
+from rfgs.view_prompts import SIDES
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 
@@ -84,8 +86,8 @@ class SteerPanel:
         config: the loop's settings, a dataclass. It is only read here.
         steering: gets the wishes.
         changed: called after a wish.
-        check_text: raises for a text that the prior would not take, or returns a remark on it, "" for none; it is
-            called on a thread of the page.
+        check_text: gets a field and its text; raises for one that the prior would not take, or returns a remark on it, ""
+            for none. It is called on a thread of the page, one call at a time.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class SteerPanel:
         report: Report,
         changed: Callable[[], None] = lambda: None,
         *,
-        check_text: Callable[[str], str] = lambda text: "",
+        check_text: Callable[[str, str], str] = lambda field, text: "",
     ) -> None:
         self._gui, self._config, self._steering = gui, config, steering
         self._report, self._changed, self._check_text = report, changed, check_text
@@ -133,17 +135,20 @@ class SteerPanel:
         }
         button = self._gui.add_button("Apply text", icon=viser.Icon.CHECK)
 
+        one_at_a_time = threading.Lock()  # Who is impatient clicks twice while text encoders are loaded.
+
         def apply() -> None:
             remarks = []
-            for name, given in inputs.items():
-                text = given.value.strip()
-                if text == self._texts[name]:
-                    continue
-                if name == "prompt" and not text:
-                    raise ValueError("the prompt is empty")
-                remarks.append(self._check_text(text))
-                self._texts[name] = text
-                self._steering.wish(name, text)
+            with one_at_a_time:
+                for name, given in inputs.items():
+                    text = given.value.strip()
+                    if text == self._texts[name]:
+                        continue
+                    if name == "prompt" and not text:
+                        raise ValueError("the prompt is empty")
+                    remarks.append(self._check_text(name, text))
+                    self._texts[name] = text
+                    self._steering.wish(name, text)
             if remarks:
                 self._remark = " ".join(remark for remark in remarks if remark)
 
@@ -183,3 +188,17 @@ class SteerPanel:
 def label(field: str) -> str:
     """A field's name as words: "guidance_scale" is "Guidance scale", "lr_means" is "Learning rate means"."""
     return field.replace("lr_", "learning_rate_").replace("_", " ").capitalize()
+
+
+def check_text(prior: Any, field: str, text: str) -> str:
+    """Tries a text on the prior, so that one it cannot take is refused in the page and never reaches the loop.
+
+    It embeds all that the loop will ask for. The prior remembers it, and so a big model's text encoders, which were
+    freed, are loaded once, here, and the loop never waits for them.
+
+    Returns:
+        A remark on words that the prior has never seen, or "".
+    """
+    prior.embed([text, *[f"{text}, {side}" for side in SIDES]] if field == "prompt" else [text])
+    unknown = unknown_words(prior, text)
+    return f"The prior has never seen: {', '.join(unknown)}" if unknown else ""

@@ -8,8 +8,10 @@ import time
 from chromium import Chromium
 from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
+from rfgs.cameras import orbit
+from rfgs.view_prompts import Prompter
 from rfgs.viewer import Change, Viewer
-from rfgs.viewer.steer_panel import Steering, label
+from rfgs.viewer.steer_panel import Steering, check_text, label
 
 
 def test_wishes_are_granted_by_apply_only_and_noted() -> None:
@@ -34,6 +36,24 @@ def test_what_the_loop_was_started_with_is_no_change() -> None:
     steering.wish("prompt", "two balls")
     assert steering.apply(config, 6) == [Change(6, "prompt", "three balls", "two balls")]
     assert steering.waiting(config) == {}
+
+
+def test_a_text_is_tried_with_all_that_the_loop_will_ask_for() -> None:
+    """So that big models' text encoders are loaded once, on the page's thread."""
+    asked: set[str] = set()
+
+    class Remembers(FakePrior):
+        def embed(self, prompts):
+            asked.update(prompts)
+            return super().embed(prompts)
+
+    assert check_text(Remembers(), "prompt", "two red cubes") == "The prior has never seen: red"
+    assert check_text(Remembers(), "negative_prompt", "orange") == ""
+    tried, asked = asked, set()
+    Prompter(Remembers())(
+        "two red cubes", "orange", orbit([0, 90, 180, 270, 0], [0, 0, 0, 0, 80], 3, 40, 8, 8)
+    )
+    assert tried == asked and "two red cubes, overhead view" in tried
 
 
 def test_labels() -> None:
