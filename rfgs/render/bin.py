@@ -1,7 +1,7 @@
 """Which Gaussians touch which tile, front to back.
 
-Three kernels: `pack_records` makes one cache line of everything that the compositor reads of a Gaussian and finds the
-tiles of its exact ellipse; `sort_by_depth` orders each camera's Gaussians; `fill_tiles` deals them out to the tiles.
+`pack_records` makes one cache line of everything that the compositor reads of a Gaussian and finds the tiles of its exact
+ellipse; `sort_by_depth` orders each camera's Gaussians; `count_tiles` and `fill_tiles` deal them out to the tiles.
 Sorting N depths and dealing in order is cheaper than gsplat's sort of (tile, depth) keys, and gives the same order:
 by depth, ties by index.
 
@@ -10,19 +10,19 @@ lists. Gradients are gathered per edge, so that threads never add to the same nu
 """
 
 import numpy as np
-from numba import float32, int32
+from numba import float32, int32, int64
 
-from .jit import COUNTER, F1, I1, I2, kernel
-from .memory import gather, next_item, scatter
+from .jit import COUNTER, F1, I1, I2, device, kernel
+from .memory import CHUNK, at, gather, next_item, scatter
 from .simd import ceil, floor, log, maximum, minimum, select, sqrt
 
 TILE = 16
 RECORD = 16  # floats: mean x, y; conic xx/2, xy, yy/2; opacity; 4 channels; ellipse: slope, 1/xx, det/xx, reach; 2 free
-CHUNK = 512
-DIGIT = 11
+DIGIT = 12
+BOX = "int16[::1]"  # numbers of tiles: half the cache of int32, and enough for 524,000 pixels
 
 
-@kernel(f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {I1}, {I1})")
+@kernel(f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {BOX}, {I1})")
 def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, width, height, records, boxes, tiles):
     """Flat means2d [C,N,2], conics [C,N,3], opacities [C or 1,N], radii [C,N,2] and colors [C or 1,N,1..4] -> records
     [C*N,16], boxes [C*N,4] and tiles [C*N], flat. An item is CHUNK Gaussians of one camera.
@@ -80,85 +80,111 @@ def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, w
 
 
 @kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, {I1}, {I1})")
-def sort_by_depth(counter, items, keys, tiles, N, order, counts):
+def sort_by_depth(counter, items, keys, radii, N, order, counts):
     """The indices c*N+n of each camera's visible Gaussians into order[c*N:], nearest first; how many into counts [C].
 
-    keys [C*N] are the bits of the (positive) depths. A radix sort from the lowest digit on, over the bits in which the
-    keys differ; stable, so that equal depths stay in order of index.
+    keys [C*N] are the bits of the (positive) depths, radii [C*N,2] are 0 for what is not visible. A radix sort from the
+    lowest digit on, over the bits in which the keys differ; stable, so that equal depths stay in order of index.
     (Loops, not slices: Numba takes seconds to compile a slice assignment.)
     """
-    buckets = 1 << DIGIT
+    starts = np.empty(1 << DIGIT, np.int32)
+    source, target = np.empty(N, np.int64), np.empty(N, np.int64)
     while True:
         c = next_item(counter)
         if c >= items:
             break
-        source, target = np.empty(N, np.int32), np.empty(N, np.int32)
-        lowest, highest, count = int32(0x7FFFFFFF), int32(0), 0
+        lowest, highest, count = int64(0x7FFFFFFF), int64(0), 0
         for i in range(c * N, (c + 1) * N):
-            if tiles[i] > 0:
-                source[count] = i
+            if radii[2 * i] > 0:
+                key = int64(keys[i])
+                source[count] = key << 32 | i
                 count += 1
-                lowest, highest = min(lowest, keys[i]), max(highest, keys[i])
+                lowest, highest = min(lowest, key), max(highest, key)
         counts[c] = count
-        shift, span = 0, highest - lowest
-        starts = np.empty(buckets, np.int32)
-        while count > 0 and (span >> shift) > 0:
+        bits = 0
+        while count > 0 and (highest - lowest) >> bits > 0:
+            bits += 1
+        passes = (bits + DIGIT - 1) // DIGIT
+        digit = (bits + passes - 1) // max(passes, 1)
+        buckets, lowest = int64(1) << digit, lowest << 32
+        for sweep in range(passes):
+            shift = 32 + sweep * digit
             for b in range(buckets):
                 starts[b] = 0
             for j in range(count):
-                starts[((keys[source[j]] - lowest) >> shift) & (buckets - 1)] += 1
+                starts[((source[j] - lowest) >> shift) & (buckets - 1)] += 1
             total = int32(0)
             for b in range(buckets):
                 here = starts[b]
                 starts[b] = total
                 total += here
             for j in range(count):
-                b = ((keys[source[j]] - lowest) >> shift) & (buckets - 1)
+                b = ((source[j] - lowest) >> shift) & (buckets - 1)
                 target[starts[b]] = source[j]
                 starts[b] += 1
             source, target = target, source
-            shift += DIGIT
         for j in range(count):
-            order[c * N + j] = source[j]
+            order[c * N + j] = source[j] & 0x7FFFFFFF
 
 
-@kernel(f"void({COUNTER}, int64, {I1}, {I1}, int64, int64, {I2})")
-def count_tiles(counter, items, boxes, tiles, N, across, lengths):
-    """How many Gaussians each tile of each camera holds: lengths [C, tiles]."""
+@device
+def _box(boxes, start, across):
+    """The first tile of a box, how many it is wide, and its area."""
+    x0, y0 = at(boxes, start), at(boxes, start + 2)
+    width = at(boxes, start + 1) - x0
+    return y0 * across + x0, width, width * (at(boxes, start + 3) - y0)
+
+
+@device
+def _next_tile(tile, column, width, across):
+    """The next tile of a box, row by row. One loop over the area and no branch: the end of each row cannot be predicted."""
+    column += 1
+    last = column == width
+    return tile + 1 + (across - width if last else 0), 0 if last else column
+
+
+@kernel(f"void({COUNTER}, int64, {BOX}, {I1}, {I1}, int64, int64, {I2})")
+def count_tiles(counter, items, boxes, order, counts, N, across, lengths):
+    """How many Gaussians each tile gets of each part of its camera's sorted Gaussians: lengths [C*parts, tiles].
+
+    An item is one part: with several to a camera, several threads can deal it out.
+    """
+    parts = items // counts.size
     while True:
-        c = next_item(counter)
-        if c >= items:
+        item = next_item(counter)
+        if item >= items:
             break
+        c, part = item // parts, item % parts
         for t in range(lengths.shape[1]):
-            lengths[c, t] = 0
-        for i in range(c * N, (c + 1) * N):
-            if tiles[i] > 0:
-                for ty in range(boxes[4 * i + 2], boxes[4 * i + 3]):
-                    for tx in range(boxes[4 * i], boxes[4 * i + 1]):
-                        lengths[c, ty * across + tx] += 1
+            lengths[item, t] = 0
+        for j in range(c * N + counts[c] * part // parts, c * N + counts[c] * (part + 1) // parts):
+            tile, width, area = _box(boxes, 4 * order[j], across)
+            column = 0
+            for _ in range(area):
+                lengths[item, tile] += 1
+                tile, column = _next_tile(tile, column, width, across)
 
 
-@kernel(f"void({COUNTER}, int64, {I1}, {I1}, {I1}, {I1}, {I1}, int64, int64, {I1}, {I1})")
-def fill_tiles(counter, items, boxes, order, counts, first_edge, starts, N, across, flatten_ids, edges):
+@kernel(f"void({COUNTER}, int64, {BOX}, {I1}, {I1}, {I1}, {I2}, int64, int64, {I1}, {I1})")
+def fill_tiles(counter, items, boxes, order, counts, first_edge, cursors, N, across, flatten_ids, edges):
     """Deal the sorted Gaussians out to the slots: flatten_ids (the index c*N+n) and edges.
 
-    The slots of tile t of camera c begin at starts[c * tiles + t].
+    cursors [C*parts, tiles] are where in each tile's slots each part begins; they are moved.
     """
-    per_camera = (starts.size - 1) // items
-    cursor = np.empty(per_camera, np.int32)
+    parts = items // counts.size
     while True:
-        c = next_item(counter)
-        if c >= items:
+        item = next_item(counter)
+        if item >= items:
             break
-        for t in range(per_camera):
-            cursor[t] = starts[c * per_camera + t]
-        for j in range(c * N, c * N + counts[c]):
+        c, part = item // parts, item % parts
+        for j in range(c * N + counts[c] * part // parts, c * N + counts[c] * (part + 1) // parts):
             i = order[j]
-            edge = first_edge[i]
-            for ty in range(boxes[4 * i + 2], boxes[4 * i + 3]):
-                for tx in range(boxes[4 * i], boxes[4 * i + 1]):
-                    slot = cursor[ty * across + tx]
-                    cursor[ty * across + tx] = slot + 1
-                    flatten_ids[slot] = i
-                    edges[slot] = edge
-                    edge += 1
+            edge, column = first_edge[i], 0
+            tile, width, area = _box(boxes, 4 * i, across)
+            for _ in range(area):
+                slot = cursors[item, tile]
+                cursors[item, tile] = slot + 1
+                flatten_ids[slot] = i
+                edges[slot] = edge
+                edge += 1
+                tile, column = _next_tile(tile, column, width, across)

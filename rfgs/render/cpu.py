@@ -6,6 +6,7 @@ compositing), so that `info["means2d"]` is a tensor between them whose gradient 
 
 import functools
 import importlib.metadata
+import math
 import re
 
 import numpy as np
@@ -17,7 +18,8 @@ from rfgs.errors import UserError
 
 from . import bin as binning
 from . import composite, project
-from .jit import launch
+from .jit import launch, launch_together, threads_for
+from .memory import CHUNK
 from .sh import colors_from_sh
 
 _MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
@@ -52,10 +54,10 @@ class _Project(torch.autograd.Function):
         means2d, depths, conics = torch.empty(C, N, 2), torch.empty(C, N), torch.empty(C, N, 3)
         compensations = torch.empty((C, N) if antialiased else (0,))
         launch(
-            project.project_forward, -(-N // project.CHUNK),
+            project.project_forward, -(-N // CHUNK),
             _flat(means), _flat(quats), _flat(scales), _flat(opacities.contiguous()), _flat(viewmats), _flat(Ks), N, C,
             width, height, near, far, radius_clip, eps2d, antialiased,
-            _flat(radii), _flat(means2d), _flat(depths), _flat(conics), _flat(compensations), cost=2.5 * C,
+            _flat(radii), _flat(means2d), _flat(depths), _flat(conics), _flat(compensations), cost=0.013 * C * N,
         )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics, compensations)
         ctx.settings = (width, height, eps2d, antialiased)
@@ -70,10 +72,10 @@ class _Project(torch.autograd.Function):
         v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
         gradients = (_flat(g.contiguous()) for g in (v_means2d, v_depths, v_conics, v_compensations))
         launch(
-            project.project_backward, -(-N // project.CHUNK),
+            project.project_backward, -(-N // CHUNK),
             _flat(means), _flat(quats), _flat(scales), _flat(viewmats), _flat(Ks), N, C, *ctx.settings,
             _flat(radii), _flat(conics), _flat(compensations), *gradients,
-            _flat(v_means), _flat(v_quats), _flat(v_scales), cost=4.0 * C,
+            _flat(v_means), _flat(v_quats), _flat(v_scales), cost=0.016 * C * N,
         )  # fmt: skip
         return v_means, v_quats, v_scales, *(None,) * 10
 
@@ -83,28 +85,39 @@ def _bin(means2d, conics, opacities, colors, radii, depths, width, height):
     C, N = depths.shape
     across, down = -(-width // binning.TILE), -(-height // binning.TILE)
     records = torch.empty(C * N * binning.RECORD).numpy()
-    boxes, tiles = np.empty(C * N * 4, np.int32), torch.empty(C, N, dtype=torch.int32)
-    launch(
-        binning.pack_records, C * -(-N // binning.CHUNK),
-        _flat(means2d), _flat(conics), _flat(opacities.contiguous()), colors.detach().numpy(), _flat(radii),
-        N, width, height, records, boxes, _flat(tiles), cost=10.0,
-    )  # fmt: skip
+    boxes, tiles = np.empty(C * N * 4, np.int16), torch.empty(C, N, dtype=torch.int32)
     order, counts = np.empty(C * N, np.int32), np.empty(C, np.int32)
-    launch(binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(tiles), N, order, counts, cost=0.01 * N)
-    lengths = np.empty((C, across * down), np.int32)
-    launch(binning.count_tiles, C, boxes, _flat(tiles), N, across, lengths, cost=0.01 * N)
-    starts = np.zeros(lengths.size + 1, np.int32)
-    np.cumsum(lengths, out=starts[1:])
+    launch_together(
+        [
+            (binning.sort_by_depth, C, _flat(depths).view(np.int32), _flat(radii), N, order, counts),
+            (
+                binning.pack_records, C * -(-N // CHUNK),
+                _flat(means2d), _flat(conics), _flat(opacities.contiguous()), colors.detach().numpy(), _flat(radii),
+                N, width, height, records, boxes, _flat(tiles),
+            ),
+        ],
+        cost=0.03 * C * N,
+    )  # fmt: skip
+    # So many parts of each camera's sorted Gaussians that the threads can share them out evenly.
+    threads = threads_for(0.02 * C * N)
+    parts = threads // math.gcd(threads, C)
+    lengths = np.empty((C * parts, across * down), np.int32)
+    launch(binning.count_tiles, C * parts, boxes, order, counts, N, across, lengths, cost=0.01 * C * N)
+    # A tile's slots hold the first part's Gaussians, then the second's, and so on.
+    ends = np.cumsum(lengths.reshape(C, parts, -1).transpose(0, 2, 1), dtype=np.int32).reshape(C, -1, parts)
+    starts = np.concatenate((np.zeros(1, np.int32), ends[..., -1].ravel()))
+    cursors = np.ascontiguousarray(ends.transpose(0, 2, 1)).reshape(C * parts, -1) - lengths
     first_edge = np.zeros(C * N + 1, np.int32)
     np.cumsum(_flat(tiles), out=first_edge[1:])
     flatten_ids, edges = torch.empty(int(starts[-1]), dtype=torch.int32), np.empty(int(starts[-1]), np.int32)
     launch(
-        binning.fill_tiles, C, boxes, order, counts, first_edge, starts, N, across, _flat(flatten_ids), edges, cost=0.03 * N
+        binning.fill_tiles, C * parts,
+        boxes, order, counts, first_edge, cursors, N, across, _flat(flatten_ids), edges, cost=0.015 * len(edges),
     )  # fmt: skip
     return {
         "records": records, "tiles_per_gauss": tiles, "first_edge": first_edge, "edges": edges, "starts": starts,
         "flatten_ids": flatten_ids, "masks": np.empty(len(edges), np.int64),
-        "longest": int(lengths.max(initial=0)), "across": across, "tiles": across * down,
+        "longest": int(np.diff(starts).max(initial=0)), "across": across, "tiles": across * down,
     }  # fmt: skip
 
 
@@ -118,12 +131,13 @@ class _Rasterize(torch.autograd.Function):
             composite.composite_forward, C * bins["tiles"],
             bins["records"], _flat(bins["flatten_ids"]), bins["starts"], bins["masks"], bins["longest"], bins["across"],
             bins["tiles"], width, height, gsplat_max_alpha(), backgrounds.detach().numpy(), _flat(out), _flat(alphas),
-            cost=1.0 + 0.06 * len(bins["edges"]) / (C * bins["tiles"]),
+            cost=C * bins["tiles"] + 0.06 * len(bins["edges"]),
         )  # fmt: skip
         ctx.bins, ctx.settings = bins, (width, height, gsplat_max_alpha())
         ctx.means2d = means2d if absgrad else None
         ctx.save_for_backward(out, alphas)
         ctx.shape, ctx.per_camera = (C, colors.shape[1], D), (len(opacities), len(colors))
+        ctx.set_materialize_grads(False)  # or autograd makes zeros for the outputs that have no gradient
         offsets = torch.from_numpy(bins["starts"][:-1]).view(C, -1, bins["across"])
         ctx.mark_non_differentiable(bins["tiles_per_gauss"], bins["flatten_ids"], offsets)
         return out, alphas, bins["tiles_per_gauss"], bins["flatten_ids"], offsets
@@ -132,6 +146,8 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, v_colors, v_alphas, *_):
         out, alphas = ctx.saved_tensors
+        v_colors = torch.zeros_like(out) if v_colors is None else v_colors
+        v_alphas = torch.zeros_like(alphas) if v_alphas is None else v_alphas
         C, N, D = ctx.shape
         bins = ctx.bins
         sums = torch.empty(len(bins["edges"]) * composite.GRADS).numpy()
@@ -140,16 +156,16 @@ class _Rasterize(torch.autograd.Function):
             bins["records"], _flat(bins["flatten_ids"]), bins["edges"], bins["starts"], bins["masks"], bins["longest"],
             bins["across"], bins["tiles"], *ctx.settings, D, _flat(out), _flat(alphas), _flat(v_colors.contiguous()),
             _flat(v_alphas.contiguous()), ctx.means2d is not None, sums,
-            cost=1.0 + 0.1 * len(bins["edges"]) / (C * bins["tiles"]),
+            cost=C * bins["tiles"] + 0.1 * len(bins["edges"]),
         )  # fmt: skip
         v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
         v_opacities, v_splats = torch.empty(ctx.per_camera[0], N), torch.empty(ctx.per_camera[1], N, D)
         v_abs = torch.empty((C, N, 2) if ctx.means2d is not None else (0, 2))
         launch(
-            composite.gather_gradients, -(-N // binning.CHUNK),
+            composite.gather_gradients, -(-N // CHUNK),
             sums, bins["first_edge"], _flat(bins["tiles_per_gauss"]), bins["records"], N, C, D,
             v_means2d.view(-1, 2).numpy(), v_conics.view(-1, 3).numpy(), _flat(v_opacities),
-            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(), cost=8.0 * C,
+            v_splats.view(-1, D).numpy(), v_abs.view(-1, 2).numpy(), cost=0.01 * C * N,
         )  # fmt: skip
         if ctx.means2d is not None:
             ctx.means2d.absgrad = v_abs
@@ -238,12 +254,12 @@ def rasterization(
     if absgrad and channels.shape[-1] > 4:
         raise UserError(f"absgrad with {channels.shape[-1]} channels: it needs all channels at once, at most 4")
     rendered = []
-    for first in range(0, channels.shape[-1], 4):  # the kernels carry up to four channels
-        part = slice(first, first + 4)
+    # The kernels carry up to four channels. (A slice of all of them would cost a copy of its gradient.)
+    parts = [channels] if channels.shape[-1] <= 4 else channels.split(4, -1)
+    for part, behind in zip(parts, backgrounds.split(4, -1), strict=True):
         out, alphas, tiles_per_gauss, flatten_ids, offsets = _Rasterize.apply(
-            means2d, conics, channels[..., part], opacities, backgrounds[:, part].contiguous(), radii, depths.detach(),
-            width, height, absgrad,
-        )  # fmt: skip
+            means2d, conics, part, opacities, behind.contiguous(), radii, depths.detach(), width, height, absgrad
+        )
         rendered.append(out)
     colors_out = rendered[0] if len(rendered) == 1 else torch.cat(rendered, -1)
     if render_mode in ("ED", "RGB+ED"):
@@ -275,7 +291,8 @@ def _check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_deg
                 "(CUDA tensors go to the gsplat backend)"
             )
     tail = (N,) if sh_degree is None else (N, colors.shape[-2])
-    if colors.shape[:-1] not in (tail, (C, *tail)) or (sh_degree is not None and colors.shape[-1] != 3):
+    fits = colors.shape[:-1] in (tail, (C, *tail))
+    if not fits or colors.shape[-1] == 0 or (sh_degree is not None and colors.shape[-1] != 3):
         layout = "[N, D] or [C, N, D]" if sh_degree is None else "[N, K, 3] or [C, N, K, 3]"
         raise UserError(f"colors has the shape {tuple(colors.shape)}, expected {layout} with N = {N}, C = {C}")
     if sh_degree is not None and not (0 <= sh_degree <= 3 and (sh_degree + 1) ** 2 <= colors.shape[-2]):

@@ -13,7 +13,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ class Kernel:
             dispatcher = numba.njit(cache=True, **options)(self._function)
         except RuntimeError:  # Numba found no directory that it may write to
             dispatcher = numba.njit(**options)(self._function)
-        if not Kernel.said_so and not _is_cached(dispatcher, self._function):
+        cached = _is_cached(dispatcher, self._function)  # (throws old code away, so it is asked for every kernel)
+        if not cached and not Kernel.said_so:
             report("compiling the CPU rasterizer for this processor (once, about 10 s) ...")
             Kernel.said_so = True
         dispatcher.compile(self._signature)
@@ -106,20 +107,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of its parent's threads
 
 
+def threads_for(cost: float) -> int:
+    """How many threads are worth waking for so many microseconds of work."""
+    return min(torch.get_num_threads(), os.cpu_count() or 1, 1 + int(cost / _WORTH_A_THREAD))
+
+
 def launch(function: Kernel, items: int, *args: Any, cost: float) -> None:
-    """Run `function(counter, items, *args)` on up to torch.get_num_threads() threads, this one included.
+    """Run `function(counter, items, *args)` on several threads, this one included.
 
     The function takes items from `counter` until `items` are gone; results must not depend on who takes which item.
-    `cost` is roughly the microseconds that an item takes: a thread is woken only for `_WORTH_A_THREAD` of work.
+    `cost` is roughly the microseconds that all of it takes on one thread.
     """
-    if items <= 0:
-        return
-    function.compile()
-    counter = np.zeros(1, np.int64)
-    threads = min(torch.get_num_threads(), os.cpu_count() or 1, items, 1 + int(items * cost / _WORTH_A_THREAD))
-    futures = [_pool().submit(function, counter, items, *args) for _ in range(threads - 1)]
+    launch_together([(function, items, *args)], cost)
+
+
+def launch_together(jobs: Sequence[tuple[Any, ...]], cost: float) -> None:
+    """`launch` several `(function, items, *args)` that do not need one another: a thread that finds no item goes on to the
+    next job, so that one with few items does not keep the others waiting."""
+    jobs = [(function, np.zeros(1, np.int64), items, *args) for function, items, *args in jobs if items > 0]
+    for function, *_ in jobs:
+        function.compile()
+
+    def work() -> None:
+        for function, *args in jobs:
+            function(*args)
+
+    threads = min(threads_for(cost), sum(items for _, _, items, *_ in jobs))
+    futures = [_pool().submit(work) for _ in range(threads - 1)]
     try:
-        function(counter, items, *args)
+        work()
     finally:
         # A thread that never came to start finds no items left; it must not start after the arrays are gone.
         for future in futures:

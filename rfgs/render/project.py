@@ -7,10 +7,8 @@ covariance is V V^T + eps2d I. Eight Gaussians at a time; the quaternion's part 
 from numba import float32
 
 from .jit import COUNTER, F1, I1, device, kernel
-from .memory import gather, next_item, scatter
+from .memory import CHUNK, gather, next_item, scatter
 from .simd import absolute, ceil, fma, log, maximum, minimum, select, splat, sqrt
-
-CHUNK = 256  # Gaussians per item of a launch
 
 
 @device

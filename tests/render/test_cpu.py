@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.render import cpu
+from rfgs.render import cpu, jit
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")
 
@@ -122,20 +122,38 @@ def test_maximum_alpha_is_the_installed_gsplats():
     assert f"{cpu.gsplat_max_alpha()}" in inspect.getsource(_torch_impl.accumulate)
 
 
-def test_same_bits_with_any_number_of_threads(scene):
-    arguments = scene(count=6000, width=200, height=150, views=3, scale=0.05)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 1, 2):
-            torch.set_num_threads(threads)
-            results.append(run(cpu.rasterization, arguments, torch.float32, absgrad=True))
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize("views", [1, 3])
+def test_same_bits_with_any_number_of_threads(scene, views, monkeypatch):
+    arguments = scene(count=6000, width=200, height=150, views=views, scale=0.05)
+    results = []
+    for threads in (1, 2, 5, 2):
+        for module in (cpu, jit):  # more than the machine may have, and for less work than is worth it
+            monkeypatch.setattr(module, "threads_for", lambda cost, threads=threads: threads)
+        results.append(run(cpu.rasterization, arguments, torch.float32, absgrad=True))
     for colors, alphas, gradients, info in results[1:]:
         assert torch.equal(colors, results[0][0]) and torch.equal(alphas, results[0][1])
         assert torch.equal(info["means2d"].absgrad, results[0][3]["means2d"].absgrad)
         for name, gradient in gradients.items():
             assert torch.equal(gradient, results[0][2][name]), name
+
+
+def test_a_thread_is_woken_for_work_that_is_worth_it(monkeypatch):
+    monkeypatch.setattr(jit.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert [jit.threads_for(cost) for cost in (10.0, 200.0, 1e6)] == [1, 2, 4]
+
+
+def test_an_image_without_alpha_or_colours_in_the_loss(scene):
+    """Each output alone gets its gradient, as when the other's is zeros."""
+    arguments = scene(count=300, width=40, height=30)
+    means = arguments["means"].requires_grad_()
+    for used in (0, 1):
+        gradients = []
+        for add_zeros in (False, True):
+            outputs = cpu.rasterization(**arguments)
+            loss = outputs[used].square().sum() + (0.0 * outputs[1 - used].sum() if add_zeros else 0.0)
+            gradients += torch.autograd.grad(loss, means)
+        assert gradients[0].any() and torch.equal(*gradients)
 
 
 def test_renders_from_several_python_threads(scene):
