@@ -1,4 +1,4 @@
-"""The training loop that the tiny priors share: seeded, resumable, ended by the clock."""
+"""The training loop that the tiny priors share: seeded, resumable, ended by a budget of processor time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -36,9 +36,10 @@ def fit(
     compile: bool = False,
     save_every: int = 100,
 ) -> Iterator[dict]:
-    """Train for `seconds` of wall time in all (over restarts); yields metrics at every checkpoint and resumes from it.
+    """Train for `seconds` of processor time in all (over restarts); yields metrics at every checkpoint and resumes from it.
 
-    The learning rate follows the time that has passed: warm-up over 100 steps, constant, then linear to 0 over the last
+    Processor time, summed over threads, so that a busy or sleeping machine makes the model later and not weaker. The
+    learning rate follows the time that was spent: warm-up over 100 steps, constant, then linear to 0 over the last
     half. Weights are averaged (EMA); the average is what ships.
 
     Args:
@@ -67,9 +68,9 @@ def fit(
     weights: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(average.parameters())
     rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
-    started, losses = time.time() - spent, []
+    started, losses = time.process_time() - spent, []
     while True:
-        progress = (time.time() - started) / seconds
+        progress = (time.process_time() - started) / seconds
         for optimiser, full_rate in zip(optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = full_rate * min(1.0, step / 100, max(0.0, (1 - progress) / 0.5))
         loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
@@ -90,7 +91,7 @@ def fit(
         step += 1
         losses.append(loss.item())
         if step % save_every == 0 or progress >= 1:
-            spent = time.time() - started
+            spent = time.process_time() - started
             state = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),

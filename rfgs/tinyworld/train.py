@@ -138,7 +138,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--vae-minutes", type=float, default=10, help="for the decoder; none with --start")
-    parser.add_argument("--prior-minutes", type=float, default=90)
+    parser.add_argument("--prior-minutes", type=float, default=90, help="of processor time")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)

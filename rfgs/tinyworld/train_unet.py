@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, required=True, help="folder of the model to begin with")
     parser.add_argument("--target", type=Path, help="folder of the model to write")
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=40, help="of processor time, as all budgets")
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--pair-steps", type=int, default=12)
     parser.add_argument("--pair-guidance-scale", type=float, default=1.5, help="InstaFlow's")

@@ -1,4 +1,4 @@
-"""A clock that counts its readings, since training follows wall time and its tests must not; and solids in closed form."""
+"""A clock that counts its readings, since training follows the time and its tests must not; and solids in closed form."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rfgs.tinyworld.tracer import BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM,
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`time.time()` of the two trainings goes on by one second at each reading, and each step reads it once."""
+    """Time in the two trainings goes on by one second at each reading, and each step reads it once."""
     ticks = itertools.count()
-    fake = SimpleNamespace(time=lambda: float(next(ticks)))
+    fake = SimpleNamespace(time=lambda: float(next(ticks)), process_time=lambda: float(next(ticks)))
     monkeypatch.setattr("rfgs.tinyworld.vae.time", fake)
     monkeypatch.setattr("rfgs.tinyworld.fitting.time", fake)
 
