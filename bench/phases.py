@@ -8,6 +8,9 @@ do not count. Times are wall-clock; "backward" goes through the encoder and the 
 other seconds after the start: files, viewer and between.
 """
 
+from rfgs import machine  # before torch, so that its threads wait as they do in `rfgs generate`
+
+# isort: split
 import json
 from pathlib import Path
 
@@ -15,7 +18,6 @@ import torch
 import tyro
 from rasterizer import RESULTS
 
-from rfgs import machine
 from rfgs.distill import distill
 from rfgs.generate import START_RADIUS
 from rfgs.job import KINDS, QUALITIES

@@ -9,6 +9,9 @@ preemption by other programs does not count against; ratios and shares are of pr
 limit counts 99 floating-point operations (37 forward, 62 backward) for each lane that the compositor may evaluate.
 """
 
+from rfgs import machine  # before torch, whose threads would spin on the second thread's core otherwise
+
+# isort: split
 import json
 import platform
 import statistics
@@ -20,7 +23,6 @@ import torch
 import tyro
 from torch_tiles import rasterization as torch_rasterization
 
-from rfgs import machine
 from rfgs.cameras import sample_orbit
 from rfgs.render import cpu
 from rfgs.render.jit import COUNTER, F1, Kernel, kernel
