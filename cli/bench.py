@@ -28,6 +28,8 @@ class Bench:
     """Prompt sets."""
     prompts: Annotated[WholeNumber, default("all 40")] = None
     """Number of prompts of each set."""
+    skip: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Prompts of each set to leave out before the first, such as those that settings were tuned on."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Number of seeds of each prompt: 0, 1, ..."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODEL:GUIDANCE ...")] = ()
@@ -100,7 +102,7 @@ class Bench:
         ]
         if self.bounds:
             columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]
-        prompts = plan.read_prompts(self.sets, self.prompts)
+        prompts = plan.read_prompts(self.sets, self.prompts, self.skip)
         return plan.part_of(plan.plan(columns, prompts, self.seeds, quality), self.part)
 
     def _work(self, runs: list, folder: Path, device: str) -> None:

@@ -118,15 +118,19 @@ def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quali
     )
 
 
-def read_prompts(sets: Sequence[str], count: int | None = None) -> dict[str, list[str]]:
-    """The first `count` prompts (None: all) of each set that ships."""
+def read_prompts(sets: Sequence[str], count: int | None = None, skip: int = 0) -> dict[str, list[str]]:
+    """The first `count` prompts (None: all) of each set that ships, after those that are skipped."""
     from importlib.resources import files
 
     for name in sets:
         if name not in SETS:
             raise UserError(f"--sets {name}: there are {', '.join(SETS)}")
     folder = files("rfgs.assets") / "prompts"
-    return {name: (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines()[:count] for name in sets}
+    prompts = {name: (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in sets}
+    for name in sets:
+        if not 0 <= skip < len(prompts[name]):
+            raise UserError(f"--skip {skip}: {name} has {len(prompts[name])} prompts, and one has to be left")
+    return {name: prompts[name][skip:][:count] for name in sets}
 
 
 def find_columns(names: Sequence[str]) -> list[Column]:

@@ -134,7 +134,12 @@ def test_a_run_is_claimed_by_one_process_until_that_is_killed(tmp_path: Path) ->
 def test_prompts_are_those_that_ship() -> None:
     prompts = read_prompts(["single", "multiple"], 3)
     assert [len(names) for names in prompts.values()] == [3, 3]
-    assert len(read_prompts(["surroundings"])["surroundings"]) == 40
+    everything = read_prompts(["surroundings"])["surroundings"]
+    assert len(everything) == 40
+    assert read_prompts(["surroundings"], 3, skip=38) == {"surroundings": everything[38:]}
+    for skip in (-1, 40):
+        with pytest.raises(UserError, match=f"--skip {skip}: surroundings has 40 prompts"):
+            read_prompts(["surroundings"], skip=skip)
 
 
 def test_columns_that_are_none() -> None:
