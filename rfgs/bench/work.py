@@ -80,12 +80,13 @@ class Judge:
     def views(self, images: Tensor, neighbours: Tensor, run: Run) -> dict[str, float]:
         """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away."""
         names = read_prompts([run.prompt_set])[run.prompt_set]
-        result = self.scorer.score_views(images, run.prompt, names, neighbours)
+        vectors = self.scorer.embed_images(images)
+        result = self.scorer.score_vectors(vectors, run.prompt, names, neighbours)
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
         scene = _scenes(run.prompt_set).get(run.prompt)
         if scene:
             close = [run.prompt, *map(caption, near_misses(scene))]
-            found["exact"] = self.scorer.score_views(images, run.prompt, close, neighbours).score
+            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, close, neighbours).score
         return found
 
 

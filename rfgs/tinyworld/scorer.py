@@ -130,9 +130,16 @@ class Scorer:
     def score_views(
         self, images: Tensor, prompt: str, prompts: Sequence[str], neighbours: Tensor
     ) -> AssetScore:
-        """Score pictures of one asset, [V, 3, H, W] in [0, 1], against `prompts`, one of which is `prompt`.
+        """Score pictures of one asset, [V, 3, H, W] in [0, 1], against `prompts`; see `score_vectors`."""
+        return self.score_vectors(self.embed_images(images), prompt, prompts, neighbours)
+
+    def score_vectors(
+        self, vectors: Tensor, prompt: str, prompts: Sequence[str], neighbours: Tensor
+    ) -> AssetScore:
+        """Score pictures of one asset, embedded by `embed_images`, against `prompts`, one of which is `prompt`.
 
         Args:
+            vectors: [V, 128].
             neighbours: bools [V, V], which views lie beside one another; see `asset_views`.
 
         Raises:
@@ -143,7 +150,8 @@ class Scorer:
             raise UserError(
                 f"prompt {prompt!r} must be one of the set's {len(names)} prompts, which must be at least 2"
             )
-        return score_similarities(self.similarity(images, names), names.index(prompt), neighbours)
+        cosines = vectors @ self.embed_prompts(names).T
+        return score_similarities(cosines, names.index(prompt), neighbours)
 
     def score_asset(
         self, splats: Splats, prompt: str, prompts: Sequence[str], *, size: int = 128
