@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rfgs.cameras import Cameras
 from rfgs.splats import Splats
+from rfgs.viewer.background import apart
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
@@ -277,7 +278,7 @@ class Viewer:
             if views is None:
                 self._cameras.hide()
             else:
-                self._cameras.show(*views)
+                apart(lambda: self._cameras.show(*views))
 
     def _push_sight(self) -> None:
         sight = self._sight
@@ -285,4 +286,5 @@ class Viewer:
             return
         if self._prior_panel.wanted and self.watched:
             self._sight_shown = sight
-            self._prior_panel.show(sight, self._decode)
+            decode = self._decode
+            apart(lambda: self._prior_panel.show(sight, decode))

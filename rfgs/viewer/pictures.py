@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rfgs.cameras import Cameras
 from rfgs.splats import Splats
-from rfgs.viewer.background import Background, Report
+from rfgs.viewer.background import Background, Report, apart
 from rfgs.viewer.stage import Channel, Look, Stage
 
 SETTLED = 0.25
@@ -119,7 +120,8 @@ class Pictures:
             height = self._stage.look.resolution
             height = max(round(height * MOVING_SCALE), 16) if moving else height
             if self._sent.get(number) != (state, stamp, height):
-                picture = paint(splats, browser_camera(client.camera, height), self._stage.look)
+                camera = browser_camera(client.camera, height)
+                picture = apart(partial(paint, splats, camera, self._stage.look))
                 client.scene.set_background_image(picture, format="jpeg", jpeg_quality=60 if moving else 90)
                 self._sent[number] = (state, stamp, height)
             if moving:

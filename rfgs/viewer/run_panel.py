@@ -66,7 +66,6 @@ class RunPanel:
         state = "stopping" if stopping else "paused" if paused else "running"
         self._write(state, progress.rows())
         set_value(self._bar, progress.percent)
-        self._bar.animated = state == "running"
         self._pause.visible, self._resume.visible = not paused, paused
         for button in (self._pause, self._resume, self._once, self._stop):
             button.disabled = stopping
@@ -80,7 +79,6 @@ class RunPanel:
         }
         self._write("finished", rows, lines)
         set_value(self._bar, progress.percent)
-        self._bar.animated = False
         for button in (self._pause, self._resume, self._once, self._stop):
             button.visible = False
 

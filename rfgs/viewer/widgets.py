@@ -7,7 +7,7 @@ from typing import Any
 
 import viser
 
-from rfgs.viewer.background import Report, describe
+from rfgs.viewer.background import Report, apart, describe
 
 Pressed = Callable[[viser.GuiEvent], None]
 
@@ -27,7 +27,7 @@ def guarded_event(report: Report, where: str, action: Pressed) -> Pressed:
 
     def called(event: viser.GuiEvent) -> None:
         try:
-            action(event)
+            apart(lambda: action(event))
         except Exception as problem:
             report(where, problem)
             notify(event, where, describe(problem), color="red")

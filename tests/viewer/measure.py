@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -37,6 +38,9 @@ from rfgs.viewer import Viewer
 
 PROMPT = "a red cube on a blue cylinder"
 KINDS = ("no page", "unwatched", "one reader", "one Chromium")
+COMPARED = ("command CPU", "loop CPU", "loop wall")
+SETTLED = 6.0
+"""Seconds after which a page has been loaded and compiled, which it costs once, however long the run."""
 CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); import timed_command; timed_command.main()"
 
 
@@ -63,8 +67,18 @@ def reader(url: str) -> Iterator[None]:
     connection.close()
 
 
+def machine_seconds() -> float:
+    """What all processes of this machine have used of its processors so far (Linux)."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def one_run(kind: str, folder: Path, steps: int, ready: threading.Barrier) -> dict[str, float]:
-    """Seconds of one run: processor time of the whole command, and of its loop alone both clocks."""
+    """Seconds of one run: processor time of the whole command, and of its loop alone both clocks.
+
+    "Chromium CPU" and "others' CPU" are what the browser, and all that has nothing to do with the run, used from the
+    loop's start to the command's end; where runs come one after another, the latter says whether the machine was idle.
+    """
     flags = ["--no-viewer"] if kind == "no page" else ["--port", "0"]
     with ExitStack() as stack:
         run = stack.enter_context(generate(folder, steps, *flags))
@@ -72,18 +86,23 @@ def one_run(kind: str, folder: Path, steps: int, ready: threading.Barrier) -> di
         if browser:
             browser.open(run.url)
             browser.wait_text(f"1 / {steps}")
+            time.sleep(SETTLED)
         elif kind == "one reader":
             stack.enter_context(reader(run.url))
         ready.wait(PATIENCE)
+        drawn, machine = browser.processor_seconds() if browser else 0.0, machine_seconds()
+        own = run.processor_seconds()
         folder.with_suffix(".go").touch()  # Beside the folder, which the run may not have made yet.
         _, processor = run.wait()
-        drawn = browser.processor_seconds() if browser else 0.0
+        drawn = browser.processor_seconds() - drawn if browser else 0.0
+        others = machine_seconds() - machine - (processor - own) - drawn
     first, last = json.loads((folder / "marks.json").read_text())
     return {
         "command CPU": processor,
         "loop CPU": last[1] - first[1],
         "loop wall": last[0] - first[0],
         "Chromium CPU": drawn,
+        "others' CPU": others,
     }
 
 
@@ -109,11 +128,9 @@ def cost(rounds: int = 5, steps: int = 40, *, together: bool = True) -> None:
         for kind, own in seconds.items():
             print(f"{kind}: " + ", ".join(f"{name} {value:.1f} s" for name, value in own.items()), flush=True)
         for kind, one in ratios.items():
-            one.append(
-                {name: seconds[kind][name] / base for name, base in seconds["no page"].items() if base}
-            )
+            one.append({name: seconds[kind][name] / seconds["no page"][name] for name in COMPARED})
     for kind, one in ratios.items():
-        for name in one[0]:
+        for name in COMPARED:
             values = [ratio[name] for ratio in one]
             print(
                 f"{kind}, {name}: {statistics.median(values):.3f} of a run with no page "

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
-from rfgs.viewer.background import Background
+import pytest
+import torch
+
+from rfgs.viewer.background import Background, apart
 
 
 def no_report(name: str, problem: BaseException) -> None:
@@ -70,3 +74,29 @@ def test_a_job_that_raises_is_called_again() -> None:
         assert called.acquire(timeout=30)
     background.close()
     assert reports == ["test: a job"] * 2
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="needs Linux, which lists a process's threads"
+)
+def test_what_computes_apart_leaves_no_threads_behind() -> None:
+    """They would have torch's own threads sleep between any two operations, and the run with them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        count = len(list(Path("/proc/self/task").iterdir()))
+        inside, result = apart(
+            lambda: (
+                float((2 * torch.ones(1_000_000)).sum()),
+                len(list(Path("/proc/self/task").iterdir())),
+            )[::-1]
+        )
+        assert result == 2_000_000.0 and inside > count + 1  # Itself, and its helpers.
+        deadline = time.monotonic() + 10
+        while len(list(Path("/proc/self/task").iterdir())) > count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(list(Path("/proc/self/task").iterdir())) <= count
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(ZeroDivisionError):
+        apart(lambda: 1 / 0)

@@ -184,6 +184,26 @@ def test_a_run_that_goes_on_shows_what_it_was_steered_to(browser: Chromium) -> N
         assert "rfds-rev" not in browser.text() and viewer.problems == []
 
 
+def test_the_prior_is_asked_on_threads_that_end() -> None:
+    threads: list[threading.Thread] = []
+
+    class Notes(FakePrior):
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            threads.append(threading.current_thread())
+            return super().decode(latents)
+
+    with Viewer(port=0) as viewer, connect_to(viewer.url):
+        viewer.start(FakeConfig(), Notes())
+        deadline = time.monotonic() + 30
+        for step in fake_distill(100_000, seconds=0.01):
+            viewer.update(step)
+            if threads or time.monotonic() > deadline:
+                break
+        assert threads and threads[0] is not threading.main_thread()
+        threads[0].join(10)
+        assert not threads[0].is_alive() and viewer.problems == []
+
+
 def test_stop_is_seen_by_the_loop() -> None:
     taken = 0
     with Viewer() as viewer:
