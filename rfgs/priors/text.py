@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, load_module, offload, revision
+from rfgs.priors.parts import Setup, about, load_module, offload, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -45,7 +46,9 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     """
     words = tokenizer.from_pretrained(source, subfolder=f"tokenizer{suffix}")
     cpu, device = torch.device("cpu"), setup.device
-    module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
+    # Our own small models are there at once: a bar of progress would only be in the way of the run's.
+    with _no_progress_bar() if about(source) else nullcontext():
+        module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
     if setup.offload:
         return TextPart(words, offload(module, device), device)
     if device.type == "cuda":
@@ -54,6 +57,20 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
             # float16 is emulated on CPUs.
             return TextPart(words, module.to(torch.bfloat16), cpu)
     return TextPart(words, module.to(device), device)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers shows no bars meanwhile."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -183,6 +184,29 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
     err = capsys.readouterr().err
     assert len(asked) == 1 and "stopping after this step" in err
     assert "tiny-sd3 knows a small world only, and not the words x\n" in err
+
+
+def test_garbage_is_collected_again_from_the_first_step_on(
+    asked: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    states = []
+
+    def generate(job: Job, folder: Path, **options: Any) -> Result:
+        states.append(gc.isenabled())
+        options["on_step"](SimpleNamespace(index=1, total=1, splats=[None], loss=torch.zeros(())))
+        states.append(gc.isenabled())
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("rfgs.generate.generate", generate)
+    with pytest.raises(RuntimeError, match="broken"):
+        main(["generate", "x", "--no-viewer"])
+    assert states == [False, True]
+    monkeypatch.setattr("rfgs.generate.generate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["generate", "x", "--no-viewer"])
+    assert gc.isenabled()
 
 
 def test_a_viewer_follows_the_run(asked: list, capsys: pytest.CaptureFixture[str]) -> None:

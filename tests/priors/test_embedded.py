@@ -42,3 +42,9 @@ def test_it_draws_what_it_is_asked_for(name: str, kind: str) -> None:
         assert middle.argmax() == channel and middle[channel] > 2 * middle[2 - channel]
         corner = image[:, :16, :16].mean((1, 2))
         assert corner.max() - corner.min() < 0.1  # Grey, of whatever lightness.
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_it_is_there_without_a_bar_of_progress(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    load_prior(name, None).embed(["a red cube"])
+    assert capfd.readouterr().err == ""
