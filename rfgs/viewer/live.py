@@ -16,6 +16,7 @@ from rfgs.viewer.background import apart
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
+from rfgs.viewer.pace import Pace
 from rfgs.viewer.page import Page
 from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
@@ -27,7 +28,7 @@ from rfgs.viewer.view_panel import ViewPanel
 
 WATCHED_PERIOD, WATCHED_PERIOD_CPU, UNWATCHED_PERIOD = 0.2, 1.0, 2.0
 """Least seconds between two snapshots of the splats, with and without a browser. Where the splats are on a CPU, the
-browser may draw on the very cores that the run needs, and it draws for a quarter of a second after each."""
+browser may draw on the very cores that the run needs, for a quarter of a second after each: see `Pace`."""
 SIGHT_PERIOD = 1.0
 """Least seconds between two looks at what the prior sees."""
 
@@ -76,6 +77,9 @@ class Viewer:
         self._progress = Progress()
         self._latest: Splats | None = None
         self._latest_time = self._sight_time = -float("inf")
+        self._pace = Pace(WATCHED_PERIOD_CPU)
+        self._left = time.perf_counter()
+        """When the run was last let go."""
         self._views: tuple[Cameras, Tensor] | None = None
         self._views_shown: tuple[Cameras, Tensor] | None = None
         self._sight: Sight | None = None
@@ -137,6 +141,7 @@ class Viewer:
         self._page.attempt("pause", self._pass_gate)
         if self._config is not None:
             self._page.attempt("steer", lambda: self._steer(step.index + 1))
+        self._left = time.perf_counter()
 
     def finish(self, paths: Iterable[str | Path] = (), splats: Splats | None = None) -> None:
         """Says in the page that the run ended, and which files it wrote. The page stays up until `close`.
@@ -217,7 +222,8 @@ class Viewer:
                 self._view_panel.set_server_side(True)
         watched, held = self.watched, self.gate.would_wait()
         now = time.perf_counter()
-        watched_period = WATCHED_PERIOD if step.splats.device.type == "cuda" else WATCHED_PERIOD_CPU
+        self._pace.step(now - self._left, now)
+        watched_period = WATCHED_PERIOD if step.splats.device.type == "cuda" else self._pace.period
         due = now - self._latest_time >= (watched_period if watched else UNWATCHED_PERIOD)
         last = step.index == step.total
         if due or held or last:
@@ -227,6 +233,7 @@ class Viewer:
             self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
             self._views, self._sight_time = (step.cameras, step.frames.rgb), now
         if watched and (due or held):
+            self._pace.sent(now)
             self._page.wake(hurry=held)
 
     def _keep(self, splats: Splats) -> None:

@@ -137,10 +137,10 @@ def test_panels_that_fail_stop_no_run_and_change_no_bit(
         raise ZeroDivisionError("a panel")
 
     with Viewer(port=0) as viewer, connect_to(viewer.url):
+        monkeypatch.setattr(viewer._page, "on_problem", fails)
         for panel in (viewer._run_panel, viewer._curves_panel, viewer._prior_panel, viewer._cameras):
             monkeypatch.setattr(panel, "show", fails)
         monkeypatch.setattr(viewer._view_panel._cameras, "value", True)
-        monkeypatch.setattr(viewer._page, "on_problem", fails)
         monkeypatch.setattr(viewer, "_steer", fails)  # On the run's own thread.
         watched = run(viewer)
         deadline = time.monotonic() + 20
