@@ -53,7 +53,7 @@ class Edit:
 
     def run(self) -> None:
         """Checks, the photograph too, then edits."""
-        from rfgs import backends, photos, preflight, runs
+        from rfgs import backends, load_checks, photos, preflight, runs
         from rfgs.image_jobs import EditJob, check_side, check_strength, check_words
 
         photos.read_photo(self.photo)
@@ -74,7 +74,7 @@ class Edit:
             model=backends.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        preflight.check_loading(job, job.device, small=backends.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
         name = f"edit {self.photo.stem}"

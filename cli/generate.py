@@ -111,7 +111,7 @@ class Generate:
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
-        from rfgs import backends, preflight, runs
+        from rfgs import backends, load_checks, preflight, runs
 
         preflight.check_port(self.port)
         if self.resume is None:
@@ -120,7 +120,7 @@ class Generate:
         else:
             self._check_only_steps()
             job = runs.job_to_resume(self.resume, steps=self.steps)
-            preflight.check_loading(job, preflight.check_device(job.device), job.guidance)
+            load_checks.check_loading(job, preflight.check_device(job.device), job.guidance, source=job.model)
             backends.check_source(job.model)
             folder = self.resume
         try:
@@ -132,7 +132,7 @@ class Generate:
             raise
 
     def _job(self) -> Job:
-        from rfgs import backends, methods, preflight
+        from rfgs import backends, load_checks, methods, preflight
 
         backend = backends.find_backend(self.backend)
         source = backends.source_of(backend, self.model)
@@ -165,7 +165,7 @@ class Generate:
         )
         methods.check_method(job)
         methods.check_pair(job.guidance, source)
-        preflight.check_loading(job, job.device, job.guidance, small=small)
+        load_checks.check_loading(job, job.device, job.guidance, source=source, small=small)
         if self.model is None:
             lora_rank = (job.lora_rank or LORA_RANK) if job.guidance in LORA_GUIDANCES else 0
             preflight.check_memory(

@@ -54,7 +54,7 @@ class Image:
 
     def run(self) -> None:
         """Checks, then makes."""
-        from rfgs import backends, methods, preflight, runs
+        from rfgs import backends, load_checks, methods, preflight, runs
         from rfgs.image_jobs import ImageJob, check_side, check_words
 
         backend = backends.find_backend(self.backend)
@@ -78,7 +78,7 @@ class Image:
         methods.check_method(job)
         methods.check_pair(job.guidance, job.model)
         small = backends.is_small(job.model)
-        preflight.check_loading(job, job.device, job.guidance, small=small)
+        load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
         folder = runs.claim_folder(

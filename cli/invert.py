@@ -48,7 +48,7 @@ class Invert:
 
     def run(self) -> None:
         """Checks, the photograph too, then inverts."""
-        from rfgs import backends, photos, preflight, runs
+        from rfgs import backends, load_checks, photos, preflight, runs
         from rfgs.image_jobs import InvertJob, check_side, check_words
 
         photos.read_photo(self.photo)
@@ -64,7 +64,7 @@ class Invert:
             model=backends.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        preflight.check_loading(job, job.device, small=backends.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
         name = f"invert {self.photo.stem}"

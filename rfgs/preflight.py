@@ -12,7 +12,6 @@ from typing import Literal
 
 from rfgs import machine, memory
 from rfgs.errors import UserError
-from rfgs.job import LORA_GUIDANCES, Guidance, Loading
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -142,47 +141,6 @@ def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
     if problem:
         raise UserError(f"--device {choice}: {problem}, or use --device cpu")
     return "cuda"
-
-
-def check_loading(
-    loading: Loading,
-    device: Literal["cpu", "cuda"],
-    guidance: Guidance | None = None,
-    *,
-    small: bool = False,
-) -> None:
-    """Ways to load a model that this machine has, and that go together; `small` says it is one of our own.
-
-    Raises:
-        UserError: one that cannot be.
-    """
-    if loading.t5 == "8bit" and device == "cpu":
-        raise UserError(
-            "--t5 8bit: bitsandbytes computes on an NVIDIA GPU, and this run is on the CPU; use --t5 keep or --t5 drop"
-        )
-    if loading.t5 == "8bit" and machine.version("bitsandbytes") is None:
-        raise UserError(
-            "--t5 8bit: bitsandbytes is not installed; install it with `pip install 'rfgs[t5-8bit]'`, or use "
-            "--t5 keep or --t5 drop"
-        )
-    if loading.dtype == "float16" and device == "cpu":
-        raise UserError(
-            "--dtype float16: this run is on the CPU, which computes in float32 or bfloat16; use --dtype bfloat16"
-        )
-    if not loading.offload:
-        return
-    if device == "cpu":
-        raise UserError("--offload: this run is on the CPU, where all weights are anyway; leave it out")
-    if small:
-        raise UserError("--offload: this model is small enough for any GPU; leave it out")
-    if guidance in LORA_GUIDANCES:
-        raise UserError(
-            f"--offload: --guidance {guidance} trains a LoRA, whose network has to be on the GPU; leave one of them out"
-        )
-    if loading.compile:
-        raise UserError(
-            "--compile: weights that come and go with --offload cannot be compiled; leave one of them out"
-        )
 
 
 def check_memory(

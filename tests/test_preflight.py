@@ -6,9 +6,8 @@ import pytest
 
 from rfgs import machine
 from rfgs.errors import UserError
-from rfgs.job import Loading
 from rfgs.machine import Gpu
-from rfgs.preflight import check_loading, check_memory
+from rfgs.preflight import check_memory
 
 
 @pytest.mark.parametrize(
@@ -61,42 +60,3 @@ def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for more in ({"lora_rank": 4}, {"full": True}):
         with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
             check_memory("sd35-medium", "cuda", views=4, **more)
-
-
-@pytest.mark.parametrize(
-    ("loading", "device", "guidance", "message"),
-    [
-        (Loading(t5="8bit"), "cpu", "rfds", "--t5 8bit: bitsandbytes computes on an NVIDIA GPU"),
-        (
-            Loading(t5="8bit"),
-            "cuda",
-            "rfds",
-            "--t5 8bit: bitsandbytes is not installed; install it with `pip",
-        ),
-        (Loading(dtype="float16"), "cpu", "rfds", "--dtype float16: this run is on the CPU.*use --dtype bfl"),
-        (Loading(offload=True), "cpu", "rfds", "--offload: this run is on the CPU"),
-        (Loading(offload=True), "cuda", "vsd", "--offload: --guidance vsd trains a LoRA"),
-        (
-            Loading(offload=True, compile=True),
-            "cuda",
-            "rfds",
-            "--compile: weights that come and go with --off",
-        ),
-    ],
-)
-def test_ways_to_load_that_cannot_be(
-    loading: Loading, device: str, guidance: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "version", lambda library: None)
-    with pytest.raises(UserError, match=message):
-        check_loading(loading, device, guidance)
-
-
-def test_ways_to_load_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "version", lambda library: "1")
-    check_loading(Loading(), "cpu", "vsd")
-    check_loading(Loading(t5="drop", dtype="bfloat16", compile=True), "cpu", "vsd")
-    check_loading(Loading(t5="8bit", dtype="float16", compile=True), "cuda", "rfds-vsd")
-    check_loading(Loading(t5="8bit", offload=True), "cuda", "rfds")
-    with pytest.raises(UserError, match="--offload: this model is small enough"):
-        check_loading(Loading(offload=True), "cuda", "rfds", small=True)

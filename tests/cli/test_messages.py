@@ -87,6 +87,12 @@ MESSAGES = {
     ("generate", "x", "--t5", "8bit"): (
         "--t5 8bit: bitsandbytes computes on an NVIDIA GPU, and this run is on the CPU; use --t5 keep or --t5 drop"
     ),
+    ("generate", "x", "--backend", "flux-schnell", "--t5", "drop"): (
+        "--t5 drop: black-forest-labs/FLUX.1-schnell reads prompts with T5 alone; use --t5 keep or --t5 8bit"
+    ),
+    ("image", "x", "--backend", "flux-schnell", "--t5", "drop"): (
+        "--t5 drop: black-forest-labs/FLUX.1-schnell reads prompts with T5 alone; use --t5 keep or --t5 8bit"
+    ),
     ("generate", "x", "--backend", "flux-dev", "--offload"): (
         "--offload: this run is on the CPU, where all weights are anyway; leave it out"
     ),
