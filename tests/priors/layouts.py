@@ -161,21 +161,25 @@ def flux(folder: Path, *, dev: bool) -> Path:
     return folder / "model"
 
 
-def stable_diffusion_3(folder: Path, *, t5: bool) -> Path:
-    """A Stable Diffusion 3 of a few thousand weights in `folder`, with the real latent shift and scale."""
+def stable_diffusion_3(folder: Path, *, t5: bool, **changes: Any) -> Path:
+    """A Stable Diffusion 3 of a few thousand weights in `folder`, with the real latent shift and scale.
+
+    `changes` are of the network's size.
+    """
     torch.manual_seed(0)
     tokenizer = write_tokenizer(WORDS, folder / "words")
     width = 2 * TEXT_WIDTH + 8
-    transformer = SD3Transformer2DModel(
-        sample_size=8,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_projection_dim=16,
-        joint_attention_dim=width,
-        pooled_projection_dim=2 * TEXT_WIDTH,
-        pos_embed_max_size=12,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": 8,
+        "num_layers": 2,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "caption_projection_dim": 16,
+        "joint_attention_dim": width,
+        "pooled_projection_dim": 2 * TEXT_WIDTH,
+        "pos_embed_max_size": 12,
+    }
+    transformer = SD3Transformer2DModel(**settings | changes)
     randomise(transformer)
     text_encoder_3, tokenizer_3 = small_t5(WORDS, width) if t5 else (None, None)
     StableDiffusion3Pipeline(

@@ -3,42 +3,122 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import layouts
 import pytest
 import torch
 
-from rfgs.distill import DistillConfig
+from rfgs.distill import DistillConfig, Step
 from rfgs.export import read_ply
+from rfgs.flow import noise_range_at
 from rfgs.generate import generate
 from rfgs.job import Job
 from rfgs.priors import DiffusionPrior, Prior
 from rfgs.recipes import sd3_recipe
 
+STEPS, VIEWS, START = 10, 2, 100
+NARROW = {"attention_head_dim": 16, "caption_projection_dim": 32}
+WAYS: dict[str, dict[str, Any]] = {
+    "as it is": {"densify": "quantile"},
+    "mcmc": {"densify": "mcmc"},
+    "without T5": {"t5": "drop", "densify": "quantile"},
+    "offloaded": {"offload": True, "densify": "quantile"},
+    "compiled": {"compile": True, "densify": "quantile"},
+    "bfloat16": {"dtype": "bfloat16", "densify": "quantile"},
+}
 
-def test_embed_free_loop_checkpoint_export_resume(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of SD3 medium's depth, 24 layers, and a fiftieth of its width: 32 channels, for 1536."""
+    return layouts.stable_diffusion_3(tmp_path_factory.mktemp("sd3"), t5=True, num_layers=24, **NARROW)
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 2 layers, since each has to be read by Dynamo, which takes seconds."""
+    return layouts.stable_diffusion_3(tmp_path_factory.mktemp("shallow"), t5=True, num_layers=2, **NARROW)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A network this narrow has nothing to share out, and threads that wait for each other take ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_embed_free_loop_densify_checkpoint_export_resume(
+    way: str, folder: Path, shallow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rfgs.recorder.write_turntable", lambda splats, path, **options: path.touch())
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
-    folder, out = layouts.stable_diffusion_3(tmp_path, t5=True), tmp_path / "run"
+    monkeypatch.setattr("rfgs.recorder.write_turntable", lambda splats, path, **options: path.touch())
+    # Dynamo reads the network and no code is generated, which would take minutes.
+    compile = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile(module, backend="eager"))
+    torch._dynamo.reset()
+    out = tmp_path / "run"
     out.mkdir()
     loaded: list[tuple[DistillConfig, Prior | DiffusionPrior]] = []
-    job = Job("a red cube", model=str(folder), steps=2, views_per_step=2, splats=100, resolution=64)
-    result = generate(job, out, on_start=lambda config, prior: loaded.append((config, prior)))
+    steps: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
+    def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
+        config.densify_every = 4
+        loaded.append((config, prior))
+
+    def on_step(step: Step) -> None:
+        steps.append((len(step.splats), step.t, step.cameras.elevations))
+
+    job = Job(
+        "a red cube",
+        model=str(shallow if way == "compiled" else folder),
+        steps=STEPS,
+        views_per_step=VIEWS,
+        splats=START,
+        max_splats=110,
+        resolution=64,
+        **{"dtype": "float32", **WAYS[way]},
+    )
+    result = generate(job, out, on_start=on_start, on_step=on_step)
+
+    # The preset's numbers, but for what the job says.
     config, prior = loaded[0]
-    assert config.guidance_scale == sd3_recipe().guidance_scale
-    assert config.noise_range == sd3_recipe().noise_range
+    expected = replace(
+        sd3_recipe(),
+        steps=STEPS,
+        views_per_step=VIEWS,
+        resolution=64,
+        densify=job.densify,
+        max_splats=110,
+        densify_every=4,
+    )
+    assert config == expected
     # Five sides, the prompt and the negative one were embedded before the loop, and no encoder is left.
-    assert len(list((tmp_path / "cache/embeddings").iterdir())) == 7 and prior.text._encoders is None
-    record = json.loads((out / "run.json").read_text())
-    assert record["state"] == "finished" and record["evaluations"]["forward"] == 2 * 2 * 3
-    splats = read_ply(out / "splats.ply")
-    assert len(splats) == 100 and all(torch.isfinite(value).all() for value in splats.parameters().values())
+    assert prior.text._encoders is None and len(prior.text._known) == 7
+    # The two CLIPs are read too quickly to be kept.
+    assert len(list((tmp_path / "cache").glob("embeddings/*"))) == (0 if job.t5 == "drop" else 7)
+    # Schedules: the noise moves to its final range, and every fifth step looks from above.
+    for index, (_, t, elevations) in enumerate(steps):
+        low, high = noise_range_at(index / (STEPS - 1), config.noise_range, config.final_noise_range)
+        assert (t >= low - 1e-6).all() and (t <= high + 1e-6).all()
+        assert (elevations.min() > 44) == ((index + 1) % 5 == 0)
+    counts = [count for count, *_ in steps]
+    assert counts[:3] == [START] * 3 and START < counts[-1] <= 110
 
-    again = generate(replace(job, steps=3), out, resume=True)
-    assert again.record["resumed_after_steps"] == [2]
+    record = json.loads((out / "run.json").read_text())
+    assert record["state"] == "finished" and record["evaluations"]["forward"] == STEPS * VIEWS * 3
+    assert record["dtype"] == ("bfloat16" if job.dtype == "bfloat16" else "float32")
+    splats = read_ply(out / "splats.ply")
+    assert len(splats) == counts[-1]
+    assert all(torch.isfinite(value).all() for value in splats.parameters().values())
+    assert len(list((out / "snapshots").iterdir())) == len(list((out / "previews").iterdir())) == 5
+
+    again = generate(replace(job, steps=STEPS + 1), out, resume=True)
+    assert again.record["resumed_after_steps"] == [STEPS]
     assert not torch.equal(again.splats.means, result.splats.means)
