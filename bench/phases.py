@@ -1,11 +1,11 @@
-"""Where the time of a step of `rfgs generate` goes: prior, encode, render, backward, optimiser, and the rest.
+"""Where the time of `rfgs generate` goes: start, prior, encode, render, backward, optimiser, files, and the rest.
 
     python bench/phases.py runs/a-red-cube-0 runs/...     # of finished runs, from their run.json
-    python bench/phases.py                                # measured now: the embedded models, beside one another
+    python bench/phases.py                                # of steps, measured now: the embedded models, beside one another
 
 What is measured now takes a step of each case in turn, so that a busy machine slows all of them alike; its first two steps
-do not count. Times are wall-clock; "backward" goes through the encoder and the rasterizer. A run's "rest" is all of its
-other seconds after the start: files, viewer and between.
+do not count. Times are wall-clock; "backward" goes through the encoder and the rasterizer, and the first "render" of a run
+loads the rasterizer.
 """
 
 from rfgs import machine  # before torch, so that its threads wait as they do in `rfgs generate`
@@ -27,28 +27,29 @@ from rfgs.recipes import recipe
 from rfgs.recorder import STEP_PARTS
 from rfgs.splats import ball
 
-PARTS = (*STEP_PARTS, "rest")
+PARTS = ("startup", *STEP_PARTS, "files", "rest")
 CASES = (("tiny-sd3", "rfds"), ("tiny-sd3", "rfds-rev"), ("tiny-sd", "sds"))
 WARM_UP = 2
 
 
 def of_run(folder: Path) -> dict:
-    """A finished run: its label, steps, and mean milliseconds of a step by part."""
+    """A finished run: its label, steps, seconds by part and peak memory."""
     record = json.loads((folder / "run.json").read_text())
-    seconds, steps = record["seconds"], max(record["steps_done"], 1)
-    parts = {part: seconds[part] / steps * 1e3 for part in STEP_PARTS}
-    parts["rest"] = (
-        sum(s for part, s in seconds.items() if part not in ("startup", *STEP_PARTS)) / steps * 1e3
-    )
-    job = record["job"]
-    return {"label": f"{folder.name} ({job['model']}, {job['guidance']})", "steps": steps, "ms": parts}
+    job, seconds = record["job"], dict.fromkeys(PARTS, 0.0)
+    for part, spent in record["seconds"].items():
+        seconds[part if part in PARTS else "rest"] += spent
+    label = f"{folder.name} ({job['model']}, {job['guidance']})"
+    return {
+        "label": label, "steps": record["steps_done"], "seconds": seconds, "peak_memory": record["peak_memory"],
+        "dtype": record.get("dtype"),
+    }  # fmt: skip
 
 
 def measured(steps: int) -> list[dict]:
     """Some steps of each case, one of each in turn."""
-    quality, loops = QUALITIES["normal"], []
+    quality, loops, dtype = QUALITIES["normal"], [], distillation_dtype("cpu")  # as `generate` does
     for model, guidance in CASES:
-        prior = load_prior(model, KINDS[guidance], dtype=distillation_dtype("cpu"))  # As `generate` does.
+        prior = load_prior(model, KINDS[guidance], dtype=dtype)
         config = recipe(prior, guidance)
         config.steps, config.views_per_step, config.resolution = (
             steps + WARM_UP,
@@ -64,15 +65,21 @@ def measured(steps: int) -> list[dict]:
             spent = next(loop).seconds
             if index >= WARM_UP:
                 for part, seconds in spent.items():
-                    total[part] += seconds * 1e3 / steps
+                    total[part] += seconds
     return [
-        {"label": f"{model}, {guidance}", "steps": steps, "ms": total}
+        {"label": f"{model}, {guidance}", "steps": steps, "seconds": total, "dtype": str(dtype).removeprefix("torch.")}
         for (model, guidance), total in zip(CASES, sums, strict=True)
     ]
 
 
+def shares(row: dict) -> list[float]:
+    """Percent of the row's time, by part."""
+    whole = max(sum(row["seconds"].values()), 1e-9)
+    return [100 * row["seconds"][part] / whole for part in PARTS]
+
+
 def plot(rows: list[dict], path: Path) -> None:
-    """A bar a row, in shares of its step."""
+    """A bar a row, in shares of its time."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -80,15 +87,14 @@ def plot(rows: list[dict], path: Path) -> None:
 
     figure, axis = plt.subplots(figsize=(8, 0.9 + 0.42 * len(rows)))
     left = [0.0] * len(rows)
-    for part in PARTS:
-        shares = [100 * row["ms"][part] / max(sum(row["ms"].values()), 1e-9) for row in rows]
-        axis.barh([row["label"] for row in rows], shares, left=left, label=part)
-        left = [a + b for a, b in zip(left, shares, strict=True)]
+    for number, part in enumerate(PARTS):
+        wide = [shares(row)[number] for row in rows]
+        axis.barh([row["label"] for row in rows], wide, left=left, label=part)
+        left = [a + b for a, b in zip(left, wide, strict=True)]
     axis.invert_yaxis()
-    axis.set(xlim=(0, 100), xlabel="% of a step")
+    axis.set(xlim=(0, 100), xlabel="% of the time")
     axis.legend(ncols=len(PARTS), fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, bbox_inches="tight")
 
 
 def main(
@@ -106,11 +112,11 @@ def main(
     """
     rows = [of_run(folder) for folder in runs] or measured(steps)
     width = max(len(row["label"]) for row in rows)
-    print(f"{'':{width}} | ms a step | " + " ".join(f"{part:>9}" for part in PARTS))
+    print(f"{'':{width}} | steps       s   GiB | " + " ".join(f"{part:>9}" for part in PARTS))
     for row in rows:
-        whole = sum(row["ms"].values())
-        shares = " ".join(f"{100 * row['ms'][part] / max(whole, 1e-9):7.1f} %" for part in PARTS)
-        print(f"{row['label']:{width}} | {whole:9.1f} | {shares}")
+        peak = f"{row['peak_memory'] / 2**30:5.2f}" if row.get("peak_memory") else "    -"
+        percent = " ".join(f"{share:7.1f} %" for share in shares(row))
+        print(f"{row['label']:{width}} | {row['steps']:5} {sum(row['seconds'].values()):7.1f} {peak} | {percent}")
     output.parent.mkdir(exist_ok=True)
     output.write_text(
         json.dumps({"machine": machine.cpu_model(), "torch": torch.__version__, "rows": rows}, indent=1)
