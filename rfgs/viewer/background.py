@@ -73,8 +73,8 @@ def apart(action: Callable[[], T]) -> T:
     """What `action`, which computes with torch, returns; on a thread that ends with it.
 
     Each thread that computes on more than one core gets helpers of its own from OpenMP, which stay as long as the thread.
-    While there are more of them than cores, GNU's runtime lets no thread wait awake for its helpers (see `rfgs`), and
-    every evaluation of a small model on a CPU takes 1.4 times as long.
+    While there are more of them than cores, GNU's runtime lets no thread wait awake for its helpers (see `rfgs`), which
+    slowed a run with a small model on a CPU by a third (docs/viewer.md).
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(action).result()
