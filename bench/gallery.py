@@ -19,12 +19,13 @@ from PIL import Image, ImageDraw
 from rfgs.distill import distill
 from rfgs.export import read_ply, write_ply
 from rfgs.export.turntable import views_strip
+from rfgs.generate import START_RADIUS
 from rfgs.job import QUALITIES
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.runs import slug
-from rfgs.splats import ball
+from rfgs.splats import ball, without_haze
 
 PROMPTS = (
     "a red cube on a blue cylinder",
@@ -53,11 +54,11 @@ def make(prompt: str, seed: int, folder: Path, model: str, quality: str, guidanc
     config.steps, config.views_per_step, config.guidance = preset.steps, preset.views_per_step, guidance
     config.resolution = prior.image_size
     generator = torch.Generator().manual_seed(seed)
-    splats, began = ball(preset.splats, 0.5, generator=generator), time.perf_counter()
+    splats, began = ball(preset.splats, START_RADIUS, generator=generator), time.perf_counter()
     for step in distill(prompt, prior, splats, config, generator=generator):
         splats = step.splats
     path.with_suffix(".json").write_text(json.dumps({"seconds": time.perf_counter() - began}))
-    write_ply(splats.detach(), path)
+    write_ply(without_haze(splats.detach()), path)
     print(f"{path.stem}: {time.perf_counter() - began:.0f} s", flush=True)
 
 

@@ -43,12 +43,12 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     elevation_range: tuple[float, float] = (-10.0, 45.0)
     """Degrees; most views are taken here, and every `overhead_every`-th from above."""
     overhead_every: int = 5
-    lr_means: float = 8e-3
+    lr_means: float = 2e-2
     """World units a step, as all Adam steps; colours and opacities are in their own pre-activation units."""
     lr_quats: float = 8e-3
-    lr_scales: float = 8e-3
-    lr_opacities: float = 4e-2
-    lr_colors: float = 3e-2
+    lr_scales: float = 2e-2
+    lr_opacities: float = 0.2
+    lr_colors: float = 0.12
     final_lr: float = 0.1
     """Learning rates fall to this share of themselves, along a cosine."""
     opacity_weight: float = 0.0

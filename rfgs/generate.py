@@ -17,11 +17,12 @@ from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import embed_and_release, fit_encoder, loading
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
-from rfgs.splats import Splats, ball
+from rfgs.splats import Splats, ball, without_haze
 from rfgs.view_prompts import SIDES
 
-START_RADIUS = 0.5
-"""World units; the object is to fill a ball of radius about 1, and it is easier to grow than to shed."""
+START_RADIUS = 0.9
+"""World units; the object is to fill a ball of radius about 1. What has no splats to begin with, such as a ground, hardly
+grows: below high noise a good model sees in the view that there is none, and believes the view (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def generate(
     if step is not None:
         recorder.write_checkpoint(step)
     finished = step is not None and step.index == step.total
+    splats = without_haze(splats.detach())
     paths = recorder.finish(splats, "finished" if finished else "stopped")
     return Result(splats, paths, recorder.record)
 

@@ -142,6 +142,19 @@ class Splats:
         return Splats(**{name: function(tensor) for name, tensor in self.parameters().items()})
 
 
+HAZE = 0.05
+"""Opacity below which a splat of a finished asset is haze: docs/results.md has what leaving these out changes."""
+
+
+def without_haze(splats: Splats) -> Splats:
+    """The splats that show: those of opacity `HAZE` or more, or all of them if none is that strong.
+
+    Most of what a run starts with fades where nothing is to be, but no view asks for the last few percent of it.
+    """
+    shows = splats.opacities.detach() >= HAZE
+    return splats.select(shows) if shows.any() else splats
+
+
 def ball(
     count: int,
     radius: float,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.splats import SH_C0, Splats, ball
+from rfgs.splats import HAZE, SH_C0, Splats, ball, without_haze
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -133,3 +133,11 @@ def test_ball_values():
 def test_ball_refuses(wrong):
     with pytest.raises(UserError, match="ball: "):
         ball(**{"count": 1, "radius": 1.0, "generator": seeded(), **wrong})
+
+
+def test_haze_is_what_is_faint_unless_all_is() -> None:
+    splats = ball(4, 1.0, generator=seeded())
+    splats.logit_opacities = torch.tensor([0.01, HAZE + 1e-4, 0.9, HAZE - 1e-4]).logit()
+    assert torch.equal(without_haze(splats).means, splats.means[[1, 2]])
+    splats.logit_opacities = torch.full((4,), -9.0)
+    assert without_haze(splats) is splats

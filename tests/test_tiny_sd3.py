@@ -12,10 +12,11 @@ from torch import Tensor
 from rfgs.backends import BACKENDS, embedded_folder
 from rfgs.cameras import orbit
 from rfgs.distill import distill
+from rfgs.generate import START_RADIUS
 from rfgs.priors import Prior, load_prior, unknown_words
 from rfgs.recipes import recipe
 from rfgs.render import render
-from rfgs.splats import ball
+from rfgs.splats import ball, without_haze
 from rfgs.tinyworld.scenes import COLORS
 
 FOLDER = embedded_folder(BACKENDS[0])
@@ -81,15 +82,15 @@ def test_a_short_run_makes_the_asset(prior: Prior, guidance) -> None:
     config = recipe(prior)
     config.steps, config.guidance = 50, guidance
     generator = torch.Generator().manual_seed(0)
-    splats = ball(1200, 0.5, generator=generator)
+    splats = ball(1200, START_RADIUS, generator=generator)
     for step in distill("a red cube on a blue cylinder", prior, splats, config, generator=generator):
         splats = step.splats
     cameras = orbit([0, 90, 180], 10, 3.2, 40, 128, 128)
     with torch.no_grad():
-        frames = render(splats, cameras)
+        frames = render(without_haze(splats), cameras)
     for rgb, alpha in zip(frames.rgb, frames.alpha, strict=True):
         assert nearest_color(rgb[:, 28:54, 52:76]) == "red"
         assert nearest_color(rgb[:, 74:100, 52:76]) == "blue"
         assert alpha[0, 32:96, 56:72].mean() > 0.6
         border = torch.cat([alpha[0, :8].flatten(), alpha[0, -8:].flatten(), alpha[0, :, :8].flatten()])
-        assert border.max() < 0.1
+        assert border.mean() < 0.02  # A start of radius 0.9 reaches there: no haze is left.

@@ -52,7 +52,7 @@ ABLATIONS = (
     Ablation("scale-weight", {"scale_weight": 0.1}, "Do smaller splats look better?"),
     Ablation("anisotropy-weight", {"anisotropy_weight": 0.01}, "Do needles harm?"),
     Ablation("rates-constant", {"final_lr": 1.0}, "Do falling learning rates help?"),
-    Ablation("start-small", {"start_radius": 0.25}, "Does a smaller start help?"),
+    Ablation("start-small", {"start_radius": 0.5}, "Does a smaller start help?"),
     Ablation("start-faint", {"start_opacity": 0.03}, "Does a fainter start help?"),
     Ablation("densify-threshold", {"densify": "threshold"}, "Does growth by gsplat's threshold help?"),
     Ablation("densify-quantile", {"densify": "quantile"}, "Does growth by a quantile help?"),

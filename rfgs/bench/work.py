@@ -37,7 +37,7 @@ from rfgs.generate import START_RADIUS
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
-from rfgs.splats import Splats, ball
+from rfgs.splats import Splats, ball, without_haze
 from rfgs.tinyworld.prompts import held_out_scenes, near_misses
 from rfgs.tinyworld.scenes import Scene, build, caption
 from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
@@ -157,7 +157,7 @@ def do(
             splats = step.splats
             seconds.update(step.seconds)
             evaluations.update(step.evaluations)
-        splats = splats.detach().to("cpu")
+        splats = without_haze(splats.detach()).to("cpu")
         write_ply(splats, path.with_suffix(".ply"))
         record["splats"] = len(splats)
         scoring = time.perf_counter()

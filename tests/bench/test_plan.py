@@ -27,6 +27,7 @@ from rfgs.bench.plan import (
 )
 from rfgs.bench.work import parse_settings
 from rfgs.errors import UserError
+from rfgs.generate import START_RADIUS
 from rfgs.job import QUALITIES
 
 PROMPTS = {"single": ["a red mug", "a blue car"], "multiple": ["a mug on a car"]}
@@ -183,7 +184,7 @@ def test_settings_are_read_by_their_types() -> None:
 def test_every_ablation_changes_one_setting_that_there_is_to_another_value() -> None:
     from rfgs.distill import DistillConfig
 
-    defaults = {**asdict(DistillConfig()), **asdict(DRAFT), "start_radius": 0.5, "start_opacity": 0.1}
+    defaults = {**asdict(DistillConfig()), **asdict(DRAFT), "start_radius": START_RADIUS, "start_opacity": 0.1}
     base, *columns = ablation_columns(DRAFT)
     assert base.name == "base" and base.settings == {}
     assert [column.name for column in columns] == [ablation.name for ablation in ABLATIONS]
