@@ -111,7 +111,7 @@ def test_each_browser_has_a_camera_of_its_own(viewer: Viewer) -> None:
     shown = [next_picture(first), next_picture(second)]
     assert shown[0].shape == shown[1].shape and np.abs(shown[0] - shown[1]).mean() > 5
     first.close()
-    for step in fake_distill(3, seconds=0.6):  # Splats on a CPU are sent once a second.
+    for step in fake_distill(7, seconds=0.6):  # Splats on a CPU are sent every 2.5 s at first.
         viewer.update(step)
     picture_unlike(second, shown[1])
     second.close()
