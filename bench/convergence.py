@@ -12,6 +12,10 @@ Writes `--output` (JSON) and a plot beside it, and prints a Markdown table. Runs
 
 from __future__ import annotations
 
+import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
+
+# isort: split
+
 import argparse
 import shutil
 import sys

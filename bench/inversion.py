@@ -15,6 +15,10 @@ under the new word: the most that the scorer lets any method have.
 
 from __future__ import annotations
 
+import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
+
+# isort: split
+
 import argparse
 import sys
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def test_generate_stop_resume_export(tmp_path: Path) -> None:
     assert run.returncode == 0 and "stopping after this step" in seen + err
     assert f"open it:  rfgs view {RUN}\n" in out and f"go on:    rfgs generate --resume {RUN}\n" in out
     record = json.loads((tmp_path / RUN / "run.json").read_text())
-    assert record["state"] == "stopped" and record["splats"] == 200
+    assert record["state"] == "stopped" and 0 < record["splats"] <= 200  # without haze
     done = record["steps_done"]
     assert 1 <= done < 100000
     first = read_ply(tmp_path / RUN / "splats.ply").means
