@@ -115,7 +115,7 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     assert record["state"] == "finished" and record["evaluations"]["forward"] == STEPS * VIEWS * 3
     assert record["dtype"] == ("bfloat16" if job.dtype == "bfloat16" else "float32")
     splats = read_ply(out / "splats.ply")
-    assert len(splats) == counts[-1]
+    assert 0 < len(splats) == len(result.splats) <= counts[-1]  # Haze is left out.
     assert all(torch.isfinite(value).all() for value in splats.parameters().values())
     assert len(list((out / "snapshots").iterdir())) == len(list((out / "previews").iterdir())) == 5
 
