@@ -185,16 +185,22 @@ def distill(
             generator=generator,
         )
         clock.lap("optimiser")
+        # As it is now, so that a step whose successor breaks off half way can still be gone on from.
+        drawn = generator.get_state()
 
         def state(
-            index: int = index, name: str = name, guide: Guide = guide, splats: Splats = splats
+            index: int = index,
+            name: str = name,
+            guide: Guide = guide,
+            splats: Splats = splats,
+            drawn: Tensor = drawn,
         ) -> dict[str, Any]:
             return {
                 "index": index,
                 "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
                 "growth": growth.state(),
                 "optimiser": deepcopy(optimiser.state_dict()),
-                "generator": generator.get_state(),
+                "generator": drawn,
                 "guidance": {"name": name, "state": guide.state()},
             }
 

@@ -92,6 +92,9 @@ def generate(
     except BaseException as error:
         recorder.fail(error)
         if isinstance(error, torch.cuda.OutOfMemoryError):
+            if step is not None:
+                torch.cuda.empty_cache()
+                recorder.write_checkpoint(step)
             raise UserError(_out_of_memory(job, folder)) from error
         raise
     if step is not None:

@@ -130,6 +130,20 @@ def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
     assert same(whole.splats, resumed[-1].splats)
 
 
+def test_a_step_can_be_gone_on_from_though_the_next_one_broke_off() -> None:
+    class Failing(OneColor):
+        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            if len(seen) == 3:
+                raise torch.cuda.OutOfMemoryError
+            return super().velocity(x_t, t, condition)
+
+    steps = distill("white", Failing(), start(), replace(CONFIG), generator=torch.Generator().manual_seed(1))
+    seen: list[Step] = []
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        seen.extend(steps)
+    assert len(seen) == 3 and same(run()[-1].splats, run(resume=seen[-1].state())[-1].splats)
+
+
 def test_a_state_is_a_copy() -> None:
     generator = torch.Generator().manual_seed(1)
     steps = distill("white", OneColor(), start(), replace(CONFIG), generator=generator)

@@ -285,6 +285,26 @@ def test_memory_that_does_not_suffice(tmp_path: Path) -> None:
         assert words in message
 
 
+def test_memory_that_runs_out_half_way_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*args: Any, **options: Any) -> Iterator[FakeStep]:
+        for step in fake_distill(*args, **options):
+            yield step
+            if step.index == 7:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "distill", breaks)
+        with pytest.raises(UserError, match=f"checkpoint is in {parts}"):
+            generate(JOB, parts)
+    result = generate(job_to_resume(parts), parts, resume=True)
+    assert result.record["resumed_after_steps"] == [7]
+    assert (parts / "splats.ply").read_bytes() == (whole / "splats.ply").read_bytes()
+
+
 def test_the_times_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that ticks a second each time it is looked at, every tick between start and end is counted."""
     clock = iter(range(10_000))
