@@ -53,4 +53,8 @@ def test_rounding_turns_a_gradient_far_less_than_other_noise_does() -> None:
         ).loss.backward()
         gradients.append(x.grad.flatten())
     exact, rounded, other = gradients
-    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99 > torch.cosine_similarity(exact, other, dim=0) + 0.02
+    assert (
+        torch.cosine_similarity(exact, rounded, dim=0)
+        > 0.99
+        > torch.cosine_similarity(exact, other, dim=0) + 0.02
+    )
