@@ -108,6 +108,8 @@ def generate(
 def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     """The prior's recipe with what the job asks for."""
     config = recipe(prior, job.guidance)
+    # Spelt out, so that the record of a prompt that is steered has what it was before.
+    config.prompt = job.prompt
     config.steps, config.views_per_step = job.steps, job.views_per_step
     config.resolution = job.resolution or prior.image_size
     config.smooth_views, config.perp_neg = job.smooth_views, job.perp_neg
