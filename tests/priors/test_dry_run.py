@@ -91,6 +91,7 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     config, prior = loaded[0]
     expected = replace(
         sd3_recipe(),
+        prompt=job.prompt,
         steps=STEPS,
         views_per_step=VIEWS,
         resolution=64,
