@@ -37,9 +37,8 @@ from rfgs.particles import ParticleStep, optimise
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import slug
-from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, near_misses
+from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, captioned, rivals
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results
-from rfgs.tinyworld.scenes import caption
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
 
 METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-instaflow,rfds-rev:tiny-instaflow,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
@@ -74,12 +73,6 @@ class Watch:
             "step_backward": self.backward / steps,
             "points": self.points,
         }
-
-
-def rivals(prompt: str, prompt_set: str) -> list[str]:
-    """A prompt that ships and, after it, all that differ from it in one word."""
-    scene = next(scene for scene in held_out_scenes(prompt_set) if caption(scene) == prompt)
-    return [prompt, *map(caption, near_misses(scene))]
 
 
 def images_run(
@@ -241,8 +234,8 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(
                 f"{args.output}: has results of other weights of {method[1]}; choose another --output"
             )
-    sets = {name: (FOLDER / f"{name}.txt").read_text().splitlines() for name in PROMPT_SETS}
-    set_of = {prompt: name for name, prompts in sets.items() for prompt in prompts}
+    sets = {name: captioned(name) for name in PROMPT_SETS}
+    scenes = {prompt: scene for found in sets.values() for prompt, scene in found.items()}
     rows: list[dict] = results.setdefault("rows", [])
     done = {(row["space"], row["guidance"], row["model"], row["prompt"], row["seed"]) for row in rows}
     jobs = [
@@ -250,7 +243,7 @@ def run(args: argparse.Namespace) -> None:
         for space in args.spaces.split(",")
         for seed in range(args.seeds)
         for prompts in sets.values()
-        for prompt in prompts[: args.prompts]
+        for prompt in list(prompts)[: args.prompts]
         for guidance, model in methods
     ]
     for number, key in enumerate(jobs, start=1):
@@ -260,7 +253,7 @@ def run(args: argparse.Namespace) -> None:
         measure = {"2d": images_run, "3d": asset_run}.get(space)
         if measure is None:
             raise UserError(f"--spaces {space}: there are 2d and 3d")
-        found = measure(prompt, rivals(prompt, set_of[prompt]), guidance, model, seed, scorer, args)
+        found = measure(prompt, rivals(scenes[prompt]), guidance, model, seed, scorer, args)
         names = ("space", "guidance", "model", "prompt", "seed")
         rows.append({**dict(zip(names, key, strict=True)), "threads": args.threads, **found})
         save_results(args.output, results)

@@ -38,8 +38,8 @@ from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import Splats, ball, without_haze
-from rfgs.tinyworld.prompts import held_out_scenes, near_misses
-from rfgs.tinyworld.scenes import Scene, build, caption
+from rfgs.tinyworld.prompts import captioned, rivals
+from rfgs.tinyworld.scenes import build
 from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
 from rfgs.tinyworld.scorer_check import world_views
 from rfgs.tinyworld.scorer_data import SIZE
@@ -67,7 +67,7 @@ class Judge:
         """The score of what a bound shows in place of an asset."""
         if run.column not in (TRUTH, WRONG):
             return self.splats(first_splats(run), run)
-        scenes = _scenes(run.prompt_set)
+        scenes = captioned(run.prompt_set)
         names = list(scenes)
         if run.prompt not in names:
             raise UserError(
@@ -83,15 +83,10 @@ class Judge:
         vectors = self.scorer.embed_images(images)
         result = self.scorer.score_vectors(vectors, run.prompt, names, neighbours)
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
-        scene = _scenes(run.prompt_set).get(run.prompt)
+        scene = captioned(run.prompt_set).get(run.prompt)
         if scene:
-            close = [run.prompt, *map(caption, near_misses(scene))]
-            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, close, neighbours).score
+            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, rivals(scene), neighbours).score
         return found
-
-
-def _scenes(prompt_set: str) -> dict[str, Scene]:
-    return {caption(scene): scene for scene in held_out_scenes(prompt_set)}
 
 
 def _rows(splats: Splats) -> Iterable[torch.Tensor]:

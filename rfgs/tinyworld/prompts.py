@@ -53,9 +53,14 @@ def held_out_scenes(prompt_set: str, seed: int = 0) -> list[Scene]:
     return scenes
 
 
+def captioned(prompt_set: str) -> dict[str, Scene]:
+    """The held-out scenes of a set, by their plainest captions."""
+    return {caption(scene): scene for scene in held_out_scenes(prompt_set)}
+
+
 def prompt_sets() -> dict[str, list[str]]:
     """The plainest captions of the held-out scenes of every set."""
-    return {name: [caption(scene) for scene in held_out_scenes(name)] for name in PROMPT_SETS}
+    return {name: list(captioned(name)) for name in PROMPT_SETS}
 
 
 def near_misses(scene: Scene) -> list[Scene]:
@@ -73,6 +78,11 @@ def near_misses(scene: Scene) -> list[Scene]:
     if scene.relation:
         found += [replace(scene, relation=relation) for relation in RELATIONS if relation != scene.relation]
     return found
+
+
+def rivals(scene: Scene) -> list[str]:
+    """What the "exact" score ranks: the caption of `scene`, first, and those of its near misses."""
+    return [caption(other) for other in (scene, *near_misses(scene))]
 
 
 def held_out_names() -> list[str]:
