@@ -86,7 +86,7 @@ def _cards() -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    key = "views of 512 pixels in each step; * encoded one by one, a little slower; ** also in half precision"
+    key = "views of 512 pixels in each step; * one by one, a little slower; ** also encoded in half precision"
     return "\n".join([*table, key])
 
 

@@ -14,7 +14,7 @@ from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.job import KINDS, LORA_GUIDANCES, Job
 from rfgs.priors import DiffusionPrior, Prior, load_prior
-from rfgs.priors.fit import embed_and_release, fit_encoder, loading
+from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball, without_haze
@@ -126,12 +126,15 @@ def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, job: Job) -> str 
     prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
     name, views, size = backends.name_of(job.model), config.views_per_step, config.resolution
-    reserve = 0
+    reserve, sliced = 0, None
     if name in memory.FOOTPRINTS:
         rank = config.lora_rank if config.guidance in LORA_GUIDANCES else 0
         load = memory.Load(rank, job.offload, job.dtype == "float32")
-        reserve = memory.beside_the_encoder(name, views=views, size=size, load=load)
-    return fit_encoder(prior, views=views, size=size, reserve=reserve)
+        reserve, sliced = (
+            memory.beside_the_encoder(name, views=views, slice_views=one_by_one, size=size, load=load)
+            for one_by_one in (False, True)
+        )
+    return fit_views(prior, views=views, size=size, reserve=reserve, reserve_sliced=sliced)
 
 
 def _out_of_memory(job: Job, folder: Path) -> str:

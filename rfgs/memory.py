@@ -113,16 +113,18 @@ def estimate(
     weights += TRAINED * (load.lora_rank * footprint.lora + footprint.camera) if load.lora_rank else 0
     encoder = ENCODE_FIRST + ENCODE_NEXT * (views - 1) if slice_views else ENCODE_VIEW * views
     encoder *= area * width / 4
-    # Classifier-free guidance evaluates each view twice.
-    sample = max(2 * footprint.sample, footprint.lesson if load.lora_rank else 0)
-    network = area * sample * views * grain / 2
+    # Classifier-free guidance evaluates each view twice; a LoRA learns from all views at once.
+    guided = 2 * footprint.sample * (1 if slice_views else views)
+    network = area * max(guided, footprint.lesson * views if load.lora_rank else 0) * grain / 2
     total = CONTEXT + SLACK * (weights + encoder + network)
     return Estimate(int(weights), int(encoder), int(network), int(total))
 
 
-def beside_the_encoder(name: str, *, views: int, size: int = 512, load: Load = Load()) -> int:
+def beside_the_encoder(
+    name: str, *, views: int, slice_views: bool = False, size: int = 512, load: Load = Load()
+) -> int:
     """Bytes that a step of the loop needs once the weights are loaded, but for what encodes the views."""
-    found = estimate(name, views=views, size=size, load=load)
+    found = estimate(name, views=views, slice_views=slice_views, size=size, load=load)
     without = estimate(name, views=views, size=size, load=Load(0, load.offload, load.full))
     return int(SLACK * (found.network + found.weights - without.weights))
 
@@ -134,7 +136,7 @@ class Plan:
     views: int
     """Views per step."""
     slice_views: bool
-    """Encode the views one by one (`Autoencoder.slice_views`): a little slower, the same result."""
+    """Encode and evaluate the views one by one (`Autoencoder.slice_views`, `Adapter.max_batch`): slower, the same result."""
     half_encoder: bool
     """Encode in half precision: a coarser gradient."""
     t5: bool

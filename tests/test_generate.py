@@ -339,11 +339,15 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
         release_text=lambda: done.append("released"),
     )
     monkeypatch.setattr(module, "load_prior", lambda model, kind, **options: prior)
-    monkeypatch.setattr(module, "fit_encoder", lambda prior, **asked: str(asked))
+    monkeypatch.setattr(module, "fit_views", lambda prior, **asked: str(asked))
     hub_id = "stabilityai/stable-diffusion-3-medium-diffusers"
     job = Job("a red cube", model=hub_id, steps=1, splats=20, negative_prompt="blurry", guidance="rfds-vsd")
     generate(job, tmp_path)
     sides = ("front view", "left side view", "back view", "right side view", "overhead view")
     assert done == [["a red cube", "blurry", *[f"a red cube, {side}" for side in sides]], "released"]
-    reserve = beside_the_encoder("sd3", views=4, size=32, load=Load(lora_rank=4))
-    assert record_of(tmp_path)["memory"] == str({"views": 4, "size": 32, "reserve": reserve})
+    reserve, sliced = (
+        beside_the_encoder("sd3", views=4, slice_views=one_by_one, size=32, load=Load(lora_rank=4))
+        for one_by_one in (False, True)
+    )
+    asked = {"views": 4, "size": 32, "reserve": reserve, "reserve_sliced": sliced}
+    assert record_of(tmp_path)["memory"] == str(asked)

@@ -13,7 +13,7 @@ from rfgs.preflight import check_memory
 @pytest.mark.parametrize(
     ("backend", "gib", "views", "resolution", "remedy"),
     [
-        ("sd3", 8, 16, 512, "use --views-per-step 4"),
+        ("sd3", 8, 16, 512, "use --views-per-step 8"),
         ("sd35-medium", 8, 4, 1024, "use --resolution 512 --views-per-step 1"),
         (
             "sd35-large",

@@ -43,15 +43,22 @@ def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
         release()
 
 
-def fit_encoder(
-    prior: TextToImage, *, views: int, size: int, free: int | None = None, reserve: int = 0
+def fit_views(
+    prior: TextToImage,
+    *,
+    views: int,
+    size: int,
+    free: int | None = None,
+    reserve: int = 0,
+    reserve_sliced: int | None = None,
 ) -> str | None:
-    """Have the views encoded one by one, and in half precision, where the card's free memory asks for it.
+    """Have the views encoded and evaluated one by one, and encoded in half precision, where free memory asks for it.
 
     Args:
         views: views per step;  size: their width and height, pixels.
         free: bytes of GPU memory that are free now, the network being loaded; None asks the GPU.
-        reserve: bytes of them that a step needs for something else.
+        reserve: bytes of them that a step needs for something else, the evaluation of the network above all.
+        reserve_sliced: the same where the views are evaluated one by one; None for no less.
 
     Returns:
         What was changed, in words for the user; None where all fits as it is, or the model is not on a GPU.
@@ -64,16 +71,17 @@ def fit_encoder(
         if device.type != "cuda":
             return None
         free = torch.cuda.mem_get_info(device)[0]
-    free -= reserve
     # The measured figures are those of the real encoder; the embedded models' are a fraction of it.
     parameters = sum(parameter.numel() for parameter in autoencoder.module.parameters())
     share = (size / 512) ** 2 * min(1.0, parameters / 83_000_000)
-    if SLACK * share * ENCODE_VIEW * views <= free:
+    if SLACK * share * ENCODE_VIEW * views <= free - reserve:
         return None
     autoencoder.slice_views = True
+    prior.max_batch = 2  # type: ignore[attr-defined]  # One view, with and without its prompt.
+    free -= reserve if reserve_sliced is None else reserve_sliced
     if SLACK * share * (ENCODE_FIRST + ENCODE_NEXT * (views - 1)) <= free:
-        return "views are encoded one by one to fit the GPU's memory"
+        return "views go through the model one by one to fit the GPU's memory"
     autoencoder.to(
         torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
     )
-    return "views are encoded one by one and in half precision to fit the GPU's memory"
+    return "views go through the model one by one, and are encoded in half precision, to fit the GPU's memory"

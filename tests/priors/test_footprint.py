@@ -111,6 +111,13 @@ def test_what_a_lora_takes() -> None:
     assert beside == pytest.approx(1.1 * (lora.network + lora.weights - plain.weights))
 
 
+def test_views_one_by_one_are_evaluated_one_by_one_and_learned_from_together() -> None:
+    whole, sliced = (estimate("sd3", views=4, slice_views=one_by_one) for one_by_one in (False, True))
+    assert whole.network == 4 * sliced.network == 8 * memory.FOOTPRINTS["sd3"].sample
+    lora = estimate("sd3", views=4, slice_views=True, load=Load(lora_rank=4))
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson
+
+
 def test_what_float32_and_offloading_change() -> None:
     plain = estimate("flux-dev", views=1)
     full, offloaded = (

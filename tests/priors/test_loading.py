@@ -14,7 +14,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
 from rfgs.priors import load_prior
-from rfgs.priors.fit import fit_encoder
+from rfgs.priors.fit import fit_views
 
 FAMILIES = ["sd3", "flux", "sd15", "instaflow"]
 
@@ -65,7 +65,7 @@ def test_offloaded_weights_compute_the_same(family: str, folders: dict[str, str]
 def test_an_offloaded_encoder_in_half_precision(folders: dict[str, str]) -> None:
     prior = load_prior(folders["sd3"], offload=True)
     exact = work(prior)
-    assert "half precision" in str(fit_encoder(prior, views=2, size=64, free=0))
+    assert "half precision" in str(fit_views(prior, views=2, size=64, free=0))
     for ours, theirs in zip(work(prior)[2:4], exact[2:4], strict=True):
         assert 1e-4 < (ours - theirs).norm() / theirs.norm() < 0.1
 
