@@ -140,7 +140,7 @@ def test_overview_for_the_doctor(hub: dict) -> None:
     assert status["sd15"] == "to be downloaded (4 GB)"
     assert dict(overview(gpu=False))["sd35-medium"] == "downloaded; very slow without a GPU"
     assert dict(overview(gpu=True, memory=16 << 30))["sd35-medium"] == (
-        "downloaded; about 9.4 GiB with 4 views per step, encoded one by one"
+        "downloaded; about 9.1 GiB with 4 views per step, encoded one by one"
     )
     assert "does not fit: wants" in dict(overview(gpu=True, memory=16 << 30))["flux-dev"]
     assert hub["asked"] == []
