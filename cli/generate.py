@@ -104,6 +104,8 @@ class Generate:
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of that page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by
     anybody, without a password."""
+    server_render: bool = False
+    """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
     details: Details = MethodFlags()
@@ -185,7 +187,7 @@ class Generate:
 
         from rfgs.errors import UserError
 
-        allowed = {"resume", "steps", "viewer", "port", "host", "keep_viewer"}
+        allowed = {"resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer"}
         groups = (self.details, self.loading)
         given = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in GROUPS]
         given += [(field, getattr(group, field.name)) for group in groups for field in fields(group)]
@@ -260,7 +262,7 @@ class Generate:
 
         about = {"prompt": job.prompt, "backend": job.model, "guidance": job.guidance, "seed": str(job.seed)}
         try:
-            return Viewer(self.host, self.port, about=about)
+            return Viewer(self.host, self.port, about=about, server_render=self.server_render or None)
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as
             # a sandbox, makes assets all the same.

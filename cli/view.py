@@ -21,6 +21,8 @@ class View:
     """Port of the page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of the page; the default can be reached from this machine only, 0.0.0.0 from everywhere."""
+    server_render: bool = False
+    """Open with pictures that this machine renders, for browsers without a GPU and many splats."""
 
     def run(self) -> None:
         """Serves the page until Ctrl-C."""
@@ -30,4 +32,4 @@ class View:
         preflight.check_exhibits(self.paths)
         from rfgs.viewer import view
 
-        view(self.paths, host=self.host, port=self.port)
+        view(self.paths, host=self.host, port=self.port, server_render=self.server_render)

@@ -68,7 +68,7 @@ def exhibit(path: Path) -> Exhibit:
 class FileViewer:
     """Serves a page of files from its making until `close`; see `view_files`."""
 
-    def __init__(self, exhibits: Sequence[Exhibit], host: str, port: int) -> None:
+    def __init__(self, exhibits: Sequence[Exhibit], host: str, port: int, *, server_render: bool) -> None:
         self.exhibits = exhibits
         # Everything is read once before there is a page, so that a damaged file is the user's to hear of.
         first = [one.read(len(one.frames) - 1) for one in exhibits]
@@ -90,6 +90,7 @@ class FileViewer:
             for index, one in enumerate(exhibits):
                 place = (0.0, index * SPACING * radius - half, -1.15 * radius)
                 self._page.server.scene.add_label(f"/labels/{index}", one.name, position=place)
+        self._page.stage.look.server_side = server_render
         self._add_panels()
         self._page.add_job("splats", self._show, period=0.05)
         self._page.wake()
@@ -176,13 +177,16 @@ def bounding_ball(splats: Splats) -> tuple[tuple[float, float, float], float]:
     return (x, y, z), max(float(distances[int(0.95 * (len(distances) - 1))]), 1e-3)
 
 
-def view_files(paths: Iterable[str | Path], *, host: str = "127.0.0.1", port: int = 8080) -> FileViewer:
+def view_files(
+    paths: Iterable[str | Path], *, host: str = "127.0.0.1", port: int = 8080, server_render: bool = False
+) -> FileViewer:
     """Opens a page that shows splat files, and runs by their folders, side by side.
 
     Args:
         paths: PLY files that `rfgs.export.read_ply` knows, or run folders.
         host: interface to listen on; the default is reachable from this machine only.
         port: first port to try; the next free one is taken.
+        server_render: whether the page opens with pictures rendered here instead of splats drawn by the browser.
 
     Raises:
         UserError: no path, a file that is missing, damaged or holds no splats, or an address that cannot be
@@ -191,7 +195,7 @@ def view_files(paths: Iterable[str | Path], *, host: str = "127.0.0.1", port: in
     exhibits = [exhibit(Path(path)) for path in paths]
     if not exhibits:
         raise UserError("view: no file given; give splat files (.ply) or the folders of runs")
-    return FileViewer(exhibits, host, port)
+    return FileViewer(exhibits, host, port, server_render=server_render)
 
 
 def view(
@@ -199,9 +203,10 @@ def view(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    server_render: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serves `view_files` until Ctrl-C, and says where."""
-    with view_files(paths, host=host, port=port) as viewer:
+    with view_files(paths, host=host, port=port, server_render=server_render) as viewer:
         say(f"viewer: {viewer.url} (Ctrl-C ends it)")
         viewer.wait()

@@ -11,6 +11,7 @@ import viser
 from torch import Tensor
 
 from rfgs.cameras import Cameras
+from rfgs.runs import slug
 from rfgs.splats import Splats
 from rfgs.viewer.background import apart
 from rfgs.viewer.cameras_shown import ShownCameras
@@ -21,7 +22,7 @@ from rfgs.viewer.page import Page
 from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
-from rfgs.viewer.save_panel import SavePanel, file_stem
+from rfgs.viewer.save_panel import SavePanel
 from rfgs.viewer.stage import snapshot
 from rfgs.viewer.steer_panel import Change, Steering, SteerPanel, check_text
 from rfgs.viewer.view_panel import ViewPanel
@@ -190,7 +191,7 @@ class Viewer:
                 gui, page.stage, page.turntable, page.report, page.wake, with_cameras=True
             )
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
-            SavePanel(gui, page.stage, page.report, file_stem(self._about.get("prompt", "")), of_run=True)
+            SavePanel(gui, page.stage, page.report, slug(self._about.get("prompt", "")), of_run=True)
 
     def _start(self, config: Any, prior: Any) -> None:
         self._config = config

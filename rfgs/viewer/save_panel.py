@@ -82,9 +82,3 @@ def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str) -> bytes:
         path = Path(folder) / f"splats{suffix}"
         export(splats, path)
         return path.read_bytes()
-
-
-def file_stem(prompt: str) -> str:
-    """A file's name made of the prompt's first words: "A red cube!" is "a-red-cube"."""
-    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    return "-".join(words)[:60].rstrip("-") or "splats"

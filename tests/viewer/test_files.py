@@ -65,6 +65,16 @@ def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tm
         assert viewer.problems == [] and "The run goes on" not in browser.text()
 
 
+def test_pictures_of_files_can_be_rendered_here(browser: Chromium, tmp_path: Path) -> None:
+    """A browser without a GPU takes half a minute for so many splats; here they are drawn by the rasterizer."""
+    write_ply(three_balls(60_000), tmp_path / "many.ply")
+    with view_files([tmp_path / "many.ply"], port=0, server_render=True) as viewer:
+        browser.open(viewer.url)
+        browser.wait_text("many.ply: 60,000 splats")
+        red, green, blue = browser.wait_colors([(238, 352), (478, 322), (320, 142)])
+        assert (red.argmax(), green.argmax(), blue.argmax()) == (0, 1, 2) and viewer.problems == []
+
+
 def test_a_shared_page_stands_alone(browser: Chromium, tmp_path: Path) -> None:
     page = share_page(three_balls(600), title="three <balls>")
     (tmp_path / "page.html").write_text(page)

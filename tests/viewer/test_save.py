@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection
 
 from rfgs.export import read_ply
 from rfgs.viewer import Viewer
-from rfgs.viewer.save_panel import SavePanel, file_stem
+from rfgs.viewer.save_panel import SavePanel
 
 
 class Buttons:
@@ -66,8 +66,3 @@ def test_a_file_is_sent_to_the_browser_that_asked(label: str, start: bytes, tmp_
         if label.endswith("(.ply)"):
             (tmp_path / "sent.ply").write_bytes(content)
             assert len(read_ply(tmp_path / "sent.ply")) == 90
-
-
-def test_names_of_files() -> None:
-    assert file_stem('A red cube, on "blue"!') == "a-red-cube-on-blue"
-    assert file_stem("") == "splats" and len(file_stem("many words " * 20)) <= 60

@@ -51,9 +51,10 @@ class FakeStep:
 
 
 def three_balls(count: int, *, seed: int = 0) -> Splats:
-    """`count` splats in three balls: red at +X, green at +Y, blue at +Z."""
+    """`count` splats in three balls: red at +X, green at +Y, blue at +Z; the more there are, the smaller, as in any asset."""
     generator = torch.Generator().manual_seed(seed)
-    splats = ball(count, 0.25, generator=generator, opacity=0.6, scale=0.06)
+    scale = 0.06 * min(1.0, (300 / count) ** (1 / 3))
+    splats = ball(count, 0.25, generator=generator, opacity=0.6, scale=scale)
     which = torch.arange(count) % 3
     splats.means += 0.6 * torch.eye(3)[which]
     splats.sh0[:, 0] = (0.15 + 0.8 * torch.eye(3)[which] - 0.5) / SH_C0
