@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Densify, Guidance, Job, QualityName
+from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, QualityName
 
 from .flags import (
     Details,
@@ -66,11 +66,11 @@ class Generate:
     """Camera views rendered in each step; more is steadier, slower, and takes more memory."""
     splats: Annotated[WholeNumber, default(by_quality("splats"))] = None
     """Number of Gaussians at the start."""
-    densify: Densify = "none"
+    densify: Literal["auto", "none", "threshold", "quantile", "mcmc"] = "auto"
     """Add Gaussians while the run goes on: threshold and quantile where the views' gradients are high, mcmc where the
-    object is opaque, to which faint ones are moved too."""
+    object is opaque, to which faint ones are moved too. auto is none, and quantile with big models."""
     max_splats: Annotated[WholeNumber, default("twice the number at the start")] = None
-    """Number of Gaussians beyond which none are added; with --densify only."""
+    """Number of Gaussians beyond which none are added, where some are."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
     """Width and height of the views in pixels, a multiple of 8."""
     guidance_scale: Annotated[Number, default("the model's own")] = None
@@ -143,6 +143,7 @@ class Generate:
         steps = preset.steps if self.steps is None else self.steps
         views = preset.views_per_step if self.views_per_step is None else self.views_per_step
         splats = preset.splats if self.splats is None else self.splats
+        densify = preset.densify if self.densify == "auto" else self.densify
         job = Job(
             prompt=preflight.check_prompt(self.prompt),
             steps=preflight.check_count("--steps", steps, preset.steps),
@@ -158,10 +159,10 @@ class Generate:
             device=preflight.check_device(self.device),
             smooth_views=self.smooth_views,
             perp_neg=self.perp_neg,
-            densify=self.densify,
+            densify=densify,
             max_splats=None
             if self.max_splats is None
-            else preflight.check_max_splats(self.max_splats, splats, self.densify),
+            else preflight.check_max_splats(self.max_splats, splats, densify),
             **asdict(self.details),
             **asdict(self.loading),
         )

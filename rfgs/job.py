@@ -31,6 +31,7 @@ class Quality:
     steps: int
     views_per_step: int
     splats: int
+    densify: Densify = "none"
 
 
 QUALITIES: dict[QualityName, Quality] = {
@@ -41,11 +42,12 @@ QUALITIES: dict[QualityName, Quality] = {
 """For small models, which were measured on two CPU cores."""
 
 BIG_QUALITIES: dict[QualityName, Quality] = {
-    "draft": Quality(steps=1000, views_per_step=2, splats=10_000),
-    "normal": Quality(steps=2500, views_per_step=4, splats=20_000),
-    "high": Quality(steps=6000, views_per_step=4, splats=50_000),
+    "draft": Quality(steps=1000, views_per_step=2, splats=10_000, densify="quantile"),
+    "normal": Quality(steps=2500, views_per_step=4, splats=20_000, densify="quantile"),
+    "high": Quality(steps=6000, views_per_step=4, splats=50_000, densify="quantile"),
 }
-"""For Stable Diffusion 3 and its relatives; not measured on hardware yet."""
+"""For Stable Diffusion 3 and its relatives; not measured on hardware yet. A gradient's quantile, and not a threshold, says
+where splats are added, since how large gradients are nobody knows before the first run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
-from rfgs.job import KINDS
+from rfgs.job import BIG_QUALITIES, KINDS, QUALITIES
 from rfgs.priors.instaflow import InstaFlowPrior
 from rfgs.recipes import recipe
 
@@ -32,6 +32,14 @@ def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any
         assert config.guidance == guidance
         assert config.guidance_scale <= 7.5 or guidance not in ("vsd", "rfds-vsd")
     assert make(SD15, "sds").guidance_scale == 100 and make(SD3, "rfds").guidance_scale == 50
+
+
+def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:
+    assert {quality.densify for quality in BIG_QUALITIES.values()} == {"quantile"}
+    assert {quality.densify for quality in QUALITIES.values()} == {"none"}
+    for prior in (SD3, SD15, instaflow()):
+        config = recipe(prior)
+        assert config.densify_range[1] <= 0.6 and config.densify_every == 100 and config.scale_weight > 0
 
 
 def test_only_instaflow_takes_its_authors_inner_step() -> None:

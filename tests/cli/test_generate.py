@@ -64,10 +64,11 @@ def test_flags_win_over_the_preset(name: str, backend: str, asked: list) -> None
     main(["generate", "x", "--backend", backend, "--steps", "7", "--quality", name])
     preset = (QUALITIES if backend == "tiny-sd3" else BIG_QUALITIES)[name]
     (first, _, _), (second, _, _) = asked
-    assert (first.steps, first.views_per_step, first.splats) == (
+    assert (first.steps, first.views_per_step, first.splats, first.densify) == (
         preset.steps,
         preset.views_per_step,
         preset.splats,
+        preset.densify,
     )
     assert (second.steps, second.views_per_step, second.splats) == (7, preset.views_per_step, preset.splats)
 
@@ -88,7 +89,10 @@ def test_every_flag_arrives(asked: list) -> None:
         guidance_scale=12.5,
         negative_prompt="bad",
         seed=4,
+        densify="quantile",  # As for all big models; "--densify none" is for those who want none.
     )
+    main(["generate", "x", "--model", "/m", "--densify", "none"])
+    assert asked[1][0].densify == "none"
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
