@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
 class TextSide:
     """Makes conditions of prompts, and remembers them: in memory, and on disk where T5 makes them costly.
 
-    `release` frees the encoders; a prompt that comes up after it loads them again, and frees them at once.
+    `release` frees the encoders; a prompt that comes up after it loads them again, and frees them at once. Threads may share
+    it: one that asks for what is known does not wait for another's new prompt, and no encoders are loaded twice.
     """
 
     def __init__(
@@ -115,10 +117,17 @@ class TextSide:
         self._encoders: Any = None
         self._keep = True
         self._known: dict[str, Condition] = {}
+        self._learning = threading.RLock()
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Condition:
         """B prompts, on the network's device and in its precision."""
+        if any(prompt not in self._known for prompt in prompts):
+            with self._learning:
+                self._learn(prompts)
+        return Condition.cat([self._known[prompt] for prompt in prompts])
+
+    def _learn(self, prompts: Sequence[str]) -> None:
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._known:
                 found = self._read(prompt)
@@ -133,11 +142,11 @@ class TextSide:
                 self._write(prompt)
             if not self._keep:
                 self.release()
-        return Condition.cat([self._known[prompt] for prompt in prompts])
 
     def release(self) -> None:
         """Free the encoders' memory."""
-        self._encoders, self._keep = None, False
+        with self._learning:
+            self._encoders, self._keep = None, False
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
