@@ -39,7 +39,8 @@ def flowedit_recipe(prior: TextToImage) -> FlowEditConfig:
     """For FlowEdit: the paper's for SD3, and weaker guidance for the embedded priors."""
     if prior.vocabulary is None:
         return FlowEditConfig(shift=_shift(prior))
-    return FlowEditConfig(source_scale=1.0, target_scale=4.0, shift=_shift(prior))
+    # With 4 half of the edits do not happen (docs/editing.md).
+    return FlowEditConfig(source_scale=1.0, target_scale=7.0, shift=_shift(prior))
 
 
 def _shift(prior: TextToImage) -> float:

@@ -29,7 +29,7 @@ from rfgs.tinyworld.prior_cost import evaluation_seconds, load_seconds, megabyte
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
 from rfgs.tinyworld.scenes import Scene, build, caption
-from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank
+from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank, seen_from
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.tinyworld.train_scorer import LABELS, class_numbers
 
@@ -59,18 +59,14 @@ def figures(
         asked: names of classifiers.
 
     Returns:
-        Each of `asked`; "mean" of them; "all", those with nothing wrong; "top1", those whose own prompt, without a view,
-        fits best of `prompts`; and of pairs "kinds" and "colors", those with the right two in whatever order, since
+        Each of `asked`; "mean" of them; "all", those with nothing wrong; "side", the view give or take 15 degrees
+        (`rfgs.tinyworld.scorer.seen_from`); "top1", those whose own prompt, without a view, fits best of `prompts`; and
+        of pairs "kinds" and "colors", those with the right two in whatever order, since
         from behind and from a side nothing tells which is meant to be the left one.
     """
-    right = torch.tensor(
-        [
-            class_numbers(scene, view)
-            for scene, pictures in zip(scenes, images, strict=True)
-            for view in len(pictures) // len(VIEWS) * VIEWS
-        ]
-    )
+    views = [view for pictures in images for view in len(pictures) // len(VIEWS) * VIEWS]
     owner = torch.tensor([i for i, pictures in enumerate(images) for _ in range(len(pictures))])
+    right = torch.tensor([class_numbers(scenes[i], view) for i, view in zip(owner, views, strict=True)])
     all_images = torch.cat(list(images))
     logits = scorer.classify(all_images)
     names = list(LABELS)
@@ -82,7 +78,8 @@ def figures(
         return round(100 * hits.float().mean().item(), 2)
 
     result = {name: percent(found[:, i]) for i, name in enumerate(asked)}
-    result |= {"mean": percent(found), "all": percent(found.all(dim=1))}
+    sides = torch.stack([seen_from(logits, view)[i] for i, view in enumerate(views)])
+    result |= {"mean": percent(found), "all": percent(found.all(dim=1)), "side": percent(sides)}
     if "second_kind" in asked:
         for first, second in (("kind", "second_kind"), ("color", "second_color")):
             pair = [names.index(first), names.index(second)]
@@ -225,7 +222,7 @@ def sheet_rows(
 
 def table(results: dict[str, Any]) -> str:
     """All samples' figures in Markdown."""
-    columns = ["kind", "color", "finish", "view", "ground", "second_kind", "second_color", "relation"]
+    columns = ["kind", "color", "finish", "view", "side", "ground", "second_kind", "second_color", "relation"]
     columns += ["kinds", "colors", "mean", "all", "top1"]
     parts = [(part, results[part]) for part in ("world", "autoencoder")]
     parts += [

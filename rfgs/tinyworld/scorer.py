@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 """How often the similarities of a view are averaged with those of its neighbours (T3Bench's number)."""
+AZIMUTHS = tuple(f"{15 * i - 172.5:g}" for i in range(24))
+ELEVATIONS = tuple(f"{5 * i - 7.5:g}" for i in range(19))
+"""Middles, in degrees, of the classes of the classifiers "azimuth" (15 degrees wide) and "elevation" (5 degrees)."""
 BACKGROUND = 0.5
 """Grey level behind an asset that is judged: no colour of the world, and neither its white nor its black."""
 
@@ -214,6 +217,30 @@ def word_ids(texts: Sequence[str], words: Sequence[str]) -> Tensor:
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).view(
         -1, longest
     )
+
+
+def nearest(degrees: float, middles: Sequence[str]) -> str:
+    """The class of AZIMUTHS or ELEVATIONS that an angle falls into."""
+    return min(middles, key=lambda middle: abs((degrees - float(middle) + 180) % 360 - 180))
+
+
+def seen_from(logits: dict[str, Tensor], view: str) -> Tensor:
+    """Whether pictures show what `view` names, give or take one class of angles: bools [B].
+
+    Words have sharp borders (`rfgs.cameras.view_words`), and a picture a degree from one of them could be called either. So
+    the likeliest azimuth may lie up to 15 degrees outside the quarter that the words name, and the elevation up to 5
+    degrees beyond 60. By chance a picture of one side is taken for a given one in a third of the cases.
+
+    Args:
+        logits: of `Scorer.classify`.
+        view: "front view", "back view", "left side view", "right side view" or "overhead view".
+    """
+    azimuth = torch.tensor([float(middle) for middle in AZIMUTHS])[logits["azimuth"].argmax(dim=1)]
+    elevation = torch.tensor([float(middle) for middle in ELEVATIONS])[logits["elevation"].argmax(dim=1)]
+    if view == "overhead view":
+        return elevation > 55
+    middle = {"front view": 0, "left side view": 90, "back view": 180, "right side view": -90}[view]
+    return (elevation < 65) & (((azimuth - middle + 180) % 360 - 180).abs() < 60)
 
 
 def rank(similarities: Tensor, own: int) -> Tensor:

@@ -19,7 +19,7 @@ from rfgs.render import render
 from rfgs.splats import Splats, ball
 from rfgs.tinyworld.prompts import PROMPT_SETS, held_out_scenes
 from rfgs.tinyworld.scenes import build, caption
-from rfgs.tinyworld.scorer import BACKGROUND, Scorer, asset_views, load_scorer, score_similarities
+from rfgs.tinyworld.scorer import BACKGROUND, Scorer, asset_views, load_scorer, score_similarities, seen_from
 from rfgs.tinyworld.scorer_data import SIZE, blur, load_pictures
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.tinyworld.train_scorer import LABELS, class_numbers
@@ -62,10 +62,10 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     "pair" is the share of pictures of two things side by side in which both are found, in whatever order: from behind and
     from a side nothing tells which is meant to be the left one.
     """
-    rgba, scenes, views = load_pictures(folder)
+    rgba, scenes, views, directions = load_pictures(folder)
     grey = torch.rand(len(rgba), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
     logits = scorer.classify(over_grey(rgba.float() / 255, grey))
-    right = torch.tensor([class_numbers(*pair) for pair in zip(scenes, views, strict=True)])
+    right = torch.tensor([class_numbers(*row) for row in zip(scenes, views, directions, strict=True)])
     guess = torch.stack([logits[name].argmax(dim=1) for name in LABELS], dim=1)
     names = list(LABELS)
     beside = torch.tensor([scene.relation == "next to" for scene in scenes])
@@ -92,7 +92,16 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
         found = (guess[:, columns].sort(dim=1).values == right[:, columns].sort(dim=1).values).all(dim=1)
         figures[f"{first} pair"] = round(100 * found[beside].float().mean().item(), 2)
     figures |= {name: percent(name, everything) for name in ("relation", "ground", "view")}
-    figures["view, one thing"] = percent("view", ~beside & ~stacked)
+    one = ~beside & ~stacked
+    figures["view, one thing"] = percent("view", one)
+    sides = torch.stack([seen_from(logits, view)[i] for i, view in enumerate(views)])
+    figures["side"] = round(100 * sides.float().mean().item(), 2)
+    figures["side, one thing"] = round(100 * sides[one].float().mean().item(), 2)
+    figures["side, one kind"] = {
+        kind: round(100 * sides[rows].float().mean().item(), 1)
+        for kind in LABELS["kind"]
+        if (rows := one & torch.tensor([scene.things[0].kind == kind for scene in scenes])).any()
+    }
     return figures
 
 

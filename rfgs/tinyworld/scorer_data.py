@@ -47,6 +47,8 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
                 "relation": scene.relation,
                 "ground": scene.ground,
                 "view": view_words(azimuth, elevation)[0],
+                "azimuth": azimuth,
+                "elevation": elevation,
             }
         )
     np.save(folder / f"images-{index:04d}.npy", images)
@@ -66,11 +68,12 @@ def scene_of(label: dict) -> Scene:
     return Scene(tuple(Thing(*thing) for thing in label["things"]), label["relation"], label["ground"])
 
 
-def load_pictures(folder: Path) -> tuple[Tensor, list[Scene], list[str]]:
-    """All finished shards: RGBA [N, 64, 64, 4] uint8, their scenes and their view words."""
+def load_pictures(folder: Path) -> tuple[Tensor, list[Scene], list[str], list[tuple[float, float]]]:
+    """All finished shards: RGBA [N, 64, 64, 4] uint8, their scenes, their view words, azimuths and elevations (degrees)."""
     labels = load_labels(folder)
     images = torch.from_numpy(np.concatenate(open_images(folder)))
-    return images, [scene_of(label) for label in labels], [label["view"] for label in labels]
+    directions = [(label["azimuth"], label["elevation"]) for label in labels]
+    return images, [scene_of(label) for label in labels], [label["view"] for label in labels], directions
 
 
 def degrade(rgba: Tensor, generator: torch.Generator, chunk: int = 16) -> Tensor:

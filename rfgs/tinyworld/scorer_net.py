@@ -1,4 +1,4 @@
-"""The scorer's network: pictures of 64x64 pixels and prompts of the world's own words into one space, and eight classifiers."""
+"""The scorer's network: pictures of 64x64 pixels and prompts of the world's own words into one space, and ten classifiers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,23 @@ class _Residual(nn.Module):
 class ImageTower(nn.Module):
     """[B, 3, 64, 64] in [0, 1] -> features [B, 256]. Where things are counts, so the last grid is not averaged."""
 
-    def __init__(self, widths: tuple[int, ...] = (64, 128, 192), features: int = 256):
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (48, 96, 160, 224),
+        blocks: tuple[int, ...] = (1, 1, 2, 1),
+        features: int = 256,
+    ):
         super().__init__()
-        # Squares of 4x4 pixels become channels: convolving at the full size would cost more than all the rest.
-        layers: list[nn.Module] = [_convolution(3 * 16, widths[0], 1), _Residual(widths[0])]
-        for before, width in zip(widths[:-1], widths[1:], strict=True):
-            layers += [_convolution(before, width, 2), _Residual(width)]
+        # Squares of 2x2 pixels become channels: convolving at the full size would cost more than all the rest.
+        layers: list[nn.Module] = [_convolution(3 * 4, widths[0], 1), _Residual(widths[0])]
+        for before, width, count in zip(widths[:-1], widths[1:], blocks[1:], strict=True):
+            layers += [_convolution(before, width, 2), *(_Residual(width) for _ in range(count))]
         self.layers = nn.Sequential(*layers)
-        last = SIZE // 4 // 2 ** (len(widths) - 1)
+        last = SIZE // 2 // 2 ** (len(widths) - 1)
         self.features = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * last**2, features), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        squares = F.pixel_unshuffle(4 * images - 2, 4)
+        squares = F.pixel_unshuffle(4 * images - 2, 2)
         return self.features(self.layers(squares.contiguous(memory_format=torch.channels_last)))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, Scene, caption, vocabulary
-from rfgs.tinyworld.scorer import Scorer, word_ids
+from rfgs.tinyworld.scorer import AZIMUTHS, ELEVATIONS, Scorer, nearest, word_ids
 from rfgs.tinyworld.scorer_data import degrade, load_pictures, render_pictures
 from rfgs.tinyworld.scorer_net import ScorerNet
 from rfgs.tinyworld.things import KINDS
@@ -37,15 +37,21 @@ LABELS: dict[str, tuple[str, ...]] = {
     "relation": ("none", *RELATIONS),
     "ground": ("none", *GROUNDS),
     "view": ("front view", "back view", "left side view", "right side view", "overhead view"),
+    "azimuth": AZIMUTHS,
+    "elevation": ELEVATIONS,
 }
 """The classes of each classifier. `kind`, `color` and `finish` are of the main thing, the first that a caption names."""
 
-NEGATIVES = 1
+NEGATIVES = 2
 """Captions of almost the right scene that each picture brings, beside its own."""
 
 
-def class_numbers(scene: Scene, view: str) -> list[int]:
-    """The right class of each of LABELS, -100 (no loss) for a second thing that is not there."""
+def class_numbers(scene: Scene, view: str, direction: tuple[float, float] | None = None) -> list[int]:
+    """The right class of each of LABELS, -100 (no loss) for a second thing that is not there.
+
+    Args:
+        direction: azimuth and elevation of the camera in degrees; None where nobody knows, which gives -100 too.
+    """
     first = scene.things[0]
     second = scene.things[1] if len(scene.things) > 1 else None
     names: dict[str, str | None] = {
@@ -57,6 +63,8 @@ def class_numbers(scene: Scene, view: str) -> list[int]:
         "relation": scene.relation or "none",
         "ground": scene.ground or "none",
         "view": view,
+        "azimuth": direction and nearest(direction[0], AZIMUTHS),
+        "elevation": direction and nearest(direction[1], ELEVATIONS),
     }
     return [-100 if names[key] is None else LABELS[key].index(str(names[key])) for key in LABELS]
 
@@ -175,8 +183,8 @@ def train(
     ships.
     """
     torch.manual_seed(seed)
-    rgba, scenes, views = load_pictures(folder)
-    classes = torch.tensor([class_numbers(*pair) for pair in zip(scenes, views, strict=True)])
+    rgba, scenes, views, directions = load_pictures(folder)
+    classes = torch.tensor([class_numbers(*row) for row in zip(scenes, views, directions, strict=True)])
     words = vocabulary()
     net, average = new_net(), new_net()
     average.load_state_dict(net.state_dict())
@@ -255,9 +263,9 @@ def main() -> None:
     parser.add_argument(
         "--target", type=Path, help="folder of the model to write; none stops after the training"
     )
-    parser.add_argument("--images", type=int, default=36_000)
+    parser.add_argument("--images", type=int, default=120_000)
     parser.add_argument("--check-images", type=int, default=4_000)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=8_500)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1001, help="not that of the priors' pictures")
     args = parser.parse_args()

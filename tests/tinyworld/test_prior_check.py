@@ -72,11 +72,20 @@ class Oracle:
         return torch.nn.functional.one_hot(images[:, 0, 1, 0].round().long(), len(prompts)).float()
 
 
+DIRECTIONS: dict[str, tuple[float, float]] = {
+    "front view": (0, 10),
+    "back view": (180, 10),
+    "left side view": (90, 10),
+    "right side view": (-90, 10),
+    "overhead view": (0, 75),
+}
+
+
 def verdicts(scene: Scene, number: int, **wrong: str) -> Tensor:
-    """Pictures [5, 3, 2, 8] that the oracle takes for the scene with each of VIEWS, or for something else in `wrong`."""
-    pictures = torch.zeros(5, 3, 2, 8)
+    """Pictures [5, 3, 2, 10] that the oracle takes for the scene with each of VIEWS, or for something else in `wrong`."""
+    pictures = torch.zeros(5, 3, 2, len(LABELS))
     for picture, view in zip(pictures, VIEWS, strict=True):
-        right = dict(zip(LABELS, class_numbers(scene, view), strict=True))
+        right = dict(zip(LABELS, class_numbers(scene, view, DIRECTIONS[view]), strict=True))
         right |= {name: LABELS[name].index(value) for name, value in wrong.items()}
         picture[0, 0] = torch.tensor([max(right[name], 0) for name in LABELS])
         picture[0, 1, 0] = number
@@ -88,11 +97,13 @@ def test_shares_of_known_verdicts() -> None:
     images = [
         verdicts(mug, 0),
         verdicts(car, 2, color="red"),
-        verdicts(car, 1, finish="dotted", view="front view"),
+        verdicts(car, 1, finish="dotted", view="front view", azimuth="52.5"),
     ]
     found = figures(Oracle(), images, [mug, car, car], ["m", "c", "d"], ASKED["single"])  # type: ignore[arg-type]
     assert found["kind"] == 100 and found["color"] == found["finish"] == pytest.approx(66.67)
     assert found["view"] == pytest.approx(100 * 11 / 15, abs=0.01)  # In the last, one of five is right.
+    # The last mug is seen from front and left at once, and from above, whatever the azimuth.
+    assert found["side"] == pytest.approx(100 * 13 / 15, abs=0.01)
     assert found["mean"] == pytest.approx(100 * (15 + 10 + 10 + 11) / 60, abs=0.01)
     assert found["all"] == found["top1"] == pytest.approx(33.33)
 

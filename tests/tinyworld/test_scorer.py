@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rfgs.cameras import orbit
+from rfgs.cameras import orbit, view_words
 from rfgs.errors import UserError
 from rfgs.render import render
 from rfgs.splats import SH_C0, Splats, ball
@@ -18,13 +18,17 @@ from rfgs.tinyworld import scorer_check, scorer_data
 from rfgs.tinyworld.prompts import held_out_scenes
 from rfgs.tinyworld.scenes import Scene, Thing, build, caption, draw_scene, vocabulary
 from rfgs.tinyworld.scorer import (
+    AZIMUTHS,
+    ELEVATIONS,
     AssetScore,
     Scorer,
     asset_views,
     icosphere,
     load_scorer,
+    nearest,
     prepare,
     rank,
+    seen_from,
     smooth,
     word_ids,
 )
@@ -174,19 +178,49 @@ def test_texts_fit_the_pictures_of_their_scene_unless_they_name_another_view() -
 
 
 def test_classes_are_of_the_first_thing_and_of_the_second_where_there_is_one() -> None:
-    def told(scene: Scene, view: str) -> dict[str, str | None]:
-        numbers = class_numbers(scene, view)
+    def told(scene: Scene, view: str, direction: tuple[float, float] | None = None) -> dict[str, str | None]:
+        numbers = class_numbers(scene, view, direction)
         return {n: None if i < 0 else LABELS[n][i] for n, i in zip(LABELS, numbers, strict=True)}
 
     pair = dict(
         kind="cube", color="red", finish="plain", second_kind="cone", second_color="blue", relation="on"
     )
-    assert told(PAIR, "back view") == {**pair, "ground": "none", "view": "back view"}
+    unknown = dict(azimuth=None, elevation=None)
+    assert told(PAIR, "back view") == {**pair, "ground": "none", "view": "back view", **unknown}
     sand = Scene(MUG.things, ground="sand")
     single = dict(
         kind="mug", color="red", finish="plain", second_kind=None, second_color=None, relation="none"
     )
-    assert told(sand, "overhead view") == {**single, "ground": "sand", "view": "overhead view"}
+    seen = {"ground": "sand", "view": "overhead view", "azimuth": "-7.5", "elevation": "72.5"}
+    assert told(sand, "overhead view", (-14.0, 71.0)) == {**single, **seen}
+
+
+def test_angles_fall_into_the_class_around_them() -> None:
+    assert nearest(179.9, AZIMUTHS) == "172.5" and nearest(-179.9, AZIMUTHS) == "-172.5"
+    assert nearest(1.0, AZIMUTHS) == "7.5" and nearest(361.0, AZIMUTHS) == "7.5"
+    assert nearest(-10.0, ELEVATIONS) == "-7.5" and nearest(84.9, ELEVATIONS) == "82.5"
+
+
+def test_a_side_is_right_up_to_one_class_beyond_its_border() -> None:
+    def said(azimuth: float, elevation: float) -> dict[str, torch.Tensor]:
+        pairs = {"azimuth": (azimuth, AZIMUTHS), "elevation": (elevation, ELEVATIONS)}
+        return {
+            name: F.one_hot(torch.tensor([c.index(nearest(a, c))]), len(c)).float()
+            for name, (a, c) in pairs.items()
+        }
+
+    views = LABELS["view"]
+    for azimuth in range(-176, 180, 8):
+        for elevation in range(-9, 85, 3):
+            logits = said(azimuth, elevation)
+            named = view_words(azimuth, elevation)[0]
+            right = [view for view in views if seen_from(logits, view).item()]
+            assert named in right and len(right) <= 3
+    assert [view for view in views if seen_from(said(0, 0), view)] == ["front view"]
+    assert [view for view in views if seen_from(said(50, 0), view)] == ["front view", "left side view"]
+    assert [view for view in views if seen_from(said(130, 20), view)] == ["back view", "left side view"]
+    assert [view for view in views if seen_from(said(-90, 58), view)] == ["right side view", "overhead view"]
+    assert [view for view in views if seen_from(said(-90, 70), view)] == ["overhead view"]
 
 
 def test_degraded_pictures_repeat_with_the_generator_and_stay_near_the_picture() -> None:
@@ -220,12 +254,13 @@ def test_pictures_resume_and_carry_their_scene(
     (tmp_path / "labels-0001.json").write_text("[]")
     scorer_data.render_shard(tmp_path, 1, 0)
     assert (tmp_path / "labels-0001.json").read_text() == "[]"  # A finished shard is not touched.
-    rgba, scenes, views = scorer_data.load_pictures(pictures)
+    rgba, scenes, views, directions = scorer_data.load_pictures(pictures)
     assert (
         rgba.shape == (16, 64, 64, 4)
         and len(scenes) == len(views) == 16
         and set(views) <= set(LABELS["view"])
     )
+    assert [view_words(*direction)[0] for direction in directions] == views
     assert rgba[..., 3].float().mean(dim=(1, 2)).min() > 5  # Something is in every picture.
 
 
@@ -279,8 +314,8 @@ def test_the_check_tells_the_bound_and_every_damage(monkeypatch: pytest.MonkeyPa
 
 
 def test_classifiers_that_are_right_get_full_marks(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, scenes, views = scorer_data.load_pictures(pictures)
-    right = torch.tensor([class_numbers(*pair) for pair in zip(scenes, views, strict=True)]).clamp_min(0)
+    _, *told = scorer_data.load_pictures(pictures)
+    right = torch.tensor([class_numbers(*row) for row in zip(*told, strict=True)]).clamp_min(0)
     oracle = {n: F.one_hot(right[:, i], len(LABELS[n])).float() for i, n in enumerate(LABELS)}
     untrained = Scorer(new_net(), vocabulary(), LABELS)
     monkeypatch.setattr(untrained, "classify", lambda images: oracle)
@@ -325,7 +360,7 @@ def scorer() -> Scorer:
 
 
 def test_the_shipped_scorer_is_small_and_knows_the_world(scorer: Scorer) -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 6 * 2**20
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 8 * 2**20
     assert scorer.labels == LABELS and list(scorer.words) == vocabulary()
 
 
