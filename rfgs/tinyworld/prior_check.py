@@ -78,8 +78,11 @@ def figures(
         return round(100 * hits.float().mean().item(), 2)
 
     result = {name: percent(found[:, i]) for i, name in enumerate(asked)}
-    sides = torch.stack([seen_from(logits, view)[i] for i, view in enumerate(views)])
-    result |= {"mean": percent(found), "all": percent(found.all(dim=1)), "side": percent(sides)}
+    result |= {
+        "mean": percent(found),
+        "all": percent(found.all(dim=1)),
+        "side": percent(seen_from(logits, views)),
+    }
     if "second_kind" in asked:
         for first, second in (("kind", "second_kind"), ("color", "second_color")):
             pair = [names.index(first), names.index(second)]

@@ -224,8 +224,8 @@ def nearest(degrees: float, middles: Sequence[str]) -> str:
     return min(middles, key=lambda middle: abs((degrees - float(middle) + 180) % 360 - 180))
 
 
-def seen_from(logits: dict[str, Tensor], view: str) -> Tensor:
-    """Whether pictures show what `view` names, give or take one class of angles: bools [B].
+def seen_from(logits: dict[str, Tensor], views: Sequence[str]) -> Tensor:
+    """Whether each of B pictures shows what its view's words name, give or take one class of angles: bools [B].
 
     Words have sharp borders (`rfgs.cameras.view_words`), and a picture a degree from one of them could be called either. So
     the likeliest azimuth may lie up to 15 degrees outside the quarter that the words name, and the elevation up to 5
@@ -233,14 +233,21 @@ def seen_from(logits: dict[str, Tensor], view: str) -> Tensor:
 
     Args:
         logits: of `Scorer.classify`.
-        view: "front view", "back view", "left side view", "right side view" or "overhead view".
+        views: B times "front view", "back view", "left side view", "right side view" or "overhead view".
     """
     azimuth = torch.tensor([float(middle) for middle in AZIMUTHS])[logits["azimuth"].argmax(dim=1)]
     elevation = torch.tensor([float(middle) for middle in ELEVATIONS])[logits["elevation"].argmax(dim=1)]
-    if view == "overhead view":
-        return elevation > 55
-    middle = {"front view": 0, "left side view": 90, "back view": 180, "right side view": -90}[view]
-    return (elevation < 65) & (((azimuth - middle + 180) % 360 - 180).abs() < 60)
+    middles = {
+        "front view": 0,
+        "left side view": 90,
+        "back view": 180,
+        "right side view": -90,
+        "overhead view": 0,
+    }
+    middle = torch.tensor([middles[view] for view in views])
+    overhead = torch.tensor([view == "overhead view" for view in views])
+    aside = (elevation < 65) & (((azimuth - middle + 180) % 360 - 180).abs() < 60)
+    return torch.where(overhead, elevation > 55, aside)
 
 
 def rank(similarities: Tensor, own: int) -> Tensor:

@@ -94,7 +94,7 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     figures |= {name: percent(name, everything) for name in ("relation", "ground", "view")}
     one = ~beside & ~stacked
     figures["view, one thing"] = percent("view", one)
-    sides = torch.stack([seen_from(logits, view)[i] for i, view in enumerate(views)])
+    sides = seen_from(logits, views)
     figures["side"] = round(100 * sides.float().mean().item(), 2)
     figures["side, one thing"] = round(100 * sides[one].float().mean().item(), 2)
     figures["side, one kind"] = {

@@ -214,13 +214,13 @@ def test_a_side_is_right_up_to_one_class_beyond_its_border() -> None:
         for elevation in range(-9, 85, 3):
             logits = said(azimuth, elevation)
             named = view_words(azimuth, elevation)[0]
-            right = [view for view in views if seen_from(logits, view).item()]
+            right = [view for view in views if seen_from(logits, [view]).item()]
             assert named in right and len(right) <= 3
-    assert [view for view in views if seen_from(said(0, 0), view)] == ["front view"]
-    assert [view for view in views if seen_from(said(50, 0), view)] == ["front view", "left side view"]
-    assert [view for view in views if seen_from(said(130, 20), view)] == ["back view", "left side view"]
-    assert [view for view in views if seen_from(said(-90, 58), view)] == ["right side view", "overhead view"]
-    assert [view for view in views if seen_from(said(-90, 70), view)] == ["overhead view"]
+    assert [view for view in views if seen_from(said(0, 0), [view])] == ["front view"]
+    assert [view for view in views if seen_from(said(50, 0), [view])] == ["front view", "left side view"]
+    assert [view for view in views if seen_from(said(130, 20), [view])] == ["back view", "left side view"]
+    assert [view for view in views if seen_from(said(-90, 58), [view])] == ["right side view", "overhead view"]
+    assert [view for view in views if seen_from(said(-90, 70), [view])] == ["overhead view"]
 
 
 def test_degraded_pictures_repeat_with_the_generator_and_stay_near_the_picture() -> None:
