@@ -243,7 +243,7 @@ def run(args: argparse.Namespace) -> None:
         for space in args.spaces.split(",")
         for seed in range(args.seeds)
         for prompts in sets.values()
-        for prompt in list(prompts)[: args.prompts]
+        for prompt in list(prompts)[args.skip :][: args.prompts]
         for guidance, model in methods
     ]
     for number, key in enumerate(jobs, start=1):
@@ -279,7 +279,8 @@ def main() -> None:
     results = Path(__file__).parent / "results"
     parser.add_argument("--methods", default=METHODS, help="GUIDANCE:MODEL, with commas between")
     parser.add_argument("--spaces", default="2d,3d")
-    parser.add_argument("--prompts", type=int, default=1, help="the first so many of each of the three sets")
+    parser.add_argument("--prompts", type=int, default=1, help="of each of the three sets")
+    parser.add_argument("--skip", type=int, default=6, help="those of each set that settings were tuned on")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--image-steps", type=int, help="of 2D runs; none takes what suits the model")
     parser.add_argument("--steps", type=int, help="of 3D runs; none takes the preset's")

@@ -20,16 +20,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from rfgs.distill import distill
+from rfgs.bench import work
+from rfgs.bench.plan import Run
 from rfgs.export import read_ply, write_ply
 from rfgs.export.turntable import views_strip
-from rfgs.generate import START_RADIUS
 from rfgs.job import QUALITIES
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.recipes import recipe
 from rfgs.runs import slug
-from rfgs.splats import ball, without_haze
 
 PROMPTS = (
     "a red cube on a blue cylinder",
@@ -47,23 +45,30 @@ VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degree
 TILE = 96
 
 
-def make(prompt: str, seed: int, folder: Path, model: str, quality: str, guidance: str) -> None:
+def make(prompt: str, seed: int, folder: Path, args: argparse.Namespace) -> None:
     """One asset as `rfgs generate` makes it, with its time beside it."""
     path = folder / f"{slug(prompt)}-{seed}.ply"
     if path.exists():
         return
-    preset = QUALITIES[quality]
-    prior = load_prior(model, dtype=distillation_dtype("cpu"))
-    config = recipe(prior)
-    config.steps, config.views_per_step, config.guidance = preset.steps, preset.views_per_step, guidance
-    config.resolution = prior.image_size
-    generator = torch.Generator().manual_seed(seed)
-    splats, began = ball(preset.splats, START_RADIUS, generator=generator), time.perf_counter()
-    for step in distill(prompt, prior, splats, config, generator=generator):
-        splats = step.splats
-    path.with_suffix(".json").write_text(json.dumps({"seconds": time.perf_counter() - began}))
-    write_ply(without_haze(splats.detach()), path)
-    print(f"{path.stem}: {time.perf_counter() - began:.0f} s", flush=True)
+    preset = QUALITIES[args.quality]
+    run = Run(
+        column="gallery",
+        model=args.model,
+        guidance=args.guidance,
+        prompt_set="gallery",
+        prompt=prompt,
+        seed=seed,
+        steps=preset.steps,
+        views_per_step=preset.views_per_step,
+        splats=preset.splats,
+    )
+    prior = load_prior(args.model, dtype=distillation_dtype("cpu"))
+    began = time.perf_counter()
+    splats, _, _ = work.make(run, work.config_of(run, prior), prior)
+    seconds = time.perf_counter() - began
+    path.with_suffix(".json").write_text(json.dumps({"seconds": seconds}))
+    write_ply(splats, path)
+    print(f"{path.stem}: {seconds:.0f} s", flush=True)
 
 
 def sheet(folder: Path, seeds: int) -> Image.Image:
@@ -109,7 +114,7 @@ def main() -> None:
     part, parts = map(int, args.part.split("/"))
     jobs = [(prompt, seed) for seed in range(args.seeds) for prompt in PROMPTS]
     for prompt, seed in jobs[part - 1 :: parts]:
-        make(prompt, seed, args.work, args.model, args.quality, args.guidance)
+        make(prompt, seed, args.work, args)
     if all((args.work / f"{slug(prompt)}-{seed}.ply").exists() for prompt, seed in jobs):
         args.output.parent.mkdir(parents=True, exist_ok=True)
         sheet(args.work, args.seeds).save(args.output)

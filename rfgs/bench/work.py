@@ -136,8 +136,7 @@ def do(
 ) -> dict[str, Any]:
     """One run from its start to its record, which is returned."""
     began = time.perf_counter()
-    seconds: Counter[str] = Counter()
-    evaluations: Counter[str] = Counter()
+    seconds, evaluations = Counter[str](), Counter[str]()
     path = record_path(folder, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"run": asdict(run)}
@@ -146,13 +145,7 @@ def do(
     else:
         config = config_of(run, prior)
         record["config"] = asdict(config)
-        generator = torch.Generator().manual_seed(run.seed)
-        splats = first_splats(run, generator).to(device)
-        for step in distill(run.prompt, prior, splats, config, generator=generator):
-            splats = step.splats
-            seconds.update(step.seconds)
-            evaluations.update(step.evaluations)
-        splats = without_haze(splats.detach()).to("cpu")
+        splats, seconds, evaluations = make(run, config, prior, device)
         write_ply(splats, path.with_suffix(".ply"))
         record["splats"] = len(splats)
         scoring = time.perf_counter()
@@ -172,6 +165,20 @@ def do(
     }
     write_record(path, record)
     return record
+
+
+def make(
+    run: Run, config: DistillConfig, prior: Prior | DiffusionPrior, device: str = "cpu"
+) -> tuple[Splats, Counter[str], Counter[str]]:
+    """A run's asset as `rfgs generate` makes it, on the CPU, with its seconds and evaluations by kind."""
+    seconds, evaluations = Counter[str](), Counter[str]()
+    generator = torch.Generator().manual_seed(run.seed)
+    splats = first_splats(run, generator).to(device)
+    for step in distill(run.prompt, prior, splats, config, generator=generator):
+        splats = step.splats
+        seconds.update(step.seconds)
+        evaluations.update(step.evaluations)
+    return without_haze(splats.detach()).to("cpu"), seconds, evaluations
 
 
 def first_splats(run: Run, generator: torch.Generator | None = None) -> Splats:
