@@ -1,30 +1,24 @@
 """Densification: where splats are added, removed or moved while the loop runs. Plain functions on `Splats` and their Adam.
 
-The words and the defaults that carry over are gsplat's (Ye et al. 2025, `strategy/default.py`, `mcmc.py`, `ops.py`), and
-`duplicate`, `split`, `remove` and `relocate` do to tensors and moments what gsplat's do. What differs is what score
-distillation wants otherwise: its gradients never fade, so growth is bounded by a number (`max_splats`) and not by a
-threshold alone, and opacities are not reset, since runs are too short to recover. Random numbers come from a generator
-that is passed in.
+The words and the defaults that carry over are gsplat's (Ye et al. 2025, `strategy/default.py`, `mcmc.py`), as are the
+operations (`rfgs.densify_ops`). What differs is what score distillation wants otherwise: its gradients never fade, so growth is
+bounded by a number (`max_splats`) and not by a threshold alone, and opacities are not reset, since runs are too short to
+recover. Random numbers come from a generator that is passed in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from rfgs.densify_ops import duplicate, jitter, relocate, remove, sample_add, split
 from rfgs.errors import UserError
 from rfgs.job import Densify
 from rfgs.render import Frames
 from rfgs.splats import Splats
-
-MOST_COPIES = 51
-"""Splats that share one place after a relocation, at most (gsplat's number)."""
 
 
 @dataclass
@@ -32,8 +26,8 @@ class DensifyConfig:
     """Settings of densification, part of the loop's."""
 
     densify: Densify = "none"
-    """Where splats are added: where the absolute image-plane gradient is above a threshold or a quantile, or (mcmc) where
-    opacity is, to which faint splats are moved too."""
+    """Where splats are added: where the absolute image-plane gradient is above a threshold or a quantile, where the mean
+    gradient of the centre over the last steps is (momentum), or (mcmc) where opacity is, to which faint splats are moved too."""
     max_splats: int = 10_000
     """No strategy adds splats beyond this number; one that starts above it stays there."""
     densify_every: int = 25
@@ -45,13 +39,15 @@ class DensifyConfig:
     goes with the scale of the loss, so that gsplat's 8e-4 for photographs says nothing here: with rfds-rev on tiny-sd3
     the 95th percentile was 16 to 40 in a draft run."""
     grow_quantile: float = 0.95
-    """quantile: the part of the splats with smaller gradients, which are left alone."""
+    """quantile, momentum: the part of the splats with smaller gradients, which are left alone."""
+    grow_snr: float = 0.5
+    """momentum: least ratio of a centre's mean gradient to its root mean square; by noise alone it is about 0.23."""
     split_scale: float = 0.03
     """World units: splats whose longest axis is above it are split in two, smaller ones duplicated."""
     prune_opacity: float = 0.005
     """Splats fainter than this are removed, or with mcmc moved."""
     prune_scale: float = 0.5
-    """World units: splats with a longer axis are removed (threshold and quantile)."""
+    """World units: splats with a longer axis are removed (all but mcmc)."""
     mcmc_growth: float = 0.05
     """Part of the splats that mcmc adds in a round."""
     mcmc_noise: float = 1e4
@@ -121,10 +117,14 @@ def densify(
         return splats
     if not in_range:
         return splats
-    watch(growth, frames)
+    if wants_absgrad(config):
+        watch(growth, frames)
     if index % config.densify_every:
         return splats
-    splats = gradient_round(splats, optimiser, mean_gradients(growth), config, generator)
+    gradients = (
+        mean_gradients(growth) if wants_absgrad(config) else steady_gradients(optimiser, config.grow_snr)
+    )
+    splats = gradient_round(splats, optimiser, gradients, config, generator)
     growth.grad2d = growth.count = None
     return splats
 
@@ -150,6 +150,21 @@ def mean_gradients(growth: Growth) -> Tensor:
     return growth.grad2d / growth.count.clamp_min(1)
 
 
+def steady_gradients(optimiser: torch.optim.Optimizer, least: float) -> Tensor:
+    """Norm of each centre's mean gradient over the last steps, [N]; 0 where it is less than `least` of its root mean square.
+
+    Noise of the guidance cancels in the mean and not in the norms that others add up, so that splats are added where the
+    views agree that something moves, and no more once nothing does (CAdam, Park et al. 2026, arXiv 2605.20872, from its
+    abstract, since no code is published). Both moments are those that Adam keeps of the centres, so nothing is watched besides.
+    """
+    state = optimiser.state[optimiser.param_groups[0]["params"][0]]
+    step = float(state["step"])
+    beta1, beta2 = optimiser.param_groups[0]["betas"]
+    mean = (state["exp_avg"] / (1 - beta1**step)).norm(dim=-1)
+    size = (state["exp_avg_sq"] / (1 - beta2**step)).sum(dim=-1).sqrt()
+    return torch.where(mean > least * size, mean, 0)
+
+
 def gradient_round(
     splats: Splats,
     optimiser: torch.optim.Optimizer,
@@ -159,7 +174,7 @@ def gradient_round(
 ) -> Splats:
     """Grow where gradients [N] are high (Kerbl et al. 2023; absolute ones: AbsGS, Ye et al. 2024), then prune."""
     level = config.grow_gradient
-    if config.densify == "quantile":
+    if config.densify != "threshold":
         level = torch.quantile(gradients, config.grow_quantile).item()
     grow = most(gradients, gradients > level, config.max_splats - len(splats))
     large = splats.scales.detach().amax(dim=-1) > config.split_scale
@@ -195,183 +210,9 @@ def mcmc_round(
     return sample_add(splats, optimiser, max(0, target - len(splats)), config.prune_opacity, generator)
 
 
-# --- operations, as in gsplat's strategy/ops.py -----------------------------------------------------------------------
-
-
-def duplicate(splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor) -> Splats:
-    """Append a copy of the splats in a mask [N]; the copies' moments are zero."""
-    chosen = mask.nonzero()[:, 0]
-    return _replace(
-        splats,
-        optimiser,
-        lambda name, value: torch.cat([value, value[chosen]]),
-        lambda moment: torch.cat([moment, torch.zeros_like(moment[chosen])]),
-    )
-
-
-def split(
-    splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor, generator: torch.Generator
-) -> Splats:
-    """Replace each splat in a mask [N] by two at the end, drawn from it as from a density and 1.6 times smaller."""
-    chosen, rest = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-    scales = splats.scales.detach()[chosen]
-    noise = torch.randn(2, len(chosen), 3, generator=generator).to(scales)
-    offsets = torch.einsum("nij,nj,bnj->bni", rotations(splats.quats.detach()[chosen]), scales, noise)
-
-    def halves(name: str, value: Tensor) -> Tensor:
-        if name == "means":
-            new = (value[chosen] + offsets).reshape(-1, 3)
-        elif name == "log_scales":
-            new = (scales / 1.6).log().repeat(2, 1)
-        else:
-            new = value[chosen].repeat(2, *[1] * (value.dim() - 1))
-        return torch.cat([value[rest], new])
-
-    def moments(moment: Tensor) -> Tensor:
-        return torch.cat([moment[rest], moment.new_zeros(2 * len(chosen), *moment.shape[1:])])
-
-    return _replace(splats, optimiser, halves, moments)
-
-
-def remove(splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor) -> Splats:
-    """Drop the splats in a mask [N]."""
-    kept = (~mask).nonzero()[:, 0]
-    return _replace(splats, optimiser, lambda name, value: value[kept], lambda moment: moment[kept])
-
-
-def relocate(
-    splats: Splats,
-    optimiser: torch.optim.Optimizer,
-    mask: Tensor,
-    min_opacity: float,
-    generator: torch.Generator,
-) -> Splats:
-    """Move the splats in a mask [N] onto others, drawn by opacity, and make these fainter so that the picture stays.
-
-    The moments of those that were moved to become zero; the moved ones keep theirs, as in gsplat.
-    """
-    dead, alive = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-    opacities = splats.opacities.detach()
-    hosts = alive[_draw(opacities[alive], len(dead), generator)]
-    logits, log_scales = _shared(splats, hosts, min_opacity)
-
-    def moved(name: str, value: Tensor) -> Tensor:
-        value = value.clone()
-        if name == "logit_opacities":
-            value[hosts] = logits
-        elif name == "log_scales":
-            value[hosts] = log_scales
-        value[dead] = value[hosts]
-        return value
-
-    return _replace(splats, optimiser, moved, lambda moment: moment.index_fill(0, hosts, 0))
-
-
-def sample_add(
-    splats: Splats,
-    optimiser: torch.optim.Optimizer,
-    count: int,
-    min_opacity: float,
-    generator: torch.Generator,
-) -> Splats:
-    """Append `count` splats on top of others, drawn by opacity; these keep their moments, the new ones start at zero."""
-    if count == 0:
-        return splats
-    hosts = _draw(splats.opacities.detach(), count, generator)
-    logits, log_scales = _shared(splats, hosts, min_opacity)
-
-    def added(name: str, value: Tensor) -> Tensor:
-        value = value.clone()
-        if name == "logit_opacities":
-            value[hosts] = logits
-        elif name == "log_scales":
-            value[hosts] = log_scales
-        return torch.cat([value, value[hosts]])
-
-    return _replace(
-        splats,
-        optimiser,
-        added,
-        lambda moment: torch.cat([moment, moment.new_zeros(count, *moment.shape[1:])]),
-    )
-
-
-@torch.no_grad()
-def jitter(splats: Splats, size: float, generator: torch.Generator) -> None:
-    """Move centres in place by normal noise shaped by each splat's covariance, times `size`, where opacity is under 0.005."""
-    gate = torch.sigmoid(100 * ((1 - splats.opacities) - 0.995))
-    noise = torch.randn(len(splats), 3, generator=generator).to(splats.means) * gate[:, None] * size
-    axes = rotations(splats.quats) * splats.scales[:, None, :]
-    splats.means.add_(torch.einsum("nij,nkj,nk->ni", axes, axes, noise))
-
-
-def relocation(opacities: Tensor, scales: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
-    """Opacities [M] and scales [M, 3] of `copies` [M] splats in one place that together look like one of those given.
-
-    Equation 9 of Kheradmand et al. 2024: opacity multiplies up, and the integral along a line through the centre stays.
-    In float64, since the sum alternates.
-    """
-    copies = copies.clamp(1, MOST_COPIES)
-    old = opacities.double()
-    new = 1 - (1 - old) ** (1 / copies)
-    total = torch.zeros_like(old)
-    for i in range(1, MOST_COPIES + 1):
-        layer = torch.zeros_like(old)
-        for k in range(i):
-            layer += math.comb(i - 1, k) * (-1) ** k / math.sqrt(k + 1) * new ** (k + 1)
-        total += torch.where(copies >= i, layer, 0)
-        if i >= int(copies.max() if len(copies) else 1):
-            break
-    return new.to(opacities), (old / total)[:, None].to(scales) * scales
-
-
-def rotations(quats: Tensor) -> Tensor:
-    """Rotation matrices [N, 3, 3] of quaternions (w, x, y, z) [N, 4], normalised here."""
-    w, x, y, z = F.normalize(quats, dim=-1).unbind(dim=-1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    # On the CPU, where the generator lives, so that devices agree.
-    return torch.multinomial(weights.cpu(), count, replacement=True, generator=generator).to(weights.device)
-
-
-def _shared(splats: Splats, hosts: Tensor, min_opacity: float) -> tuple[Tensor, Tensor]:
-    """Logit opacities [M] and log scales [M, 3] of hosts [M] once they share their places with those drawn to them."""
-    copies = torch.bincount(hosts, minlength=len(splats))[hosts] + 1
-    opacities, scales = relocation(splats.opacities.detach()[hosts], splats.scales.detach()[hosts], copies)
-    highest = 1 - torch.finfo(torch.float32).eps
-    return opacities.clamp(min_opacity, highest).logit(), scales.log()
-
-
-@torch.no_grad()
-def _replace(
-    splats: Splats,
-    optimiser: torch.optim.Optimizer,
-    value_of: Callable[[str, Tensor], Tensor],
-    moment_of: Callable[[Tensor], Tensor],
-) -> Splats:
-    """New parameters in the splats and in the optimiser, with new moments; the count of steps stays."""
-    new: dict[str, Tensor] = {}
-    for (name, old), group in zip(splats.parameters().items(), optimiser.param_groups, strict=True):
-        new[name] = value_of(name, old.detach()).clone().requires_grad_(old.requires_grad)
-        group["params"] = [new[name]]
-        state: dict[str, Any] = optimiser.state.pop(old, {})
-        if state:
-            optimiser.state[new[name]] = {
-                key: value if key == "step" else moment_of(value) for key, value in state.items()
-            }
-    return Splats.from_parameters(new)
-
-
 def _check(config: DensifyConfig) -> None:
-    if config.densify not in ("threshold", "quantile", "mcmc"):
-        raise UserError(f"densify {config.densify!r}: there are none, threshold, quantile and mcmc")
+    if config.densify not in ("threshold", "quantile", "momentum", "mcmc"):
+        raise UserError(f"densify {config.densify!r}: there are none, threshold, quantile, momentum and mcmc")
     if config.densify_every < 1:
         raise UserError(f"densify_every {config.densify_every}: has to be at least 1")
     if not 0 <= config.grow_quantile <= 1:

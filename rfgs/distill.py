@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rfgs.cameras import Cameras, sample_orbit
 from rfgs.clock import Clock
 from rfgs.densify import DensifyConfig, Growth, densify, wants_absgrad
+from rfgs.errors import UserError
 from rfgs.flow import draw_times, noise_range_at
 from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
 from rfgs.priors.base import DiffusionPrior, Prior
@@ -37,9 +39,14 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     views_per_step: int = 4
     resolution: int = 128
     """Width and height of the views, pixels."""
+    first_resolution: float = 1.0
+    """Share of `resolution` that views are rendered in at first; it grows to 1 until half of the run, and smaller views are
+    enlarged before they are encoded (DreamGaussian, Tang et al. 2024)."""
     noise_range: tuple[float, float] = (0.15, 0.98)
     """Noise fractions drawn at the start; they move in a straight line to `final_noise_range`."""
     final_noise_range: tuple[float, float] = (0.35, 0.75)
+    background: Literal["grey", "color", "white"] = "grey"
+    """Behind each view: any grey, any colour, or always white. What is meant to be empty can be painted to match white."""
     elevation_range: tuple[float, float] = (-10.0, 45.0)
     """Degrees; most views are taken here, and every `overhead_every`-th from above."""
     overhead_every: int = 5
@@ -133,12 +140,15 @@ def distill(
         progress = (index - 1) / max(config.steps - 1, 1)
         _set_learning_rates(optimiser, config, progress)
         views = config.views_per_step
-        cameras = _draw_cameras(index, config, generator).to(device)
-        # Any grey behind each view: what is meant to be empty cannot be painted to match.
-        background = torch.rand(views, 1, generator=generator).expand(views, 3).to(device)
+        size = resolution_at(progress, config)
+        cameras = _draw_cameras(index, size, config, generator).to(device)
+        background = _draw_background(config, generator).to(device)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         clock.lap("render")
-        x = prior.encode(frames.rgb)
+        rgb = frames.rgb
+        if size != config.resolution:
+            rgb = F.interpolate(rgb, (config.resolution, config.resolution), mode="bilinear")
+        x = prior.encode(rgb)
         clock.lap("encode")
 
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
@@ -235,16 +245,32 @@ def regularised(loss: Tensor, splats: Splats, config: DistillConfig) -> Tensor:
     return loss
 
 
-def _draw_cameras(index: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
+def resolution_at(progress: float, config: DistillConfig) -> int:
+    """Width and height that views are rendered in at `progress` in [0, 1], pixels."""
+    share = config.first_resolution + (1 - config.first_resolution) * min(2 * progress, 1.0)
+    return max(1, round(share * config.resolution))
+
+
+def _draw_cameras(index: int, size: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
     """The views of one step, spread around the object; now and then a whole step looks from above."""
     above = config.overhead_every > 0 and index % config.overhead_every == 0
     return sample_orbit(
         config.views_per_step,
-        config.resolution,
-        config.resolution,
+        size,
+        size,
         generator=generator,
         elevation_range=(45.0, 80.0) if above else config.elevation_range,
     )
+
+
+def _draw_background(config: DistillConfig, generator: torch.Generator) -> Tensor:
+    """Colours behind the views of one step, [views, 3]."""
+    if config.background == "white":
+        return torch.ones(config.views_per_step, 3)
+    channels = {"grey": 1, "color": 3}.get(config.background)
+    if channels is None:
+        raise UserError(f"background {config.background!r}: there are grey, color and white")
+    return torch.rand(config.views_per_step, channels, generator=generator).expand(-1, 3)
 
 
 _RATES = {

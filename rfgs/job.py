@@ -20,7 +20,7 @@ LORA_GUIDANCES: tuple[Guidance, ...] = ("vsd", "rfds-vsd")
 LORA_RANK = 4
 """Of that LoRA, unless asked otherwise."""
 QualityName = Literal["draft", "normal", "high"]
-Densify = Literal["none", "threshold", "quantile", "mcmc"]
+Densify = Literal["none", "threshold", "quantile", "momentum", "mcmc"]
 """Where splats are added while a run goes on, see `rfgs.densify`."""
 
 

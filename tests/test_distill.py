@@ -268,3 +268,22 @@ def test_a_guidance_that_is_left_forgets(averaging: None) -> None:
         if resumed.index == 4:
             settings.guidance = "averaging"
     assert same(step.splats, resumed.splats)
+
+
+def test_views_grow_to_the_resolution_and_are_judged_at_it() -> None:
+    steps = run(replace(CONFIG, first_resolution=0.25))
+    assert [step.frames.rgb.shape[-1] for step in steps] == [8, 18, 27, 32, 32, 32]
+    assert {step.x0_hat.shape[-1] for step in steps} == {32 // 4}
+
+
+@pytest.mark.parametrize(("background", "grey", "white"), [("grey", 1, 0), ("color", 0, 0), ("white", 1, 1)])
+def test_what_is_behind_the_views(background: str, grey: bool, white: bool) -> None:
+    """Seen in the corner of each view, where no splat is."""
+    corners = torch.cat([step.frames.rgb[:, :, 0, 0] for step in run(replace(CONFIG, background=background))])  # type: ignore[arg-type]
+    assert bool((corners == corners[:, :1]).all()) == bool(grey)
+    assert bool((corners == 1).all()) == bool(white)
+
+
+def test_an_unknown_background() -> None:
+    with pytest.raises(UserError, match="background 'sky': there are grey, color and white"):
+        run(replace(CONFIG, background="sky"))  # type: ignore[arg-type]

@@ -43,6 +43,9 @@ ABLATIONS = (
     Ablation("views-double", {"views_per_step": 2}, "Do twice the views a step help?"),
     Ablation("steps-half", {"steps": 0.5}, "Has it converged after half the steps?"),
     Ablation("steps-double", {"steps": 2}, "Does going on bring more?"),
+    Ablation("resolution-grows", {"first_resolution": 0.25}, "Does it help to begin with the coarse?"),
+    Ablation("background-color", {"background": "color"}, "Are coloured backgrounds better than grey ones?"),
+    Ablation("background-white", {"background": "white"}, "Do backgrounds have to change?"),
     Ablation("no-overhead", {"overhead_every": 0}, "Are steps from above needed?"),
     Ablation("smooth-views", {"smooth_views": True}, "Do mixed view words help?"),
     Ablation("perp-neg", {"perp_neg": True}, "Does Perp-Neg help?"),
@@ -56,6 +59,7 @@ ABLATIONS = (
     Ablation("start-faint", {"start_opacity": 0.03}, "Does a fainter start help?"),
     Ablation("densify-threshold", {"densify": "threshold"}, "Does growth by gsplat's threshold help?"),
     Ablation("densify-quantile", {"densify": "quantile"}, "Does growth by a quantile help?"),
+    Ablation("densify-momentum", {"densify": "momentum"}, "Does growth where gradients agree help?"),
     Ablation("densify-mcmc", {"densify": "mcmc"}, "Does relocation help?"),
 )
 

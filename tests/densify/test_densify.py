@@ -1,148 +1,24 @@
-"""Densification against gsplat's own operations on the same tensors, and against what it promises: bounds, and resuming."""
+"""Densification against what gsplat watches on the same views, and against what it promises: bounds, and resuming."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from some_splats import N, learned, some_splats
 from torch import Tensor
 
 from rfgs import densify
 from rfgs.cameras import orbit
-from rfgs.densify import DensifyConfig, Growth, relocation
+from rfgs.densify import DensifyConfig, Growth
 from rfgs.distill import DistillConfig, Step, distill, regularised
 from rfgs.errors import UserError
 from rfgs.render import render
-from rfgs.splats import Splats, ball
-
-N = 12
-GSPLAT_NAMES = {
-    "means": "means",
-    "quats": "quats",
-    "log_scales": "scales",
-    "logit_opacities": "opacities",
-    "sh0": "sh0",
-}
-MASK = torch.tensor([True, False, False, True, True, False, False, False, True, False, False, False])
-
-
-def some_splats(seed: int = 3) -> Splats:
-    """No two alike in anything."""
-    generator = torch.Generator().manual_seed(seed)
-    splats = ball(N, 0.5, generator=generator)
-    splats.log_scales = splats.log_scales + 0.3 * torch.randn(N, 3, generator=generator)
-    splats.logit_opacities = torch.randn(N, generator=generator)
-    return splats
-
-
-def learned(splats: Splats) -> torch.optim.Optimizer:
-    """One Adam, one group a parameter, after two steps with gradients of chance."""
-    optimiser = torch.optim.Adam([{"params": [value]} for value in splats.parameters().values()], lr=1e-3)
-    _two_steps(list(splats.parameters().values()), [optimiser])
-    return optimiser
-
-
-def _two_steps(values: list[Tensor], optimisers: list[torch.optim.Optimizer]) -> None:
-    generator = torch.Generator().manual_seed(8)
-    for _ in range(2):
-        for value in values:
-            value.grad = torch.randn(value.shape, generator=generator)
-        for optimiser in optimisers:
-            optimiser.step()
-
-
-def both(
-    ours: Callable[[Splats, torch.optim.Optimizer], Splats], theirs: Callable[[dict, dict], Any]
-) -> None:
-    """Checks that an operation of ours and one of gsplat's leave the same parameters and the same moments."""
-    splats = some_splats().requires_grad_()
-    optimiser = learned(splats)
-    params = {
-        GSPLAT_NAMES[name]: torch.nn.Parameter(value.clone())
-        for name, value in some_splats().parameters().items()
-    }
-    optimisers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
-    _two_steps(list(params.values()), list(optimisers.values()))
-
-    after = ours(splats, optimiser)
-    theirs(params, optimisers)
-    for (name, value), group in zip(after.parameters().items(), optimiser.param_groups, strict=True):
-        other = params[GSPLAT_NAMES[name]]
-        torch.testing.assert_close(value, other.data, rtol=1e-5, atol=1e-6)
-        assert group["params"][0] is value and value.requires_grad and value.is_leaf
-        mine, gsplats = optimiser.state[value], optimisers[GSPLAT_NAMES[name]].state[other]
-        assert set(mine) == {"step", "exp_avg", "exp_avg_sq"} and mine["step"] == gsplats["step"] == 2
-        for key in ("exp_avg", "exp_avg_sq"):
-            torch.testing.assert_close(mine[key], gsplats[key])
-    assert len(optimiser.state) == 5  # What is gone is forgotten.
-
-
-@pytest.fixture
-def ops(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """gsplat's operations, with our formula in the place of its CUDA kernel."""
-    module = importlib.import_module("gsplat.strategy.ops")
-
-    def formula(opacities: Tensor, scales: Tensor, ratios: Tensor, binoms: Tensor) -> tuple[Tensor, Tensor]:
-        return relocation(opacities, scales, ratios)
-
-    monkeypatch.setattr(module, "compute_relocation", formula)
-    return module
-
-
-def test_duplicate_is_gsplats(ops: Any) -> None:
-    both(
-        lambda splats, optimiser: densify.duplicate(splats, optimiser, MASK),
-        lambda params, optimisers: ops.duplicate(params, optimisers, {}, MASK),
-    )
-
-
-def test_split_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
-        torch.manual_seed(5)
-        ops.split(params, optimisers, {}, MASK)
-
-    both(
-        lambda splats, optimiser: densify.split(splats, optimiser, MASK, torch.Generator().manual_seed(5)),
-        theirs,
-    )
-
-
-def test_remove_is_gsplats(ops: Any) -> None:
-    both(
-        lambda splats, optimiser: densify.remove(splats, optimiser, MASK),
-        lambda params, optimisers: ops.remove(params, optimisers, {}, MASK),
-    )
-
-
-def test_relocate_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
-        torch.manual_seed(5)
-        ops.relocate(params, optimisers, {}, MASK, torch.zeros(51, 51), 0.005)
-
-    both(
-        lambda splats, optimiser: densify.relocate(
-            splats, optimiser, MASK, 0.005, torch.Generator().manual_seed(5)
-        ),
-        theirs,
-    )
-
-
-def test_sample_add_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
-        torch.manual_seed(5)
-        ops.sample_add(params, optimisers, {}, 7, torch.zeros(51, 51), 0.005)
-
-    both(
-        lambda splats, optimiser: densify.sample_add(
-            splats, optimiser, 7, 0.005, torch.Generator().manual_seed(5)
-        ),
-        theirs,
-    )
+from rfgs.splats import ball
 
 
 def test_what_gsplat_watches_is_what_is_watched() -> None:
@@ -158,35 +34,6 @@ def test_what_gsplat_watches_is_what_is_watched() -> None:
     assert state["grad2d"].min() > 0
     torch.testing.assert_close(growth.grad2d, state["grad2d"])
     torch.testing.assert_close(growth.count, state["count"])
-
-
-@pytest.mark.parametrize("copies", [1, 2, 5, 20])
-def test_relocated_splats_look_like_the_one_before(copies: int) -> None:
-    """Integrals along a line through the centre, by quadrature, of one splat and of `copies` composited in its place."""
-    opacity, scale = torch.tensor([0.7]), torch.tensor([[0.2, 0.3, 0.4]])
-    new_opacity, new_scale = relocation(opacity, scale, torch.tensor([copies]))
-    assert 1 - (1 - new_opacity.item()) ** copies == pytest.approx(0.7, rel=1e-5)
-    x = torch.linspace(-8, 8, 20001, dtype=torch.float64)
-
-    def seen(opacity: float, scale: float, count: int) -> float:
-        return (1 - (1 - opacity * (-0.5 * (x / scale) ** 2).exp()) ** count).mean().item()
-
-    for axis in range(3):
-        after = seen(new_opacity.item(), new_scale[0, axis].item(), copies)
-        assert after == pytest.approx(seen(0.7, scale[0, axis].item(), 1), rel=1e-4)
-
-
-def test_jitter_moves_faint_splats_alone_and_along_their_axes() -> None:
-    splats = some_splats()
-    splats.logit_opacities = torch.full((N,), 0.0005).logit()
-    splats.logit_opacities[MASK] = 2.0
-    splats.quats = torch.tensor([1.0, 0, 0, 0]).repeat(N, 1)
-    splats.log_scales = torch.tensor([1.0, 1e-3, 1e-3]).log().repeat(N, 1)
-    before = splats.means.clone()
-    densify.jitter(splats, 1.0, torch.Generator().manual_seed(1))
-    moved = (splats.means - before).abs()
-    assert moved[MASK].max() < 1e-6
-    assert moved[~MASK, 0].min() > 1e-3 and moved[:, 1:].max() < 1e-4
 
 
 def test_growth_is_where_gradients_are_highest_and_within_the_bound() -> None:
@@ -212,6 +59,34 @@ def test_a_quantile_does_not_know_the_scale_of_the_loss() -> None:
         gradients = scale * torch.arange(N).float()
         sizes.add(len(densify.gradient_round(splats, learned(splats), gradients, config, torch.Generator())))
     assert sizes == {N + 3}
+
+
+def test_steady_gradients_are_the_mean_over_time_where_it_is_not_noise() -> None:
+    """Against plain sums over 60 gradients: the first splat's are all alike, the second's turn round every step."""
+    generator = torch.Generator().manual_seed(4)
+    means = torch.zeros(2, 3, requires_grad=True)
+    optimiser = torch.optim.Adam([{"params": [means]}], lr=1e-3, betas=(0.9, 0.99))
+    seen = []
+    for step in range(60):
+        gradient = torch.randn(1, 3, generator=generator) * torch.tensor([[0.1], [1.0]])
+        gradient[0] += torch.tensor([1.0, -2.0, 0.5])
+        gradient[1] *= (-1) ** step
+        means.grad = gradient
+        optimiser.step()
+        seen.append(gradient.clone())
+
+    def mean_over_time(values: list[Tensor], beta: float) -> Tensor:
+        weights = torch.tensor([beta**age for age in reversed(range(len(values)))])
+        return (weights[:, None, None] * torch.stack(values)).sum(dim=0) / weights.sum()
+
+    mean = mean_over_time(seen, 0.9).norm(dim=1)
+    size = mean_over_time([value.square() for value in seen], 0.99).sum(dim=1).sqrt()
+    torch.testing.assert_close(densify.steady_gradients(optimiser, 0.0), mean)
+    ratio = mean / size
+    assert ratio[0] > 0.9 and ratio[1] < 0.5
+    torch.testing.assert_close(
+        densify.steady_gradients(optimiser, 0.5), torch.stack([mean[0], torch.tensor(0.0)])
+    )
 
 
 def test_large_splats_are_split_and_small_ones_duplicated() -> None:
@@ -285,7 +160,7 @@ CONFIG = DistillConfig(
     max_splats=70,
     grow_gradient=1e-7,
 )
-STRATEGIES = ("threshold", "quantile", "mcmc")
+STRATEGIES = ("threshold", "quantile", "momentum", "mcmc")
 
 
 def run(config: DistillConfig, resume: dict | None = None, seed: int = 1) -> list[Step]:
@@ -325,7 +200,9 @@ def test_without_densification_its_settings_change_nothing() -> None:
 
 
 def test_an_unknown_strategy() -> None:
-    with pytest.raises(UserError, match="densify 'magic': there are none, threshold, quantile and mcmc"):
+    with pytest.raises(
+        UserError, match="densify 'magic': there are none, threshold, quantile, momentum and mcmc"
+    ):
         run(replace(CONFIG, densify="magic"))  # type: ignore[arg-type]
 
 
