@@ -7,7 +7,7 @@
                                                              is behind its run in 60 s
 
 They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
-a Chromium, `cost` and `apart` do without its row.
+a Chromium, `cost` and `apart` do without its rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rfgs.export import write_ply
 from rfgs.viewer import Viewer
 
 PROMPT = "a red cube on a blue cylinder"
-KINDS = ("no page", "unwatched", "one reader", "one Chromium")
+KINDS = ("no page", "unwatched", "one reader", "one Chromium", "one Chromium, coarse")
 COMPARED = ("command CPU", "loop CPU", "loop wall")
 SETTLED = 6.0
 """Seconds after which a page has been loaded and compiled, which it costs once, however long the run."""
@@ -82,9 +82,9 @@ def one_run(kind: str, folder: Path, steps: int, ready: threading.Barrier) -> di
     flags = ["--no-viewer"] if kind == "no page" else ["--port", "0"]
     with ExitStack() as stack:
         run = stack.enter_context(generate(folder, steps, *flags))
-        browser = stack.enter_context(Chromium()) if kind == "one Chromium" else None
+        browser = stack.enter_context(Chromium()) if "Chromium" in kind else None
         if browser:
-            browser.open(run.url)
+            browser.open(run.url + ("/?fixedDpr=0.5" if "coarse" in kind else ""))
             browser.wait_text(f"1 / {steps}")
             time.sleep(SETTLED)
         elif kind == "one reader":
@@ -113,7 +113,7 @@ def cost(rounds: int = 5, steps: int = 40, *, together: bool = True) -> None:
         together: all kinds at once, so that a busy machine slows all alike; believe the processor time then, for the
             wall clock tells of the others too. Else one after another, and the wall clock is what a user waits.
     """
-    kinds = list(KINDS if EXECUTABLE else KINDS[:-1])
+    kinds = list(KINDS if EXECUTABLE else KINDS[:-2])
     ratios: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds[1:]}
     for _ in range(rounds):
         ready = threading.Barrier(len(kinds) if together else 1)
