@@ -1,11 +1,13 @@
 """Every method of the table tuned with the same effort: the same number of trials, on prompts that the table leaves out.
 
-    python bench/tuning.py                                          # six trials of each of seven methods
+    python bench/tuning.py --prompts 1                              # six trials of each of seven methods
+    python bench/tuning.py --prompts 3 --trials "scale 4" "scale 8" "scale 16" "LoRA rate 1e-3"    # the best ones again
     python bench/tuning.py --columns tiny-sd:sds --prompts 1        # does it run?
 
-A trial is one change to a method's own settings (`COMMON`, and one of `OWN`). Its runs are compared with those of the
-unchanged method, prompt by prompt. Runs are made as those of `rfgs bench` are, in a folder of the same kind (`--work`): what is
-there is not made again, and several processes may work on one folder. Prints a Markdown table and writes `--output` (JSON).
+A trial is one change to a method's settings with a guidance scale of 4 (`COMMON`, and one of `OWN`). Its runs are compared
+with those of the unchanged method, prompt by prompt. Runs are made as those of `rfgs bench` are, in a folder of the same kind
+(`--work`): what is there is not made again, and several processes may work on one folder. Prints a Markdown table and writes
+`--output` (JSON).
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from rfgs.bench.work import Judge, work
 from rfgs.errors import UserError
 from rfgs.tinyworld.results import markdown, save_results
 
-BASE = "as it is"
+BASE = "scale 4"
+"""What all trials are compared with, and part of those that do not change the scale."""
 COMMON: dict[str, dict[str, Any]] = {
     BASE: {},
     "scale 2": {"guidance_scale": 2.0},
@@ -61,18 +64,21 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def trials(method: Column) -> dict[str, Column]:
-    """One column for each trial of a method, by the trial's name."""
+def trials(method: Column, only: list[str]) -> dict[str, Column]:
+    """One column for each trial of a method, by the trial's name; `only` names those wanted, and none means all."""
     changes = {**COMMON, **OWN[method.guidance]}
+    changes = {name: settings for name, settings in changes.items() if not only or name in only}
     return {
-        name: Column(method.model, method.guidance, settings, label=f"{method.name} {name}")
+        name: Column(
+            method.model, method.guidance, {"guidance_scale": 4.0, **settings}, label=f"{method.name} {name}"
+        )
         for name, settings in changes.items()
     }
 
 
 def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
-    methods = {method.name: trials(method) for method in find_columns(args.columns)}
+    methods = {method.name: trials(method, args.trials) for method in find_columns(args.columns)}
     columns = [column for own in methods.values() for column in own.values()]
     prompts = read_prompts(SETS, args.prompts, args.skip)
     runs = plan(columns, prompts, args.seeds, quality_of(args.quality, None))
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     figures, rows = table(records, "exact"), []
     lines: list[list[Any]] = []
     for method, own in methods.items():
-        gains = effects(records, own[BASE].name, "exact")
+        gains = effects(records, own[BASE].name, "exact") if BASE in own else {}
         for name, column in own.items():
             if column.name not in figures:
                 continue
@@ -114,6 +120,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--columns", nargs="+", default=[column.name for column in COLUMNS])
+    parser.add_argument(
+        "--trials", nargs="+", default=[], help="names of those to make; all if none is given"
+    )
     parser.add_argument("--quality", default="draft", help="preset of steps, views and splats")
     parser.add_argument("--prompts", type=int, default=6, help="of each set")
     parser.add_argument(

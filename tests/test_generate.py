@@ -17,10 +17,10 @@ from rfgs import generate as module
 from rfgs.errors import UserError
 from rfgs.export import read_ply
 from rfgs.generate import generate
+from rfgs.guidance import GuidanceConfig
 from rfgs.job import Job
 from rfgs.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
-from rfgs.recipes import tiny_recipe
 from rfgs.runs import job_to_resume
 from rfgs.splats import Splats
 
@@ -239,7 +239,7 @@ def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_pa
     change = {
         "step": 5,
         "setting": "guidance_scale",
-        "old": tiny_recipe().guidance_scale,
+        "old": GuidanceConfig().guidance_scale,
         "new": 50.0,
     }
     assert record_of(tmp_path)["changes"] == [change]

@@ -34,6 +34,14 @@ def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any
     assert make(SD15, "sds").guidance_scale == 100 and make(SD3, "rfds").guidance_scale == 50
 
 
+def test_embedded_models_have_the_scales_that_won_their_trials() -> None:
+    tiny_instaflow = instaflow()
+    tiny_instaflow.vocabulary = frozenset({"red"})
+    scales = {guidance: recipe(TINY, guidance).guidance_scale for guidance in KINDS}
+    assert scales == {"sds": 8, "vsd": 7.5, "rfds": 8, "rfds-rev": 8, "rfds-vsd": 4}
+    assert recipe(tiny_instaflow, "rfds-rev").guidance_scale == 4
+
+
 def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:
     assert {quality.densify for quality in BIG_QUALITIES.values()} == {"quantile"}
     assert {quality.densify for quality in QUALITIES.values()} == {"none"}
