@@ -27,8 +27,8 @@ def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> Di
 def tiny_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
     """For the embedded priors: the defaults of `DistillConfig`, which were found by trial on them."""
     config = DistillConfig()
-    if isinstance(prior, InstaFlowPrior) or guidance == "rfds-vsd":
-        config.guidance_scale = 4.0  # The best of 4, 8 and 16 in each method's trials: docs/results.md#tuning.
+    if guidance == "vsd" or (guidance == "rfds" and not isinstance(prior, InstaFlowPrior)):
+        config.guidance_scale = 8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
     return config
 
 

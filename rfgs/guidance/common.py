@@ -22,7 +22,7 @@ class GuidanceConfig:
 
     guidance: str = "rfds-rev"
     """One of `rfgs.guidance.GUIDES`."""
-    guidance_scale: float = 8.0
+    guidance_scale: float = 4.0
     """s of v_null + s (v_text - v_null); 1 is no guidance."""
     negative_prompt: str = ""
     inner_steps: int = 1
