@@ -22,12 +22,14 @@ class Ablation:
 
     name: str
     settings: dict[str, Any]
-    """The one setting; those of a preset are given as multiples of the preset's (`RELATIVE`)."""
+    """The one setting (two for the guidance of one half); those of a preset are multiples of the preset's (`RELATIVE`)."""
     question: str
 
 
 ABLATIONS = (
     Ablation("rfds", {"guidance": "rfds"}, "What does finding each view's noise bring?"),
+    Ablation("rev-then-rfds", {"second_guidance": "rfds"}, "Does it help to end without it?"),
+    Ablation("rfds-then-rev", {"guidance": "rfds", "second_guidance": "rfds-rev"}, "Or to begin without it?"),
     Ablation("inner-steps-3", {"inner_steps": 3}, "Does finding it more exactly bring more?"),
     Ablation("inner-step-half", {"inner_step_size": 0.5}, "Is the whole inner step too long?"),
     Ablation(

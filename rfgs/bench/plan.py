@@ -39,7 +39,7 @@ class Column:
     model: str
     guidance: Guidance
     settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `DistillConfig`, and those of `START_SETTINGS`, that differ from the model's recipe."""
+    """Fields of `DistillConfig`, and those of `RUN_SETTINGS`, that differ from the model's recipe."""
     label: str = ""
     """Names the folder; "" is MODEL:GUIDANCE."""
 
@@ -59,8 +59,13 @@ COLUMNS = (
 )
 """Those of the paper's Table 1, with the embedded models in the places of its models, and RFDS-VSD."""
 
-START_SETTINGS: dict[str, type] = {"splats": int, "start_radius": float, "start_opacity": float}
-"""What the ball that a run starts from can be told besides, and of what type."""
+RUN_SETTINGS: dict[str, Any] = {
+    "splats": int,
+    "start_radius": float,
+    "start_opacity": float,
+    "second_guidance": Guidance,
+}
+"""Besides the loop's settings, with their types: those of the ball that a run starts from, and the guidance from half way on."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from rfgs import machine
 from rfgs.bench.plan import (
     BOUNDS,
-    START_SETTINGS,
+    RUN_SETTINGS,
     TRUTH,
     WRONG,
     Run,
@@ -178,6 +178,8 @@ def make(
         splats = step.splats
         seconds.update(step.seconds)
         evaluations.update(step.evaluations)
+        if step.index == step.total // 2:
+            config.guidance = run.settings.get("second_guidance", config.guidance)
     return without_haze(splats.detach()).to("cpu"), seconds, evaluations
 
 
@@ -197,7 +199,7 @@ def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
     config.steps, config.views_per_step = run.steps, run.views_per_step
     config.resolution, config.max_splats = prior.image_size, 2 * run.splats
     for name, value in run.settings.items():
-        if name not in START_SETTINGS:
+        if name not in RUN_SETTINGS:
             setattr(config, name, tuple(value) if isinstance(value, list) else value)
     return config
 
@@ -227,8 +229,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: no such setting, or a value of another type than its own.
     """
-    types = {**get_type_hints(DistillConfig), **START_SETTINGS}
-    known = {field.name for field in fields(DistillConfig)} | set(START_SETTINGS)
+    types = {**get_type_hints(DistillConfig), **RUN_SETTINGS}
+    known = {field.name for field in fields(DistillConfig)} | set(RUN_SETTINGS)
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
         left, equals, value = text.partition("=")

@@ -184,15 +184,23 @@ def test_settings_are_read_by_their_types() -> None:
 def test_every_ablation_changes_one_setting_that_there_is_to_another_value() -> None:
     from rfgs.distill import DistillConfig
 
-    defaults = {**asdict(DistillConfig()), **asdict(DRAFT), "start_radius": START_RADIUS, "start_opacity": 0.1}
+    defaults = {
+        **asdict(DistillConfig()),
+        **asdict(DRAFT),
+        "start_radius": START_RADIUS,
+        "start_opacity": 0.1,
+        "second_guidance": "rfds-rev",
+    }
     base, *columns = ablation_columns(DRAFT)
     assert base.name == "base" and base.settings == {}
     assert [column.name for column in columns] == [ablation.name for ablation in ABLATIONS]
     assert len({column.name for column in columns}) == len(columns)
     for column in columns:
-        ((name, value),) = column.settings.items()
+        ((name, value), *more) = column.settings.items()
         before = defaults[name]
         assert (list(before) if isinstance(before, tuple) else before) != value, column.name
+        # One setting, or the guidance of the first half alone, which takes two.
+        assert more == ([("second_guidance", "rfds-rev")] if column.name == "rfds-then-rev" else [])
         if name != "guidance":
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             text = text.lower() if isinstance(value, bool) else text

@@ -117,6 +117,14 @@ def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(made.means, without_haze(last.splats.detach()).means)
 
 
+def test_a_second_guidance_has_the_second_half(scorer: Path, tmp_path: Path) -> None:
+    column = Column("tiny-sd3", "rfds-rev", {"second_guidance": "rfds"})
+    (run,) = plan([column], {"single": ["a white chair"]}, 1, TINY)
+    work([run], tmp_path, Judge(scorer), say=lambda line: None)
+    (record,) = read_records(tmp_path)
+    assert record["evaluations"]["forward"] == 3 + 2 and record["config"]["guidance"] == "rfds-rev"
+
+
 def test_bounds_show_what_they_say(scorer: Path) -> None:
     judge = Judge(scorer)
     seen = []
