@@ -36,8 +36,8 @@ def columns_of(what: str, values: list[int], densify: list[str], method: str) ->
     model, _, guidance = method.rpartition(":")
     curves = {}
     for kind in densify:
-        extra = {} if kind == "none" else {"densify": kind}
-        name = head(method) if kind == "none" else f"{head(method)}, {kind}"
+        extra = {"densify": kind}
+        name = head(method) if len(densify) == 1 else f"{head(method)}, {kind}"
         curves[name] = [
             Column(model, guidance, {what: value, **extra}, label=f"{method}-{what}-{value}-{kind}")  # type: ignore[arg-type]
             for value in values
@@ -143,7 +143,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["steps", "splats"])
     parser.add_argument("values", type=int, nargs="+")
-    parser.add_argument("--densify", nargs="+", default=["none"], help="a curve for each of these")
+    parser.add_argument("--densify", nargs="+", default=["quantile"], help="a curve for each of these")
     parser.add_argument("--method", default="tiny-sd3:rfds-rev", help="MODEL:GUIDANCE")
     parser.add_argument(
         "--quality", choices=list(QUALITIES), default="normal", help="for all that is not varied"

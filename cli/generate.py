@@ -68,8 +68,7 @@ class Generate:
     """Number of Gaussians at the start."""
     densify: Literal["auto", "none", "threshold", "quantile", "momentum", "mcmc"] = "auto"
     """Add Gaussians while the run goes on: threshold and quantile where the views' gradients are high, momentum where they
-    are and agree, mcmc where the object is opaque, to which faint ones are moved too. auto is none, and quantile with big
-    models."""
+    are and agree, mcmc where the object is opaque, to which faint ones are moved too. auto is quantile."""
     max_splats: Annotated[WholeNumber, default("twice the number at the start")] = None
     """Number of Gaussians beyond which none are added, where some are."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None

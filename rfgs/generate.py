@@ -20,9 +20,10 @@ from rfgs.recorder import Recorder
 from rfgs.splats import Splats, ball, without_haze
 from rfgs.view_prompts import SIDES
 
-START_RADIUS = 0.9
+START_RADIUS = 0.7
 """World units; the object is to fill a ball of radius about 1. What has no splats to begin with, such as a ground, hardly
-grows: below high noise a good model sees in the view that there is none, and believes the view (docs/results.md)."""
+grows: below high noise a good model sees in the view that there is none, and believes the view. With 0.9 things next to each
+other grow together (docs/results.md)."""
 
 
 @dataclass(frozen=True)

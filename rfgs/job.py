@@ -31,7 +31,7 @@ class Quality:
     steps: int
     views_per_step: int
     splats: int
-    densify: Densify = "none"
+    densify: Densify = "quantile"
 
 
 QUALITIES: dict[QualityName, Quality] = {
@@ -42,9 +42,9 @@ QUALITIES: dict[QualityName, Quality] = {
 """For small models, which were measured on two CPU cores."""
 
 BIG_QUALITIES: dict[QualityName, Quality] = {
-    "draft": Quality(steps=1000, views_per_step=2, splats=10_000, densify="quantile"),
-    "normal": Quality(steps=2500, views_per_step=4, splats=20_000, densify="quantile"),
-    "high": Quality(steps=6000, views_per_step=4, splats=50_000, densify="quantile"),
+    "draft": Quality(steps=1000, views_per_step=2, splats=10_000),
+    "normal": Quality(steps=2500, views_per_step=4, splats=20_000),
+    "high": Quality(steps=6000, views_per_step=4, splats=50_000),
 }
 """For Stable Diffusion 3 and its relatives; not measured on hardware yet. A gradient's quantile, and not a threshold, says
 where splats are added, since how large gradients are nobody knows before the first run."""
@@ -98,7 +98,7 @@ class Job(Method, Loading):
     """Width and height of the rendered views in pixels; None takes the model's own image size."""
     smooth_views: bool = False
     perp_neg: bool = False
-    densify: Densify = "none"
+    densify: Densify = "quantile"
     max_splats: int | None = None
     """Bound of densification; None takes twice the number at the start."""
     seed: int = 0

@@ -50,7 +50,7 @@ def check_max_splats(value: int, splats: int, densify: str) -> int:
     """
     if densify == "none":
         raise UserError(
-            "--max-splats: bounds what --densify adds; give --densify quantile with it, or leave it out"
+            "--max-splats: bounds what --densify adds; leave out --densify none, or this"
         )
     if value < splats:
         raise UserError(

@@ -58,9 +58,10 @@ ABLATIONS = (
     Ablation("anisotropy-weight", {"anisotropy_weight": 0.01}, "Do needles harm?"),
     Ablation("rates-constant", {"final_lr": 1.0}, "Do falling learning rates help?"),
     Ablation("start-small", {"start_radius": 0.5}, "Does a smaller start help?"),
+    Ablation("start-large", {"start_radius": 0.9}, "Does a larger start help?"),
     Ablation("start-faint", {"start_opacity": 0.03}, "Does a fainter start help?"),
     Ablation("densify-threshold", {"densify": "threshold"}, "Does growth by gsplat's threshold help?"),
-    Ablation("densify-quantile", {"densify": "quantile"}, "Does growth by a quantile help?"),
+    Ablation("densify-none", {"densify": "none"}, "Does growth by a quantile help?"),
     Ablation("densify-momentum", {"densify": "momentum"}, "Does growth where gradients agree help?"),
     Ablation("densify-mcmc", {"densify": "mcmc"}, "Does relocation help?"),
 )

@@ -14,13 +14,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from rfgs.errors import UserError
 from rfgs.export.files import atomic
-from rfgs.job import QUALITIES, Guidance, Quality
+from rfgs.job import QUALITIES, Densify, Guidance, Quality
 from rfgs.runs import slug
 
 SETS = ("single", "surroundings", "multiple")
@@ -81,6 +81,7 @@ class Run:
     steps: int
     views_per_step: int
     splats: int
+    densify: Densify = "none"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,7 +109,7 @@ def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quali
     settings = dict(column.settings)
     if column.name in BOUNDS:
         # Nothing is optimised, so that bounds are the same whatever the columns beside them do.
-        settings, quality = {}, Quality(0, 0, QUALITIES["normal"].splats)
+        settings, quality = {}, Quality(0, 0, QUALITIES["normal"].splats, densify="none")
     return Run(
         column=column.name,
         model=column.model,
@@ -119,6 +120,7 @@ def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quali
         steps=settings.pop("steps", quality.steps),
         views_per_step=settings.pop("views_per_step", quality.views_per_step),
         splats=settings.pop("splats", quality.splats),
+        densify=settings.pop("densify", quality.densify),
         settings=settings,
     )
 
@@ -157,7 +159,7 @@ def find_columns(names: Sequence[str]) -> list[Column]:
 def quality_of(name: str, steps: int | None) -> Quality:
     """A preset, with another number of steps where one is given."""
     preset = QUALITIES[name]  # type: ignore[index]
-    return preset if steps is None else Quality(steps, preset.views_per_step, preset.splats)
+    return preset if steps is None else replace(preset, steps=steps)
 
 
 def part_of(runs: list[Run], part: str) -> list[Run]:

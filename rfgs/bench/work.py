@@ -197,7 +197,7 @@ def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
     """The prior's recipe with what the run wants otherwise."""
     config = recipe(prior, run.guidance)
     config.steps, config.views_per_step = run.steps, run.views_per_step
-    config.resolution, config.max_splats = prior.image_size, 2 * run.splats
+    config.resolution, config.densify, config.max_splats = prior.image_size, run.densify, 2 * run.splats
     for name, value in run.settings.items():
         if name not in RUN_SETTINGS:
             setattr(config, name, tuple(value) if isinstance(value, list) else value)

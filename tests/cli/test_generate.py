@@ -89,7 +89,7 @@ def test_every_flag_arrives(asked: list) -> None:
         guidance_scale=12.5,
         negative_prompt="bad",
         seed=4,
-        densify="quantile",  # As for all big models; "--densify none" is for those who want none.
+        densify="quantile",  # As by default; "--densify none" is for those who want none.
     )
     main(["generate", "x", "--model", "/m", "--densify", "none"])
     assert asked[1][0].densify == "none"
@@ -117,7 +117,7 @@ def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) 
     ((job, _, _),) = asked
     assert job == Job("x", splats=50, densify="quantile", max_splats=80)
     for flags, message in (
-        ("--max-splats 80", "--max-splats: bounds what --densify adds"),
+        ("--densify none --max-splats 80", "--max-splats: bounds what --densify adds"),
         (
             "--splats 90 --densify mcmc --max-splats 80",
             "--max-splats 80: is less than the 90 splats of the start",
