@@ -1,7 +1,7 @@
 """What more work buys: the exact score against the seconds of a run, or against the number of splats.
 
     python bench/tradeoff.py steps 55 110 220 420 1680
-    python bench/tradeoff.py splats 300 600 1200 2400 4800 --densify none quantile
+    python bench/tradeoff.py splats 500 1000 2000 4000 --densify none quantile
     python bench/tradeoff.py steps 2 3 --prompts 1                               # does it run?
 
 Runs of different lengths, each with its own schedule, and not one run looked at on its way. They are made as those of
