@@ -214,10 +214,12 @@ def editing_table(rows: dict[str, list[dict]]) -> str:
 
 
 def sheet(model: str, cases: list[Case], rows: list[dict], work: Path) -> list[tuple[str, list[Tensor]]]:
-    """Source, true edit, and the edits by each method."""
+    """Source, true edit, and the edits by each method, of the cases whose pictures are there."""
     shown = []
     for index, (case, row) in enumerate(zip(cases, rows, strict=True)):
         folder = work / model.replace("/", "_") / f"{index:02d}"
+        if not folder.exists():  # Only its figures were kept, from another machine.
+            continue
         edits = [read_image(folder / f"edit-{method}" / "image.png")[0] for method in EDIT_METHODS]
         shown.append((f"{row['source']} -> {row['target']}", [case.source[0], case.truth[0], *edits]))
     return [("source, true edit, " + ", ".join(EDIT_METHODS), []), *shown]
@@ -250,8 +252,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     say(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}\n")
     for model, rows in shown.items():
         path = args.output.with_name(f"{args.output.stem}-{Path(model).name}.png")
-        write_sheet(path, sheet(model, cases, rows, args.work))
-        say(f"wrote {path}")
+        page = sheet(model, cases, rows, args.work)
+        if len(page) > 1:
+            write_sheet(path, page)
+            say(f"wrote {path}")
 
 
 def main() -> None:
