@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from rfgs.bench.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts, read_record, record_path
+from rfgs.bench.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts, records_of
 from rfgs.bench.table import AVERAGE, Figure, head, table
 from rfgs.bench.work import Judge, work
 from rfgs.errors import UserError
@@ -62,15 +62,10 @@ def points_of(
                         "evaluations": mean(record["evaluations"]["forward"] for record in own),
                         "splats at the end": mean(record["splats"] for record in own),
                         "runs": len(own),
-                        **{name: told(figure) for name, figure in figures[column.name].items()},
+                        **{name: figure.rounded() for name, figure in figures[column.name].items()},
                     }
                 )
     return rows
-
-
-def told(figure: Figure) -> list[float]:
-    """Mean, low and high end of a figure."""
-    return [round(value, 2) for value in (figure.mean, figure.low, figure.high)]
 
 
 def plot(what: str, rows: list[dict[str, Any]], truth: Figure, path: Path) -> None:
@@ -112,14 +107,13 @@ def run(args: argparse.Namespace) -> None:
     runs: list[Run] = plan(columns, prompts, args.seeds, quality_of(args.quality, None))
     args.work.mkdir(parents=True, exist_ok=True)
     work(runs, args.work, Judge(), say=lambda line: print(line, flush=True))
-    paths = [record_path(args.work, run) for run in runs]
-    records = [read_record(path) for path in paths if path.exists()]  # Others may be at work on the rest.
+    records = records_of(args.work, runs)
     rows, truth = points_of(args.what, curves, records), table(records, "exact")[TRUTH]
     args.output = args.output or Path(__file__).parent / "results" / f"tradeoff-{args.what}.json"
     settings = {
         name: getattr(args, name) for name in ("method", "quality", "prompts", "skip", "seeds", "threads")
     }
-    bound = {name: told(figure) for name, figure in truth.items()}
+    bound = {name: figure.rounded() for name, figure in truth.items()}
     save_results(args.output, {"settings": settings, "cpu": records[0]["cpu"], "truth": bound, "rows": rows})
     plot(args.what, rows, truth[AVERAGE], args.output.with_suffix(".png"))
     names = [*prompts, AVERAGE]

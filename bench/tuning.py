@@ -31,8 +31,7 @@ from rfgs.bench.plan import (
     plan,
     quality_of,
     read_prompts,
-    read_record,
-    record_path,
+    records_of,
 )
 from rfgs.bench.table import AVERAGE, effects, head, table
 from rfgs.bench.work import Judge, work
@@ -84,8 +83,7 @@ def run(args: argparse.Namespace) -> None:
     runs = plan(columns, prompts, args.seeds, quality_of(args.quality, None))
     args.work.mkdir(parents=True, exist_ok=True)
     work(runs, args.work, Judge(), say=lambda line: print(line, flush=True))
-    paths = [record_path(args.work, run) for run in runs]
-    records = [read_record(path) for path in paths if path.exists()]  # Others may be at work on the rest.
+    records = records_of(args.work, runs)
     figures, rows = table(records, "exact"), []
     lines: list[list[Any]] = []
     for method, own in methods.items():
@@ -95,7 +93,6 @@ def run(args: argparse.Namespace) -> None:
                 continue
             values, gain = figures[column.name], gains.get(column.name)
             told = {key: round(figure.mean, 2) for key, figure in values.items()}
-            interval = [round(value, 2) for value in (gain.mean, gain.low, gain.high)] if gain else None
             runs_made = sum(values[key].runs for key in prompts)
             rows.append(
                 {
@@ -103,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
                     "trial": name,
                     "settings": column.settings,
                     "exact": told,
-                    "gain": interval,
+                    "gain": gain.rounded() if gain else None,
                     "runs": runs_made,
                 }
             )

@@ -75,14 +75,10 @@ def relocate(
     dead, alive = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
     opacities = splats.opacities.detach()
     hosts = alive[_draw(opacities[alive], len(dead), generator)]
-    logits, log_scales = _shared(splats, hosts, min_opacity)
+    shared = _sharing(splats, hosts, min_opacity)
 
     def moved(name: str, value: Tensor) -> Tensor:
-        value = value.clone()
-        if name == "logit_opacities":
-            value[hosts] = logits
-        elif name == "log_scales":
-            value[hosts] = log_scales
+        value = shared(name, value)
         value[dead] = value[hosts]
         return value
 
@@ -100,14 +96,10 @@ def sample_add(
     if count == 0:
         return splats
     hosts = _draw(splats.opacities.detach(), count, generator)
-    logits, log_scales = _shared(splats, hosts, min_opacity)
+    shared = _sharing(splats, hosts, min_opacity)
 
     def added(name: str, value: Tensor) -> Tensor:
-        value = value.clone()
-        if name == "logit_opacities":
-            value[hosts] = logits
-        elif name == "log_scales":
-            value[hosts] = log_scales
+        value = shared(name, value)
         return torch.cat([value, value[hosts]])
 
     return _replace(
@@ -163,12 +155,20 @@ def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.multinomial(weights.cpu(), count, replacement=True, generator=generator).to(weights.device)
 
 
-def _shared(splats: Splats, hosts: Tensor, min_opacity: float) -> tuple[Tensor, Tensor]:
-    """Logit opacities [M] and log scales [M, 3] of hosts [M] once they share their places with those drawn to them."""
+def _sharing(splats: Splats, hosts: Tensor, min_opacity: float) -> Callable[[str, Tensor], Tensor]:
+    """Makes copies of parameters, by name and value, in which hosts [M] share their places with those drawn to them."""
     copies = torch.bincount(hosts, minlength=len(splats))[hosts] + 1
     opacities, scales = relocation(splats.opacities.detach()[hosts], splats.scales.detach()[hosts], copies)
     highest = 1 - torch.finfo(torch.float32).eps
-    return opacities.clamp(min_opacity, highest).logit(), scales.log()
+    fainter = {"logit_opacities": opacities.clamp(min_opacity, highest).logit(), "log_scales": scales.log()}
+
+    def shared(name: str, value: Tensor) -> Tensor:
+        value = value.clone()
+        if name in fainter:
+            value[hosts] = fainter[name]
+        return value
+
+    return shared
 
 
 @torch.no_grad()

@@ -221,6 +221,12 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def records_of(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The records of those of `runs` that are done; others may be at work on the rest."""
+    paths = [record_path(folder, run) for run in runs]
+    return [read_record(path) for path in paths if path.exists()]
+
+
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """All records in a results folder, in the order of their paths.
 

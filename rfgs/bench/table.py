@@ -42,6 +42,10 @@ class Figure:
             return f"{self.mean:.1f}"
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
+    def rounded(self) -> list[float]:
+        """Mean, low and high end, for files of results."""
+        return [round(value, 2) for value in (self.mean, self.low, self.high)]
+
 
 NOTHING = Figure(math.nan, math.nan, math.nan, 0, 0)
 
