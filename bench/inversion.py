@@ -38,11 +38,12 @@ from rfgs.image_jobs import EditJob, InvertJob
 from rfgs.image_runs import edit_photo, invert_photo
 from rfgs.images import psnr, read_image, save_image
 from rfgs.tinyworld.data import SETS, draw_view
+from rfgs.tinyworld.kinds import KINDS
+from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import FOLDER
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
-from rfgs.tinyworld.scenes import COLORS, Scene, build, caption, draw_scene
+from rfgs.tinyworld.scenes import COLORS, Scene, build, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
-from rfgs.tinyworld.things import KINDS
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.tinyworld.train_scorer import LABELS, class_numbers
 

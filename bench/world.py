@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from rfgs.cameras import orbit
+from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, Scene, Thing, build
-from rfgs.tinyworld.things import KINDS
 from rfgs.tinyworld.tracer import render_scene
 
 COLUMNS, TILE, LABEL, BACKGROUND = 8, 112, 14, 0.96

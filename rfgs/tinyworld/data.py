@@ -1,15 +1,21 @@
-"""Training pictures of the tiny world, rendered to disk in shards that can be made in any order and resumed."""
+"""Training pictures of the tiny world, rendered to disk in shards that can be made in any order and resumed.
+
+What is stored are layers (`rfgs.tinyworld.tracer`): pictures are linear in the colours of their things, so that each can be
+shown in any colours, and over any background, without being rendered again.
+"""
 
 import json
+import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, view_words
-from rfgs.tinyworld.scenes import build, caption, draw_scene
-from rfgs.tinyworld.tracer import render_scene
+from rfgs.tinyworld.scenes import COLORS, PAINTS, Scene, Thing, build, draw_scene, second_color
+from rfgs.tinyworld.tracer import LAYERS, render_layers
 
 IMAGE_SIZE = 128
 SHARD = 500
@@ -28,46 +34,67 @@ def background(rng: np.random.Generator) -> np.ndarray:
     return np.full(3, rng.uniform(0.0, 1.0), dtype=np.float32)
 
 
+def thing_colors(scene: Scene) -> np.ndarray:
+    """The colours [4, 3] of the first four layers of a scene's pictures; 0 for a second thing that is not there."""
+    colors = np.zeros((4, 3), dtype=np.float32)
+    for number, thing in enumerate(scene.things):
+        colors[2 * number : 2 * number + 2] = PAINTS[thing.color], COLORS[second_color(thing.color)]
+    return colors
+
+
 def render_shard(folder: Path, index: int, seed: int) -> None:
-    """Write shard `index`: `images-NNNN.npy` [SHARD, 128, 128, 4] uint8 premultiplied RGBA, `labels-NNNN.json`."""
-    labels_file, images_file = folder / f"labels-{index:04d}.json", folder / f"images-{index:04d}.npy"
+    """Write shard `index`: `layers-NNNN.npy` [SHARD, 128, 128, 8] uint8, `labels-NNNN.json`."""
+    labels_file, layers_file = folder / f"labels-{index:04d}.json", folder / f"layers-{index:04d}.npy"
     if labels_file.exists():
         return
     rng = np.random.default_rng([seed, index])
-    images = np.empty((SHARD, IMAGE_SIZE, IMAGE_SIZE, 4), dtype=np.uint8)
+    layers = np.empty((SHARD, IMAGE_SIZE, IMAGE_SIZE, LAYERS), dtype=np.uint8)
     labels = []
     for i in range(SHARD):
-        prompt_set = rng.choice(list(SETS), p=list(SETS.values()))
-        scene = draw_scene(rng, prompt_set)
+        scene = draw_scene(rng, str(rng.choice(list(SETS), p=list(SETS.values()))))
         azimuth, elevation, distance = draw_view(rng)
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, IMAGE_SIZE, IMAGE_SIZE)
-        picture = render_scene(
-            build(scene, rng), camera.viewmats.numpy(), camera.Ks.numpy(), IMAGE_SIZE, IMAGE_SIZE
-        )
-        images[i] = (picture[0] * 255 + 0.5).astype(np.uint8)
+        rows = build(scene, rng)
+        traced = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), IMAGE_SIZE, IMAGE_SIZE)
+        layers[i] = (traced[0] * 255 + 0.5).astype(np.uint8)
         labels.append(
             {
-                "set": str(prompt_set),
-                "scene": scene.name,
-                "things": [[thing.kind, thing.color, thing.finish] for thing in scene.things],
+                "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
                 "relation": scene.relation,
                 "ground": scene.ground,
-                "caption": caption(scene, rng),
                 "view": view_words(azimuth, elevation)[0],
                 "azimuth": azimuth,
                 "elevation": elevation,
             }
         )
-    np.save(images_file, images)
+    np.save(layers_file, layers)
     labels_file.write_text(json.dumps(labels))  # Written last: a shard with labels is whole.
 
 
+def scene_of(label: dict) -> Scene:
+    """The scene that a label tells of."""
+    return Scene(tuple(Thing(*thing) for thing in label["things"]), label["relation"], label["ground"])
+
+
 def render_dataset(folder: Path, count: int, seed: int, workers: int = 2) -> Iterator[int]:
-    """Render shards until `folder` holds `count` images; yields the number that are done. Resumes where it stopped."""
+    """Render shards until `folder` holds `count` pictures; yields the number that are done. Resumes where it stopped.
+
+    Args:
+        workers: processes; 1 renders in this one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = range(-(-count // SHARD))
-    with ThreadPoolExecutor(workers) as pool:
-        for done, _ in enumerate(pool.map(lambda index: render_shard(folder, index, seed), shards), start=1):
+    missing = [i for i in range(-(-count // SHARD)) if not (folder / f"labels-{i:04d}.json").exists()]
+    done = -(-count // SHARD) - len(missing)
+    if workers == 1 or len(missing) < 2:
+        for index in missing:
+            render_shard(folder, index, seed)
+            done += 1
+            yield done * SHARD
+        return
+    # Processes that begin anew: a fork of one that computes with threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(render_shard, [folder] * len(missing), missing, [seed] * len(missing)):
+            done += 1
             yield done * SHARD
 
 
@@ -76,10 +103,33 @@ def load_labels(folder: Path) -> list[dict]:
     return [label for file in sorted(folder.glob("labels-*.json")) for label in json.loads(file.read_text())]
 
 
-def open_images(folder: Path) -> list[np.ndarray]:
-    """One read-only memory map [SHARD, 128, 128, 4] a finished shard, in order."""
-    names = [file.name[7:11] for file in sorted(folder.glob("labels-*.json"))]
-    return [np.load(folder / f"images-{name}.npy", mmap_mode="r") for name in names]
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The pictures of one shard, in the colours that they were drawn in."""
+
+    layers: np.ndarray
+    """[SHARD, 128, 128, 8] uint8, on disk."""
+    colors: np.ndarray
+    """[SHARD, 4, 3]."""
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, rows: "int | slice | np.ndarray") -> np.ndarray:
+        """Pictures [..., 128, 128, 4] uint8, premultiplied RGBA."""
+        layers = self.layers[rows].astype(np.float32)
+        rgb = np.einsum("...hwl,...lc->...hwc", layers[..., :4], self.colors[rows]) + layers[..., 4:7]
+        return (np.concatenate([rgb, layers[..., 7:]], axis=-1) + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def open_shards(folder: Path) -> list[Shard]:
+    """All finished shards, in order."""
+    shards = []
+    for file in sorted(folder.glob("labels-*.json")):
+        labels = json.loads(file.read_text())
+        colors = np.stack([thing_colors(scene_of(label)) for label in labels])
+        shards.append(Shard(np.load(folder / f"layers-{file.name[7:11]}.npy", mmap_mode="r"), colors))
+    return shards
 
 
 def composite(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:

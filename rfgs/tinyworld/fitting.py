@@ -11,6 +11,12 @@ from torch import Tensor, nn
 Loss = Callable[[torch.Generator], Tensor]
 
 
+def autocast() -> torch.autocast:
+    """bfloat16 where the processor multiplies in it; elsewhere float32, which is three times as fast there."""
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+
+
 def make_optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the transformer blocks, AdamW on everything else."""
     matrices: list[nn.Parameter] = []

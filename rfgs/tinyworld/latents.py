@@ -1,6 +1,9 @@
-"""Latents of the training pictures, and their captions: what the tiny priors are trained on."""
+"""Latents of the training pictures, in any colours, with captions and exact targets: what the tiny priors are trained on."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,78 +12,174 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
-from rfgs.tinyworld.data import composite, load_labels, open_images
+from rfgs.tinyworld.data import composite, load_labels, open_shards, scene_of, thing_colors
+from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.posterior import posterior_mean
+from rfgs.tinyworld.scenes import COLORS, Scene, Thing, expected_looks
 from rfgs.tinyworld.text import MAX_TOKENS
 from rfgs.tinyworld.vae import PATCH, fit_encoder
 
 _CHECK = 1024  # Samples at the end of the data that are kept for measuring.
+PARTS = 14
+"""Of a picture's latents, which are linear in the colours (the encoder is linear): what red, green and blue of each of the
+four colours add, then all fixed colours with the encoder's bias, then what is behind."""
+
+
+@dataclass
+class Batch:
+    """B training samples."""
+
+    x: Tensor
+    """Latents [B, 16, 16, 16]."""
+    ids: Tensor
+    """Token ids [B, 24]; a tenth of the captions are empty, and another tenth say no view."""
+    pick: Tensor
+    """Which pictures [B]."""
+    colors: Tensor
+    """Their colours, [B, 4, 3]."""
 
 
 @dataclass
 class Latents:
-    """Training data, already shifted and scaled: latents of a picture over grey g are objects + g backdrops (the encoder
-    is linear), both [N, 16, 16, 16]; ids [N, 24] with and without view words."""
+    """Training data: latents of N pictures in parts, and what the pictures show."""
 
-    objects: Tensor
-    backdrops: Tensor
-    ids: Tensor
-    ids_without_view: Tensor
-    empty: Tensor  # [24], the ids of the empty prompt
+    parts: Tensor
+    """[N, PARTS, 16, 16, 16], half precision."""
+    scenes: list[Scene]
+    views: list[str]
+    tokenizer: CLIPTokenizer
+
+    def __post_init__(self) -> None:
+        alike: dict[tuple, list[int]] = defaultdict(list)
+        for i, (scene, view) in enumerate(zip(self.scenes, self.views, strict=True)):
+            alike[_shape(scene), view].append(i)
+        self._alike = [
+            torch.tensor(alike[_shape(s), v]) for s, v in zip(self.scenes, self.views, strict=True)
+        ]
 
     def __len__(self) -> int:
-        return len(self.objects)
+        return len(self.parts)
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random latents [size, 16, 16, 16] over any grey and ids [size, 24]; 10 % lose their caption, 10 % the view words."""
+    def batch(self, size: int, generator: torch.Generator) -> Batch:
+        """Random pictures in random colours over any grey, with captions whose wording varies."""
         pick = torch.randint(len(self), (size,), generator=generator)
-        chance = torch.rand(size, generator=generator)
-        ids = torch.where((chance < 0.2)[:, None], self.ids_without_view[pick], self.ids[pick])
-        ids = torch.where((chance < 0.1)[:, None], self.empty, ids)
-        return self.over_grey(pick, torch.rand(size, generator=generator)), ids
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        grey = torch.rand(size, generator=generator)
+        shown = [recolor(self.scenes[i], rng) for i in pick.tolist()]
+        texts = []
+        for i, scene in zip(pick.tolist(), shown, strict=True):
+            says = rng.random()
+            text = "" if says < 0.1 else caption(scene, rng)
+            texts.append(text if says < 0.2 else f"{text}, {self.views[i]}")
+        colors = torch.from_numpy(np.stack([thing_colors(scene) for scene in shown]))
+        objects, backdrops = self.shown(pick, colors)
+        return Batch(objects + grey[:, None, None, None] * backdrops, self.ids(texts), pick, colors)
 
-    def over_grey(self, pick: Tensor, grey: Tensor) -> Tensor:
-        """Latents [B, 16, 16, 16] of the pictures `pick` [B] over backgrounds `grey` [B] in [0, 1]."""
-        return self.objects[pick].float() + grey[:, None, None, None] * self.backdrops[pick].float()
+    def shown(self, pick: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of the pictures `pick` [...] in `colors` [..., 4, 3] over black, and what a background of 1 adds."""
+        parts = self.parts[pick].float()
+        weights = F.pad(colors.flatten(-2), (0, 1), value=1.0)
+        return torch.einsum("...p,...pchw->...chw", weights, parts[..., :-1, :, :, :]), parts[..., -1, :, :, :]
+
+    def plain(self, pick: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [B, 16, 16, 16] and ids [B, 24] of the pictures `pick` [B] as drawn, over greys [B], in plain captions."""
+        scenes = [self.scenes[i] for i in pick.tolist()]
+        colors = torch.from_numpy(np.stack([thing_colors(scene) for scene in scenes]))
+        objects, backdrops = self.shown(pick, colors)
+        texts = [f"{caption(scene)}, {self.views[i]}" for scene, i in zip(scenes, pick.tolist(), strict=True)]
+        return objects + grey[:, None, None, None] * backdrops, self.ids(texts)
+
+    def ids(self, texts: list[str]) -> Tensor:
+        """Token ids [B, 24]."""
+        encoded = self.tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True)
+        return torch.tensor(encoded.input_ids)
+
+    def exact_x0(
+        self, batch: Batch, rows: Tensor, x_t: Tensor, t: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """E[x | x_t] over pictures of the same shapes, sizes and side in the same colours, for `rows` of a batch.
+
+        Up to `count` pictures are asked, the sample's own among them (Xu et al. 2023, "Stable Target Field", which has
+        the argument why the expected gradient stays).
+
+        Args:
+            x_t, t: of these rows, [R, 16, 16, 16] and [R].
+        """
+        asked = batch.pick[rows, None].repeat(1, count)
+        there = torch.zeros(len(rows), count, dtype=torch.bool)
+        for i, own in enumerate(batch.pick[rows].tolist()):
+            alike = self._alike[own]
+            others = alike[torch.randperm(len(alike), generator=generator)[:count]]
+            others = others[others != own][: count - 1]
+            asked[i, 1 : 1 + len(others)] = others
+            there[i, : 1 + len(others)] = True
+        objects, backdrops = self.shown(asked, batch.colors[rows, None].expand(-1, count, -1, -1))
+        mean = posterior_mean(x_t.flatten(1), t, objects.flatten(2), backdrops.flatten(2), there)
+        return mean.reshape(x_t.shape)
+
+    def has_others(self, pick: Tensor) -> Tensor:
+        """Whether there are other pictures of the same shapes, sizes and side, for pictures `pick` [B]: [B]."""
+        return torch.tensor([len(self._alike[i]) > 1 for i in pick.tolist()])
+
+
+def _shape(scene: Scene) -> tuple:
+    """What a picture shows but for colours."""
+    things = tuple((thing.kind, thing.finish, thing.size) for thing in scene.things)
+    return things, scene.relation, scene.ground
+
+
+def recolor(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The same shapes in random colours, half of the things as people expect them; nothing that is held out."""
+
+    def draw(thing: Thing) -> Thing:
+        expected = [color for color, finish in expected_looks(thing.kind) if finish == thing.finish]
+        colors = expected if expected and rng.random() < 0.5 else tuple(COLORS)
+        return replace(thing, color=colors[rng.integers(len(colors))])
+
+    for _ in range(20):
+        other = replace(scene, things=tuple(draw(thing) for thing in scene.things))
+        if not other.held_out and len(set(other.things)) == len(other.things):
+            return other
+    return scene
 
 
 def encode_dataset(work: Path, seed: int, encoder: tuple[Tensor, Tensor] | None = None) -> None:
-    """Encode all pictures: writes `latents.pt` with `kernel`, `bias`, `objects` and `backdrops`.
+    """Encode all pictures: writes `latents.pt` with `kernel`, `bias` and `parts`.
 
     Args:
         encoder: kernel [16, 3, 8, 8] and bias [16] of a linear encoder; None fits one to the pictures.
     """
-    shards = open_images(work / "data")
+    shards = open_shards(work / "data")
     if encoder is None:
         rng = np.random.default_rng(seed)
         sample = np.concatenate([shard[:: max(1, len(shards) // 8)] for shard in shards])[:8000]
         encoder = fit_encoder(torch.from_numpy(composite(sample, rng)))
     kernel, bias = encoder
-    objects, backdrops = [], []
-    for shard in shards:
-        rgba = torch.from_numpy(np.array(shard)).permute(0, 3, 1, 2).float() / 255
-        behind = (1 - rgba[:, 3:]).expand(-1, 3, -1, -1)
-        objects.append(F.conv2d(rgba[:, :3], kernel, bias, stride=PATCH).half())
-        backdrops.append(F.conv2d(behind, kernel, stride=PATCH).half())
-    stored = {"objects": torch.cat(objects), "backdrops": torch.cat(backdrops)}
-    torch.save({"kernel": kernel, "bias": bias, **stored}, work / "latents.pt")
+    parts = [
+        encode_layers(torch.tensor(shard.layers[i : i + 100]).float() / 255, kernel, bias).half()
+        for shard in shards
+        for i in range(0, len(shard), 100)
+    ]
+    torch.save({"kernel": kernel, "bias": bias, "parts": torch.cat(parts)}, work / "latents.pt")
+
+
+def encode_layers(layers: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """PARTS of the latents of pictures in layers [B, H, W, 8]: [B, PARTS, 16, H/8, W/8]."""
+    layers = layers.permute(0, 3, 1, 2)
+    single = [
+        F.conv2d(layers[:, i : i + 1], kernel[:, c : c + 1], stride=PATCH) for i in range(4) for c in range(3)
+    ]
+    fixed = F.conv2d(layers[:, 4:7], kernel, bias, stride=PATCH)
+    behind = F.conv2d((1 - layers[:, 7:]).expand(-1, 3, -1, -1), kernel, stride=PATCH)
+    return torch.stack([*single, fixed, behind], dim=1)
 
 
 def load_latents(work: Path, tokenizer: CLIPTokenizer) -> Latents:
     """The training data of the prior."""
-    labels = load_labels(work / "data")
-
-    def ids(texts: list[str]) -> torch.Tensor:
-        encoded = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True)
-        return torch.tensor(encoded.input_ids)
-
-    stored = torch.load(work / "latents.pt", weights_only=True, mmap=True)
-    labels = labels[: len(stored["objects"])]
+    parts = torch.load(work / "latents.pt", weights_only=True, mmap=True)["parts"]
+    labels = load_labels(work / "data")[: len(parts)]
     return Latents(
-        stored["objects"],
-        stored["backdrops"],
-        ids([f"{label['caption']}, {label['view']}" for label in labels]),
-        ids([label["caption"] for label in labels]),
-        ids([""])[0],
+        parts, [scene_of(label) for label in labels], [label["view"] for label in labels], tokenizer
     )
 
 
@@ -88,8 +187,6 @@ def split(data: Latents) -> tuple[Latents, Latents]:
     """What to train on, and the last samples, which are only measured."""
 
     def part(rows: slice) -> Latents:
-        return Latents(
-            data.objects[rows], data.backdrops[rows], data.ids[rows], data.ids_without_view[rows], data.empty
-        )
+        return Latents(data.parts[rows], data.scenes[rows], data.views[rows], data.tokenizer)
 
     return part(slice(0, -_CHECK)), part(slice(-_CHECK, None))

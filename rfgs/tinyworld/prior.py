@@ -12,8 +12,9 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from rfgs.tinyworld.fitting import autocast
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, encode_text, new_text_encoder
+from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, encode_text, new_text_encoder, take_words
 
 
 def new_transformer() -> SD3Transformer2DModel:
@@ -65,15 +66,18 @@ class TinySD3(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizer):
         super().__init__()
+        self._tokenizer = tokenizer
         self.transformer = new_transformer()
         self.text_encoder = new_text_encoder(tokenizer)
         self.text_encoder_2 = new_text_encoder(tokenizer)
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of a model that was exported to `folder`."""
-        for part in ("transformer", "text_encoder", "text_encoder_2"):
-            own = getattr(self, part)
-            own.load_state_dict(type(own).from_pretrained(folder, subfolder=part).state_dict())
+        """Take the weights of a model that was exported to `folder`; words that it did not know keep those they have."""
+        self.transformer.load_state_dict(
+            SD3Transformer2DModel.from_pretrained(folder, subfolder="transformer").state_dict()
+        )
+        for part in ("", "_2"):
+            take_words(getattr(self, f"text_encoder{part}"), self._tokenizer, folder, part)
 
     def prepare(self, compile: bool) -> None:
         """Make training fast on a CPU."""
@@ -98,7 +102,7 @@ def flow_loss_by_level(model: nn.Module, data: Latents, levels: Tensor, count: i
     """Mean squared velocity error at each noise fraction of `levels`, on `count` fixed samples; no gradient."""
     generator = torch.Generator().manual_seed(seed)
     pick = torch.arange(min(count, len(data)))
-    x, ids = data.over_grey(pick, torch.rand(len(pick), generator=generator)), data.ids[pick]
+    x, ids = data.plain(pick, torch.rand(len(pick), generator=generator))
     e = torch.randn(x.shape, generator=generator)
     losses = []
     with torch.no_grad():
@@ -108,15 +112,41 @@ def flow_loss_by_level(model: nn.Module, data: Latents, levels: Tensor, count: i
     return losses
 
 
-def flow_loss(model: nn.Module, data: Latents, batch: int, generator: torch.Generator) -> Tensor:
-    """Mean squared velocity error of one batch at random noise fractions, with gradients."""
-    x, ids = data.batch(batch, generator)
+EXACT_ABOVE = 0.5
+"""Noise fraction above which targets are exact: below it a noisy latent tells which of the pictures it is of."""
+
+
+def flow_targets(
+    data: Latents, batch: int, generator: torch.Generator, exact: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x_t, t, ids and the velocity to learn, for one batch at random noise fractions.
+
+    Args:
+        exact: pictures over which the target is averaged as x_t tells them apart (`Latents.exact_x0`); 1 is none but the
+            sample's own, with the plain target e - x.
+    """
+    drawn = data.batch(batch, generator)
     t = draw_times(batch, generator)
-    e = torch.randn(x.shape, generator=generator)
+    e = torch.randn(drawn.x.shape, generator=generator)
     mix = t[:, None, None, None]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        v = model((1 - mix) * x + mix * e, t, ids)
-    return (v.float() - (e - x)).square().mean()
+    x_t, target = (1 - mix) * drawn.x + mix * e, e - drawn.x
+    rows = ((t > EXACT_ABOVE) & data.has_others(drawn.pick)).nonzero()[:, 0]
+    if exact > 1 and len(rows):
+        # v = (x_t - E[x | x_t]) / t
+        x0 = data.exact_x0(drawn, rows, x_t[rows], t[rows], exact, generator)
+        target[rows] = (x_t[rows] - x0) / mix[rows]
+    return x_t, t, drawn.ids, target
+
+
+def flow_loss(
+    model: nn.Module, data: Latents, batch: int, generator: torch.Generator, *, exact: int = 8
+) -> Tensor:
+    """Mean squared velocity error of one batch at random noise fractions, with gradients; `exact` as in `flow_targets`."""
+    with torch.no_grad():
+        x_t, t, ids, target = flow_targets(data, batch, generator, exact)
+    with autocast():
+        v = model(x_t, t, ids)
+    return (v.float() - target).square().mean()
 
 
 def load_average(checkpoint: Path, tokenizer: CLIPTokenizer) -> TinySD3:

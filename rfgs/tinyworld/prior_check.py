@@ -25,10 +25,11 @@ from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.tinyworld.data import draw_view
+from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prior_cost import evaluation_seconds, load_seconds, megabytes
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
-from rfgs.tinyworld.scenes import Scene, build, caption
+from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank, seen_from
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.tinyworld.train_scorer import LABELS, class_numbers

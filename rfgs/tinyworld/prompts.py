@@ -15,17 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rfgs.tinyworld.scenes import (
-    COLORS,
-    FINISHES,
-    GROUNDS,
-    KINDS,
-    RELATIONS,
-    THINGS,
-    Scene,
-    caption,
-    draw_scene,
-)
+from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, KINDS, RELATIONS, THINGS, Scene, draw_scene
 
 PROMPTS = 40
 """Prompts in each set."""

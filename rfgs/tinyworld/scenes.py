@@ -1,18 +1,19 @@
-"""What the tiny world holds and how it is told: colours, finishes, relations, surroundings, and the captions of a scene.
+"""What the tiny world holds: things in their colours, finishes and sizes, alone, in relations and in surroundings.
 
 The object's front faces +X and every kind stands in one canonical pose, so a view word in a caption ("left side view")
-means something.
+means something. How scenes are told in words is in `rfgs.tinyworld.language`.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES, hull, kind_points, rotation
+from rfgs.tinyworld.kinds import KINDS, MAIN, MELTS, NATURAL, SOLIDS, TONES
+from rfgs.tinyworld.things import hull, kind_points, rotation
 from rfgs.tinyworld.tracer import (
     CYLINDER,
     DOTTED,
@@ -36,7 +37,18 @@ COLORS: dict[str, Color] = {
     "purple": (0.52, 0.13, 0.76),
     "white": (0.93, 0.93, 0.92),
     "black": (0.09, 0.09, 0.10),
+    "brown": (0.42, 0.25, 0.13),
+    "pink": (0.95, 0.52, 0.68),
+    "grey": (0.55, 0.55, 0.57),
+    "golden": (0.90, 0.66, 0.16),
+    "wooden": (0.64, 0.42, 0.22),
 }
+ANY = tuple(COLORS)[:8]
+"""The colours that a thing may have of which people expect none in particular."""
+PAINTS: dict[str, Color] = {**COLORS, "plaster": (0.90, 0.83, 0.68)}
+"""All colours of things: those that can be said, and those that some have where none is."""
+SIZES = {"": 1.0, "small": 0.66, "big": 1.3}
+"""Factors of a thing's size. What would then leave the picture is made smaller with all that is in it."""
 FINISHES = {"plain": PLAIN, "striped": STRIPED, "dotted": DOTTED}
 RELATIONS = ("on", "next to")
 REACH = 1.05
@@ -52,12 +64,6 @@ GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
     "stone": ("on stone", MOTTLED, (0.42, 0.42, 0.43), (0.60, 0.60, 0.61), 0.22),
 }
 
-# Wording only: the same word for the same thing. The first is the plainest.
-KIND_WORDS = {"sphere": ("sphere", "ball"), "torus": ("torus", "ring"), "cube": ("cube", "box")}
-RELATION_WORDS = {"on": ("on", "on top of"), "next to": ("next to", "beside")}
-PATTERN_WORDS = {"striped": "stripes", "dotted": "dots"}
-
-
 def second_color(color: str) -> str:
     """The colour of the stripes and dots of a thing of `color`: white, or black on white and yellow."""
     return "black" if color in ("white", "yellow") else "white"
@@ -68,27 +74,45 @@ def _share(text: str) -> float:
     return hashlib.sha256(text.encode()).digest()[0] / 256
 
 
+def expected_looks(kind: str, finish: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The (colour, finish) that a kind may have where no colour is said; `finish` is what is said of it, None for nothing."""
+    natural = NATURAL.get(kind, tuple((color, "plain") for color in ANY))
+    if finish is None:
+        return natural
+    return tuple(dict.fromkeys((color, finish) for color, _ in natural))
+
+
 @dataclass(frozen=True)
 class Thing:
-    """`kind` from KINDS, `color` from COLORS, `finish` from FINISHES."""
+    """`kind` from KINDS, `color` from PAINTS, `finish` from FINISHES, `size` from SIZES."""
 
     kind: str
     color: str
     finish: str = "plain"
+    size: str = ""
 
     @property
     def name(self) -> str:
-        """In the plainest words, e.g. "striped red mug"."""
-        return (
-            f"{self.color} {self.kind}"
-            if self.finish == "plain"
-            else f"{self.finish} {self.color} {self.kind}"
-        )
+        """In the plainest words, e.g. "small striped red mug"."""
+        finish = "" if self.finish == "plain" else self.finish
+        return " ".join(word for word in (self.size, finish, self.color, self.kind) if word)
+
+    @property
+    def expected(self) -> bool:
+        """Whether it looks as people expect of its kind where they say neither colour nor finish."""
+        return (self.color, self.finish) in expected_looks(self.kind)
 
     @property
     def held_out(self) -> bool:
-        """Whether training never shows it: a fixed fifth of all, by a hash of the name; the 40 plain solids are shown."""
-        return not (self.kind in SOLIDS and self.finish == "plain") and _share(self.name) < 0.2
+        """Whether training never shows it, in no size: a fixed fifth of all, by a hash of the name.
+
+        What people expect of a kind is always shown, and so are the plain solids.
+        """
+        if self.kind in SOLIDS and self.finish == "plain":
+            return False
+        return (self.color, self.finish) not in NATURAL.get(self.kind, ()) and _share(
+            replace(self, size="").name
+        ) < 0.2
 
 
 @dataclass(frozen=True)
@@ -115,7 +139,8 @@ class Scene:
         """Whether training never shows it: it holds a thing that is held out, or is one of a fixed fifth of combinations."""
         if any(thing.held_out for thing in self.things):
             return True
-        return (self.relation is not None or self.ground is not None) and _share(self.name) < 0.2
+        plain = replace(self, things=tuple(replace(thing, size="") for thing in self.things))
+        return (self.relation is not None or self.ground is not None) and _share(plain.name) < 0.2
 
 
 THINGS = tuple(Thing(kind, color, finish) for kind in KINDS for color in COLORS for finish in FINISHES)
@@ -133,46 +158,56 @@ CARRIERS = (
     "mug",
     "hat",
     "donut",
+    "house",
+    "pumpkin",
+    "castle",
 )
 
 
-def draw_thing(rng: np.random.Generator, kinds: tuple[str, ...], plain: float) -> Thing:
-    """A random thing of one of `kinds`; `plain` is the chance of a plain finish."""
+def draw_thing(rng: np.random.Generator, kinds: tuple[str, ...], plain: float, sized: float) -> Thing:
+    """A random thing of one of `kinds`: half the time as people expect it, else in any colour.
+
+    Args:
+        plain: the chance of a plain finish, in the other half;  sized: of being small or big.
+    """
+    kind = kinds[rng.integers(len(kinds))]
+    size = tuple(SIZES)[1 + rng.integers(2)] if rng.random() < sized else ""
+    if rng.random() < 0.5:
+        looks = expected_looks(kind)
+        return Thing(kind, *looks[rng.integers(len(looks))], size)
     finish = "plain" if rng.random() < plain else ("striped", "dotted")[rng.integers(2)]
-    return Thing(kinds[rng.integers(len(kinds))], tuple(COLORS)[rng.integers(len(COLORS))], finish)
+    return Thing(kind, tuple(COLORS)[rng.integers(len(COLORS))], finish, size)
 
 
 def draw_scene(rng: np.random.Generator, prompt_set: str, held_out: bool = False) -> Scene:
     """A random scene of a set, "single", "surroundings" or "multiple", from those that training shows, or from the others.
 
-    The plain solids come up three times as often as other kinds: the simplest prompts are the first that people try.
+    The plain solids come up twice as often as other kinds: the simplest prompts are the first that people try.
     """
-    kinds = tuple(KINDS) + 2 * SOLIDS
+    kinds = tuple(KINDS) + SOLIDS
     while True:
         if prompt_set == "single":
-            scene = Scene((draw_thing(rng, kinds, 0.6),))
+            scene = Scene((draw_thing(rng, kinds, 0.5, 0.06),))
         elif prompt_set == "surroundings":
-            scene = Scene((draw_thing(rng, kinds, 0.7),), ground=tuple(GROUNDS)[rng.integers(len(GROUNDS))])
+            ground = tuple(GROUNDS)[rng.integers(len(GROUNDS))]
+            scene = Scene((draw_thing(rng, kinds, 0.6, 0.06),), ground=ground)
         else:
             relation = RELATIONS[rng.integers(2)]
-            first = draw_thing(rng, kinds, 0.85)
+            first = draw_thing(rng, kinds, 0.8, 0.15)
             carriers = CARRIERS + 2 * SOLIDS if relation == "on" else kinds
-            second = draw_thing(rng, carriers, 0.85)
+            second = draw_thing(rng, carriers, 0.8, 0.15)
             scene = Scene((first, second), relation)
-            if first == second:
+            if replace(first, size="") == replace(second, size=""):
                 continue
         if scene.held_out == held_out:
             return scene
 
 
-def _place(
-    thing: Thing, size: float, floor: tuple[float, float, float], rng: np.random.Generator
-) -> np.ndarray:
-    """The primitives [P, 25] of a thing that stands on the point `floor`; see `unit_height` for its size."""
+def _place(thing: Thing, number: int, size: float, floor: tuple[float, float, float]) -> np.ndarray:
+    """The primitives [P, 28] of thing `number` of a scene, which stands on the point `floor`; see `unit_height` for its size."""
     scale, low, high = _unit(thing.kind)
     scale *= size
     shift = np.array(floor) - scale * np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    jitter = rng.uniform(-0.03, 0.03, 3)
     rows = np.zeros((len(KINDS[thing.kind]), PRIMITIVE_WIDTH), dtype=np.float32)
     for row, (shape, at, sizes, color, *turn) in zip(rows, KINDS[thing.kind], strict=True):
         row[0] = shape
@@ -180,12 +215,13 @@ def _place(
         # The tracer wants world to primitive, the inverse of the turn.
         row[4:13] = (rotation(*turn).T if turn else np.eye(3)).ravel()
         row[13 : 13 + len(sizes)] = scale * np.array(sizes)
-        row[24] = 1
+        row[24], row[26] = 1, number
         if color == MAIN:
-            row[17:20] = np.clip(np.array(COLORS[thing.color]) + jitter, 0, 1)
+            row[17:20] = PAINTS[thing.color]
             row[20] = FINISHES[thing.finish]
             row[21:24] = COLORS[second_color(thing.color)]
             row[24] = {"striped": 0.40, "dotted": 0.42}.get(thing.finish, 1.0) * size
+            row[25], row[27] = scale * MELTS.get(thing.kind, 0.0), 1
         else:
             row[17:20] = TONES[color]
     return rows
@@ -217,50 +253,51 @@ def unit_width(kind: str) -> float:
 
 
 def build(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """The tracer's primitives [P, 25] of a scene, with sizes and colours drawn a little differently each time."""
+    """The tracer's primitives [P, 28] of a scene, with sizes drawn a little differently each time."""
     first = scene.things[0]
     if scene.relation == "next to":
         rows = _beside(first, scene.things[1], rng)
     elif scene.relation == "on":
         rows = _stacked(first, scene.things[1], rng)
     elif scene.ground is None:
-        size = rng.uniform(0.85, 1.0)
-        rows = _place(first, size, (0, 0, -size * unit_height(first.kind) / 2), rng)
+        size = SIZES[first.size] * rng.uniform(0.88, 1.0)
+        rows = _place(first, 0, size, (0, 0, -size * unit_height(first.kind) / 2))
     else:
         rows = _grounded(first, scene.ground, rng)
     return _fit(rows)
 
 
 def _fit(rows: np.ndarray) -> np.ndarray:
-    """Primitives [P, 25] made smaller where a part of them leaves the ball of radius REACH about the origin."""
+    """Primitives [P, 28] made smaller where a part of them leaves the ball of radius REACH about the origin."""
     points = [row[1:4] + hull(int(row[0]), row[13:17]) @ row[4:13].reshape(3, 3) for row in rows]
     shrink = min(1.0, REACH / np.linalg.norm(np.concatenate(points), axis=1).max())
     rows[:, 1:4] *= shrink
     rows[:, 13:17] *= shrink
-    rows[:, 24] *= shrink
+    rows[:, 24:26] *= shrink
     return rows
 
 
 def _grounded(thing: Thing, ground: str, rng: np.random.Generator) -> np.ndarray:
     """A thing on a disc of the ground; it lies a little in water and in snow."""
     _, finish, color, other, period = GROUNDS[ground]
-    size = rng.uniform(0.66, 0.76)
+    size = SIZES[thing.size] * rng.uniform(0.68, 0.76)
     height = size * unit_height(thing.kind)
     disc = np.zeros((1, PRIMITIVE_WIDTH), dtype=np.float32)
     disc[0, 0], disc[0, 20], disc[0, 24] = CYLINDER, finish, period
     disc[0, 4:13] = np.eye(3).ravel()
     disc[0, 13:16] = 0.95, 0.05, 0.03
     disc[0, 17:20], disc[0, 21:24] = color, other
+    disc[0, 26] = 1
     # The whole is centred.
     floor = -(height + 0.10) / 2 + 0.10
     disc[0, 3] = floor - 0.05
     depth = {"water": 0.10, "snow": 0.06}.get(ground, 0.005) * height
-    return np.concatenate([_place(thing, size, (0, 0, floor - depth), rng), disc])
+    return np.concatenate([_place(thing, 0, size, (0, 0, floor - depth)), disc])
 
 
 def _beside(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
     """`first` to the left of `second` seen from the front (at -Y), on one floor, a small gap between them."""
-    sizes = rng.uniform(0.50, 0.56, 2)
+    sizes = rng.uniform(0.51, 0.56, 2) * [SIZES[first.size], SIZES[second.size]]
     widths = [size * unit_width(thing.kind) for size, thing in zip(sizes, (first, second), strict=True)]
     gap = rng.uniform(0.06, 0.12)
     # Two wide things are made smaller, so that the pair stays in the picture.
@@ -269,60 +306,21 @@ def _beside(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray
     start = -(sum(widths) + gap) / 2
     heights = [size * unit_height(thing.kind) for size, thing in zip(sizes, (first, second), strict=True)]
     floor = -max(heights) / 2
-    left = _place(first, sizes[0], (0, start + widths[0] / 2, floor), rng)
-    right = _place(second, sizes[1], (0, -start - widths[1] / 2, floor), rng)
+    left = _place(first, 0, sizes[0], (0, start + widths[0] / 2, floor))
+    right = _place(second, 1, sizes[1], (0, -start - widths[1] / 2, floor))
     return np.concatenate([left, right])
 
 
 def _stacked(first: Thing, second: Thing, rng: np.random.Generator) -> np.ndarray:
     """`first` on top of `second`, the lower one a little larger; let down until the two touch."""
-    above, below = rng.uniform(0.50, 0.56), rng.uniform(0.60, 0.66)
+    above = SIZES[first.size] * rng.uniform(0.51, 0.56)
+    below = SIZES[second.size] * rng.uniform(0.61, 0.66)
     top, bottom = above * unit_height(first.kind), below * unit_height(second.kind)
-    lower = _place(second, below, (0, 0, -bottom), rng)
-    upper = _place(first, above, (0, 0, 0), rng)
+    lower = _place(second, 1, below, (0, 0, -bottom))
+    upper = _place(first, 0, above, (0, 0, 0))
     # A stalk over a hole would slip through: half of the upper thing stays above the lower one.
     drop = min(fall(upper, lower, 0.7, 56), 0.5 * top) + 0.01
     upper[:, 3] -= drop
     rows = np.concatenate([upper, lower])
     rows[:, 3] -= (top - drop - bottom) / 2
     return rows
-
-
-def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
-    """A caption without view words. With `rng` the wording varies; without it is the plainest: "a red cube on a blue cone"."""
-
-    def choose(options: tuple[str, ...]) -> str:
-        return options[0] if rng is None else options[rng.integers(len(options))]
-
-    def chance(share: float) -> bool:
-        return rng is not None and rng.random() < share
-
-    def article(word: str) -> str:
-        return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
-
-    def phrase(thing: Thing) -> str:
-        kind = choose(KIND_WORDS.get(thing.kind, (thing.kind,)))
-        words, ending = f"{thing.color} {kind}", ""
-        if thing.finish != "plain":
-            if chance(0.5):
-                ending = f" with {second_color(thing.color)} {PATTERN_WORDS[thing.finish]}"
-            else:
-                words = f"{thing.finish} {words}"
-        elif scene.relation is None and chance(0.12):
-            return f"{article(kind)} that is {thing.color}"
-        return (words if chance(0.15) else article(words)) + ending
-
-    phrases = [phrase(thing) for thing in scene.things]
-    if scene.relation:
-        return f" {choose(RELATION_WORDS[scene.relation])} ".join(phrases)
-    return phrases[0] if scene.ground is None else f"{phrases[0]} {GROUNDS[scene.ground][0]}"
-
-
-def vocabulary() -> list[str]:
-    """Every word that a caption of this world can hold, view words included, in alphabetical order."""
-    texts = [*COLORS, *KINDS, *FINISHES, *PATTERN_WORDS.values(), "a an that is with"]
-    texts += [word for options in KIND_WORDS.values() for word in options]
-    texts += [text for options in RELATION_WORDS.values() for text in options]
-    texts += [ground[0] for ground in GROUNDS.values()]
-    texts.append("front back left right side overhead view")
-    return sorted({word for text in texts for word in text.split()} - {"plain"})

@@ -17,8 +17,9 @@ from torch import Tensor
 from rfgs.cameras import sample_orbit
 from rfgs.render import render
 from rfgs.splats import Splats, ball
+from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import PROMPT_SETS, held_out_scenes
-from rfgs.tinyworld.scenes import build, caption
+from rfgs.tinyworld.scenes import build
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, asset_views, load_scorer, score_similarities, seen_from
 from rfgs.tinyworld.scorer_data import SIZE, blur, load_pictures
 from rfgs.tinyworld.tracer import render_scene

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.cameras import DEFAULT_FOV, orbit, view_words
-from rfgs.tinyworld.data import SETS, SHARD, draw_view, load_labels, open_images
-from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
+from rfgs.tinyworld.data import SETS, SHARD, draw_view, load_labels, scene_of
+from rfgs.tinyworld.scenes import Scene, build, draw_scene
 from rfgs.tinyworld.tracer import render_scene
 
 SIZE = 64
@@ -63,15 +63,11 @@ def render_pictures(folder: Path, count: int, seed: int) -> Iterator[int]:
         yield (index + 1) * SHARD
 
 
-def scene_of(label: dict) -> Scene:
-    """The scene that a label tells of."""
-    return Scene(tuple(Thing(*thing) for thing in label["things"]), label["relation"], label["ground"])
-
-
 def load_pictures(folder: Path) -> tuple[Tensor, list[Scene], list[str], list[tuple[float, float]]]:
     """All finished shards: RGBA [N, 64, 64, 4] uint8, their scenes, their view words, azimuths and elevations (degrees)."""
     labels = load_labels(folder)
-    images = torch.from_numpy(np.concatenate(open_images(folder)))
+    names = [file.name[7:11] for file in sorted(folder.glob("labels-*.json"))]
+    images = torch.from_numpy(np.concatenate([np.load(folder / f"images-{name}.npy") for name in names]))
     directions = [(label["azimuth"], label["elevation"]) for label in labels]
     return images, [scene_of(label) for label in labels], [label["view"] for label in labels], directions
 

@@ -65,6 +65,25 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     )
 
 
+def take_words(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path, part: str) -> None:
+    """Give `encoder` the weights of the text encoder in `folder`, each word those of the same word.
+
+    `tokenizer` may know other words than that model's own, or number them otherwise; words that are new keep their weights.
+
+    Args:
+        part: the suffix of the subfolders, "" or "_2".
+    """
+    other = CLIPTextModelWithProjection.from_pretrained(folder, subfolder=f"text_encoder{part}")
+    theirs = CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{part}").get_vocab()
+    state, own = other.state_dict(), encoder.state_dict()
+    key = next(name for name in own if name.endswith("token_embedding.weight"))
+    words = own[key].clone()
+    for word, index in tokenizer.get_vocab().items():
+        if word in theirs:
+            words[index] = state[key][theirs[word]]
+    encoder.load_state_dict({**state, key: words})
+
+
 def encode_text(
     encoders: list[CLIPTextModelWithProjection], ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

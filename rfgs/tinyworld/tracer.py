@@ -1,6 +1,6 @@
 """A sphere tracer for scenes of signed-distance primitives, compiled with Numba.
 
-A scene is an array `[P, 25]` of primitives, one row each:
+A scene is an array `[P, 28]` of primitives, one row each:
 
     0       shape code (SPHERE, BOX, ...)
     1:4     centre in world units
@@ -10,9 +10,14 @@ A scene is an array `[P, 25]` of primitives, one row each:
     20      finish code (PLAIN, STRIPED, ...)
     21:24   second colour, of stripes and dots
     24      period of the finish in world units
+    25      radius in world units within which it melts into others of its thing; 0 is a sharp edge
+    26      the thing that it is a part of, 0 or 1; no other scene has more
+    27      1 if it has that thing's own colour, 0 if its colour is fixed, as wood and glass are
 
 The light stands still in the world and shading does not depend on the view, so that a Gaussian splat with
-spherical harmonics of degree 0 can represent every picture of the world exactly.
+spherical harmonics of degree 0 can represent every picture of the world exactly. It is never brighter than 1, so that
+pictures are linear in the colours: what is traced are layers, one for each colour of each thing, and a thing in another
+colour needs no second tracing.
 """
 
 import math
@@ -22,7 +27,10 @@ import numpy as np
 
 SPHERE, BOX, CYLINDER, CONE, TORUS, ELLIPSOID, DOME, FRUSTUM, PRISM = range(9)
 PLAIN, STRIPED, DOTTED, MOTTLED, PLANKS, RIPPLED = range(6)
-PRIMITIVE_WIDTH = 25
+PRIMITIVE_WIDTH = 28
+LAYERS = 8
+"""Of a traced picture: the shares of the own and the second colour of thing 0, those of thing 1, premultiplied RGB of all
+fixed colours, coverage."""
 
 _LIGHT = (0.48, 0.34, 0.81)  # Unit vector towards the sun: in front of the object, on its left, above.
 _MAX_STEPS = 64
@@ -130,39 +138,65 @@ def _second_share(p, x, y, z, nx, ny, nz):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _scene(prims, x, y, z):
-    best, index = _FAR, 0
-    for i in range(prims.shape[0]):
+def _melt(a, b, k):
+    """The smooth minimum of two distances: a polynomial that differs from the sharp one where they are within `k`.
+
+    After Inigo Quilez, "smooth minimum", the quadratic one.
+    """
+    h = max(k - abs(a - b), 0.0) / k
+    return min(a, b) - 0.25 * k * h * h
+
+
+@numba.njit(cache=True, fastmath=True)
+def _nearest(prims, chosen, count, x, y, z):
+    """Signed distance of a world point to the primitives `chosen[:count]`, which stand in order, and the nearest one's number."""
+    best, index = _FAR, -1
+    owner, melted, near, melted_index = -1.0, _FAR, _FAR, -1
+    for j in range(count):
+        i = chosen[j]
         d = _distance(prims[i], x, y, z)
-        if d < best:
-            best, index = d, i
+        k = prims[i, 25]
+        if k == 0.0:
+            if d < best:
+                best, index = d, i
+        elif prims[i, 26] != owner:
+            if melted < best:
+                best, index = melted, melted_index
+            owner, melted, near, melted_index = prims[i, 26], d, d, i
+        else:
+            melted = _melt(melted, d, k)
+            if d < near:
+                near, melted_index = d, i
+    if melted < best:
+        best, index = melted, melted_index
     return best, index
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def fall(upper, lower, reach, columns):
-    """How far scene `upper` [P, 25] can be let down before it meets scene `lower` [Q, 25]; `_FAR` where they never meet.
+    """How far scene `upper` [P, 28] can be let down before it meets scene `lower` [Q, 28]; `_FAR` where they never meet.
 
     Both are traced along `columns` squared vertical lines within `reach` of the Z axis, from the height of 4 on.
     """
     best = _FAR
+    all_lower, all_upper = np.arange(lower.shape[0]), np.arange(upper.shape[0])
     for i in range(columns):
         for j in range(columns):
             x = reach * (2.0 * (i + 0.5) / columns - 1.0)
             y = reach * (2.0 * (j + 0.5) / columns - 1.0)
-            top = _first_hit(lower, x, y, 4.0, -1.0)
+            top = _first_hit(lower, all_lower, x, y, 4.0, -1.0)
             if top < _FAR:
-                bottom = _first_hit(upper, x, y, -4.0, 1.0)
+                bottom = _first_hit(upper, all_upper, x, y, -4.0, 1.0)
                 if bottom < _FAR:
                     best = min(best, bottom - top)
     return best
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
-def _first_hit(prims, x, y, z, step):
+def _first_hit(prims, all_prims, x, y, z, step):
     """Height of the first surface on the vertical line at (x, y) from z on, upwards (`step` 1) or downwards (-1)."""
     for _ in range(4 * _MAX_STEPS):
-        d, _ = _scene(prims, x, y, z)
+        d, _ = _nearest(prims, all_prims, len(all_prims), x, y, z)
         if d < 1e-3:
             return z
         z += step * d
@@ -172,12 +206,11 @@ def _first_hit(prims, x, y, z, step):
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
-def trace(prims, radii, viewmat, K, width, height, supersample, bound, out):
-    """Render one view into `out` `[height, width, 4]`: premultiplied RGB and coverage, both in [0, 1].
+def trace(prims, radii, viewmat, K, width, height, supersample, out):
+    """Render one view into `out` `[height, width, LAYERS]`, all in [0, 1].
 
     `radii` `[P]` are those of balls about the primitives' centres that hold them, `viewmat` `[4, 4]` is world to camera
-    (OpenCV), `K` `[3, 3]` is in pixels, `bound` is the radius of a ball about the origin that holds the whole scene,
-    `supersample` squared rays are averaged per pixel.
+    (OpenCV), `K` `[3, 3]` is in pixels, `supersample` squared rays are averaged per pixel.
     """
     R = viewmat[:3, :3]
     ox = -(R[0, 0] * viewmat[0, 3] + R[1, 0] * viewmat[1, 3] + R[2, 0] * viewmat[2, 3])
@@ -185,10 +218,10 @@ def trace(prims, radii, viewmat, K, width, height, supersample, bound, out):
     oz = -(R[0, 2] * viewmat[0, 3] + R[1, 2] * viewmat[1, 3] + R[2, 2] * viewmat[2, 3])
     share = 1.0 / (supersample * supersample)
     count = prims.shape[0]
+    everything = np.arange(count)
     near_ray = np.empty(count, np.int64)
     for row in range(height):
         for col in range(width):
-            r_sum = g_sum = b_sum = a_sum = 0.0
             for sub in range(supersample * supersample):
                 px = col + (sub % supersample + 0.5) / supersample
                 py = row + (sub // supersample + 0.5) / supersample
@@ -198,78 +231,95 @@ def trace(prims, radii, viewmat, K, width, height, supersample, bound, out):
                 dz = R[0, 2] * cx + R[1, 2] * cy + R[2, 2]
                 norm = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
                 dx, dy, dz = dx * norm, dy * norm, dz * norm
-                b = ox * dx + oy * dy + oz * dz
-                disc = b * b - (ox * ox + oy * oy + oz * oz - bound * bound)
-                if disc <= 0.0:
-                    continue
-                root = math.sqrt(disc)
-                t, t_end = max(-b - root, 0.0), -b + root
-                # Only the primitives whose ball the ray meets are asked for their distance.
+                # Only the primitives whose ball the ray meets are asked for their distance, and only within those balls.
                 candidates = 0
+                t, t_end = _FAR, 0.0
                 for i in range(count):
                     qx, qy, qz = prims[i, 1] - ox, prims[i, 2] - oy, prims[i, 3] - oz
                     along = qx * dx + qy * dy + qz * dz
-                    if qx * qx + qy * qy + qz * qz - along * along < radii[i] * radii[i]:
+                    inside = radii[i] * radii[i] - (qx * qx + qy * qy + qz * qz - along * along)
+                    if inside > 0.0:
+                        half = math.sqrt(inside)
+                        t, t_end = min(t, along - half), max(t_end, along + half)
                         near_ray[candidates] = i
                         candidates += 1
-                if candidates == 0:
-                    continue
+                t = max(t, 0.0)
                 hit = -1
                 for _ in range(_MAX_STEPS):
-                    d = _FAR
-                    index = -1
-                    for j in range(candidates):
-                        d_j = _distance(prims[near_ray[j]], ox + t * dx, oy + t * dy, oz + t * dz)
-                        if d_j < d:
-                            d, index = d_j, near_ray[j]
+                    if t > t_end:
+                        break
+                    d, index = _nearest(prims, near_ray, candidates, ox + t * dx, oy + t * dy, oz + t * dz)
                     if d < 1e-3:
                         hit = index
                         break
                     t += d
-                    if t > t_end:
-                        break
                 if hit < 0:
                     continue
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
                 e = 2e-3
                 p = prims[hit]
-                nx = _distance(p, x + e, y, z) - _distance(p, x - e, y, z)
-                ny = _distance(p, x, y + e, z) - _distance(p, x, y - e, z)
-                nz = _distance(p, x, y, z + e) - _distance(p, x, y, z - e)
+                if p[25] == 0.0:
+                    nx = _distance(p, x + e, y, z) - _distance(p, x - e, y, z)
+                    ny = _distance(p, x, y + e, z) - _distance(p, x, y - e, z)
+                    nz = _distance(p, x, y, z + e) - _distance(p, x, y, z - e)
+                else:
+                    nx = _nearest(prims, near_ray, candidates, x + e, y, z)[0]
+                    nx -= _nearest(prims, near_ray, candidates, x - e, y, z)[0]
+                    ny = _nearest(prims, near_ray, candidates, x, y + e, z)[0]
+                    ny -= _nearest(prims, near_ray, candidates, x, y - e, z)[0]
+                    nz = _nearest(prims, near_ray, candidates, x, y, z + e)[0]
+                    nz -= _nearest(prims, near_ray, candidates, x, y, z - e)[0]
                 norm = 1.0 / max(math.sqrt(nx * nx + ny * ny + nz * nz), 1e-12)
                 nx, ny, nz = nx * norm, ny * norm, nz * norm
                 # Occlusion by the rest of the scene: how much nearer than expected the surface is along the normal.
-                near, _ = _scene(prims, x + 0.15 * nx, y + 0.15 * ny, z + 0.15 * nz)
+                near, _ = _nearest(prims, everything, count, x + 0.15 * nx, y + 0.15 * ny, z + 0.15 * nz)
                 open_sky = min(max(near / 0.15, 0.0), 1.0)
                 sun = max(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0.0)
-                light = (0.54 + 0.14 * nz) * (0.55 + 0.45 * open_sky) + 0.44 * sun
+                light = share * ((0.50 + 0.12 * nz) * (0.55 + 0.45 * open_sky) + 0.40 * sun)
                 second = _second_share(p, x, y, z, nx, ny, nz)
-                r_sum += (p[17] + second * (p[21] - p[17])) * light
-                g_sum += (p[18] + second * (p[22] - p[18])) * light
-                b_sum += (p[19] + second * (p[23] - p[19])) * light
-                a_sum += 1.0
-            out[row, col, 0] = min(r_sum * share, 1.0)
-            out[row, col, 1] = min(g_sum * share, 1.0)
-            out[row, col, 2] = min(b_sum * share, 1.0)
-            out[row, col, 3] = a_sum * share
+                pixel = out[row, col]
+                if p[27] > 0.0:
+                    own = 2 * int(p[26])
+                    pixel[own] += (1.0 - second) * light
+                    pixel[own + 1] += second * light
+                else:
+                    for c in range(3):
+                        pixel[4 + c] += (p[17 + c] + second * (p[21 + c] - p[17 + c])) * light
+                pixel[7] += share
+
+
+def render_layers(
+    prims: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int, supersample: int = 2
+) -> np.ndarray:
+    """LAYERS of a scene seen by `C` cameras (OpenCV, pixels): `[C, height, width, 8]` in [0, 1]."""
+    prims = np.ascontiguousarray(prims, dtype=np.float32)
+    radii = primitive_radii(prims)
+    out = np.zeros((len(viewmats), height, width, LAYERS), dtype=np.float32)
+    for i in range(len(viewmats)):
+        trace(prims, radii, np.float32(viewmats[i]), np.float32(Ks[i]), width, height, supersample, out[i])
+    return out
+
+
+def own_colors(prims: np.ndarray) -> np.ndarray:
+    """The colours of the first four layers, `[4, 3]`: own and second colour of thing 0 and of thing 1; 0 where there is none."""
+    colors = np.zeros((4, 3), dtype=np.float32)
+    for row in prims[prims[:, 27] > 0]:
+        first = 2 * int(row[26])
+        colors[first], colors[first + 1] = row[17:20], row[21:24]
+    return colors
 
 
 def render_scene(
     prims: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int, supersample: int = 2
 ) -> np.ndarray:
     """Premultiplied RGBA images `[C, height, width, 4]` in [0, 1] of a scene seen by `C` cameras (OpenCV, pixels)."""
-    prims = np.ascontiguousarray(prims, dtype=np.float32)
-    radii = primitive_radii(prims)
-    bound = np.float32((np.linalg.norm(prims[:, 1:4], axis=1) + radii).max())
-    out = np.zeros((len(viewmats), height, width, 4), dtype=np.float32)
-    for i in range(len(viewmats)):
-        view, K = np.float32(viewmats[i]), np.float32(Ks[i])
-        trace(prims, radii, view, K, width, height, supersample, bound, out[i])
-    return out
+    layers = render_layers(prims, viewmats, Ks, width, height, supersample)
+    rgb = layers[..., :4] @ own_colors(prims) + layers[..., 4:7]
+    return np.concatenate([rgb, layers[..., 7:]], axis=-1)
 
 
 def primitive_radii(prims: np.ndarray) -> np.ndarray:
-    """Radii [P] of balls about the centres of primitives [P, 25] that hold them (generous for cones)."""
+    """Radii [P] of balls about the centres of primitives [P, 28] that hold them and what they melt into (generous for cones)."""
     shape, sizes = prims[:, 0], prims[:, 13:17]
     radii = np.linalg.norm(sizes[:, :3], axis=1)
     radii = np.where(shape == SPHERE, sizes[:, 0], radii)
@@ -277,4 +327,5 @@ def primitive_radii(prims: np.ndarray) -> np.ndarray:
     radii = np.where((shape == ELLIPSOID) | (shape == DOME), sizes[:, :3].max(axis=1), radii)
     radii = np.where((shape == CYLINDER) | (shape == CONE), np.hypot(sizes[:, 0], sizes[:, 1]), radii)
     radii = np.where(shape == FRUSTUM, np.hypot(sizes[:, :2].max(axis=1), sizes[:, 2]), radii)
-    return np.ascontiguousarray(radii + 2e-3, dtype=np.float32)
+    # A melted edge stands out by a quarter of its radius for each of the parts that meet, three at most.
+    return np.ascontiguousarray(radii + 2e-3 + prims[:, 25], dtype=np.float32)

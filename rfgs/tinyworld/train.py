@@ -23,11 +23,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer
 
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.tinyworld.data import IMAGE_SIZE, open_images, render_dataset
+from rfgs.tinyworld.data import IMAGE_SIZE, open_shards, render_dataset
 from rfgs.tinyworld.fitting import fit
+from rfgs.tinyworld.language import vocabulary
 from rfgs.tinyworld.latents import encode_dataset, load_latents, split
 from rfgs.tinyworld.prior import TinySD3, flow_loss, flow_loss_by_level, load_average
-from rfgs.tinyworld.scenes import vocabulary
 from rfgs.tinyworld.text import write_tokenizer
 from rfgs.tinyworld.vae import load_trained, psnr, random_crops, train_decoder
 
@@ -35,14 +35,16 @@ LEVELS = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9, 0.98])
 
 
 def open_tokenizer(folder: Path, start: Path | None = None) -> CLIPTokenizer:
-    """The tokenizer in `folder`, written first where there is none, or copied from the model in `start`."""
+    """The tokenizer in `folder`, written first where there is none, or copied from the model in `start` if it has all words."""
     # Never written twice: the trainer breaks ties in random order, so token ids differ from one writing to the next,
     # and weights trained with one tokenizer read the words of another wrongly.
     if (folder / "tokenizer_config.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
     if start is not None:
-        CLIPTokenizer.from_pretrained(start / "tokenizer").save_pretrained(folder)
-        return CLIPTokenizer.from_pretrained(folder)
+        theirs = CLIPTokenizer.from_pretrained(start / "tokenizer")
+        if {f"{word}</w>" for word in vocabulary()} <= set(theirs.get_vocab()):
+            theirs.save_pretrained(folder)
+            return CLIPTokenizer.from_pretrained(folder)
     return write_tokenizer(vocabulary(), folder)
 
 
@@ -81,7 +83,7 @@ def finish(pipeline: Any, target: Path, training: dict, said: dict) -> None:
 def reconstruction(work: Path) -> float:
     """PSNR in dB of the autoencoder on 128 unseen pictures."""
     vae = load_trained(work / "vae.pt")
-    images = random_crops(open_images(work / "data")[-1:], 128, IMAGE_SIZE, np.random.default_rng(7))
+    images = random_crops(open_shards(work / "data")[-1:], 128, IMAGE_SIZE, np.random.default_rng(7))
     return psnr(images, torch.cat([vae.decode(vae.encode(x).latents).sample for x in images.split(16)]))
 
 
@@ -141,6 +143,9 @@ def main() -> None:
     parser.add_argument("--prior-minutes", type=float, default=90, help="of processor time")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument(
+        "--exact", type=int, default=8, help="pictures that a target is averaged over; 1 is none but the sample's own"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile: 1.3x faster, needs a C++ compiler"
@@ -173,7 +178,7 @@ def main() -> None:
         fit(
             model,
             TinySD3(tokenizer),
-            lambda generator: flow_loss(model, data, args.batch, generator),
+            lambda generator: flow_loss(model, data, args.batch, generator, exact=args.exact),
             args.work / "prior.pt",
             seconds=args.prior_minutes * 60,
             seed=args.seed,

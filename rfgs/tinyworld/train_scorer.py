@@ -22,11 +22,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, Scene, caption, vocabulary
+from rfgs.tinyworld.kinds import KINDS
+from rfgs.tinyworld.language import caption, vocabulary
+from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, Scene
 from rfgs.tinyworld.scorer import AZIMUTHS, ELEVATIONS, Scorer, nearest, word_ids
 from rfgs.tinyworld.scorer_data import degrade, load_pictures, render_pictures
 from rfgs.tinyworld.scorer_net import ScorerNet
-from rfgs.tinyworld.things import KINDS
 
 LABELS: dict[str, tuple[str, ...]] = {
     "kind": tuple(KINDS),

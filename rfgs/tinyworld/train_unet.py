@@ -75,7 +75,7 @@ def loss_by_level(
     """The training loss at each of LEVELS: noise fractions of a flow, or shares of the steps of a diffusion model."""
     generator = torch.Generator().manual_seed(seed)
     pick = torch.arange(min(count, len(data)))
-    x, ids = data.over_grey(pick, torch.rand(len(pick), generator=generator)), data.ids[pick]
+    x, ids = data.plain(pick, torch.rand(len(pick), generator=generator))
     e = torch.randn(x.shape, generator=generator)
     losses = {}
     for level in LEVELS.tolist():
@@ -161,9 +161,11 @@ def train_instaflow(
     """The rectified flow and its reflow. The flow before its reflow is written to W/one-rectified, for comparison."""
 
     def rectified(model: TinyUNet, generator: torch.Generator) -> Tensor:
-        x, ids = data.batch(args.batch, generator)
+        drawn = data.batch(args.batch, generator)
         t = draw_times(args.batch, generator)
-        return rectified_loss(model, x, torch.randn(x.shape, generator=generator), ids, t)
+        return rectified_loss(
+            model, drawn.x, torch.randn(drawn.x.shape, generator=generator), drawn.ids, t
+        )
 
     training = {"rectified": train_stage(args, "rectified", tokenizer, args.start, args.minutes, rectified)}
     before = load_average(args.work / "rectified.pt", tokenizer)

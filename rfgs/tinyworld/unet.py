@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from rfgs.flow import classifier_free
+from rfgs.tinyworld.fitting import autocast
 from rfgs.tinyworld.latents import Latents
 from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder
 
@@ -76,6 +77,7 @@ class TinyUNet(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizer):
         super().__init__()
+        self._tokenizer = tokenizer
         self.unet = new_unet().to(memory_format=torch.channels_last)
         config = new_text_encoder(tokenizer).config
         # As Stable Diffusion 2 does: SD3 reads the states before the last layer, so that layer is left out.
@@ -119,7 +121,7 @@ def load_average(checkpoint: Path, tokenizer: CLIPTokenizer) -> TinyUNet:
 
 
 def _predict(model: nn.Module, x_t: Tensor, label: Tensor, ids: Tensor) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         return model(x_t.contiguous(memory_format=torch.channels_last), label, ids).float()
 
 
@@ -127,7 +129,8 @@ def diffusion_loss(
     model: nn.Module, data: Latents, alpha_bars: Tensor, batch: int, generator: torch.Generator
 ) -> Tensor:
     """Mean squared error of the predicted noise of one batch at uniform steps (Ho et al. 2020, equation 14)."""
-    x, ids = data.batch(batch, generator)
+    drawn = data.batch(batch, generator)
+    x, ids = drawn.x, drawn.ids
     step = torch.randint(len(alpha_bars), (batch,), generator=generator)
     e = torch.randn(x.shape, generator=generator)
     a = alpha_bars[step][:, None, None, None]
@@ -176,7 +179,7 @@ def draw_pairs(
 ) -> Pairs:
     """`count` pairs of noise and picture for captions of the data, a tenth of them empty and a tenth without view words."""
     generator = torch.Generator().manual_seed(seed)
-    _, ids = data.batch(count, generator)
+    ids = data.batch(count, generator).ids
     e = torch.randn(count, *SHAPE, generator=generator)
-    made = sample(model, e, ids, data.empty, steps=steps, guidance_scale=guidance_scale)
+    made = sample(model, e, ids, data.ids([""]), steps=steps, guidance_scale=guidance_scale)
     return Pairs(e.half(), made.half(), ids)

@@ -16,7 +16,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
 
-from rfgs.tinyworld.data import composite, open_images
+from rfgs.tinyworld.data import Shard, composite, open_shards
 
 PATCH, CHANNELS = 8, 16
 
@@ -91,13 +91,13 @@ def psnr(images: Tensor, output: Tensor) -> float:
     return float((10 * torch.log10(4 / error)).mean())
 
 
-def random_crops(rgba: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> Tensor:
+def random_crops(shards: list[Shard], count: int, size: int, rng: np.random.Generator) -> Tensor:
     """[count, 3, size, size] in [-1, 1]: crops of random pictures over random backgrounds."""
     pictures = np.empty((count, size, size, 4), dtype=np.uint8)
     for i in range(count):
-        shard = rgba[rng.integers(len(rgba))]
-        top, left = rng.integers(0, shard.shape[1] - size + 1, 2)
-        pictures[i] = shard[rng.integers(len(shard)), top : top + size, left : left + size]
+        shard = shards[rng.integers(len(shards))]
+        top, left = rng.integers(0, shard.layers.shape[1] - size + 1, 2)
+        pictures[i] = shard[int(rng.integers(len(shard)))][top : top + size, left : left + size]
     return torch.from_numpy(composite(pictures, rng)) * 2 - 1
 
 
@@ -130,8 +130,8 @@ def train_decoder(
         vae.load_state_dict(state["vae"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["spent"]
-    images = open_images(data)
-    test = random_crops(images[-1:], 32, images[-1].shape[1], np.random.default_rng(seed))
+    images = open_shards(data)
+    test = random_crops(images[-1:], 32, images[-1].layers.shape[1], np.random.default_rng(seed))
     vae = vae.to(memory_format=torch.channels_last)
 
     started = time.time() - spent

@@ -20,8 +20,8 @@ from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import ball, without_haze
+from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import held_out_scenes
-from rfgs.tinyworld.scenes import caption
 from rfgs.tinyworld.train_scorer import export, new_net
 
 TINY = Quality(steps=2, views_per_step=1, splats=60)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rfgs.priors import load_prior
-from rfgs.tinyworld.scenes import vocabulary
+from rfgs.tinyworld.language import vocabulary
 
 EMBEDDED = {"tiny-sd3": "flow", "tiny-instaflow": "flow", "tiny-sd": "diffusion"}
 ASSETS = Path(str(files("rfgs.assets")))

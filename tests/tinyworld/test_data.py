@@ -12,8 +12,9 @@ import pytest
 
 from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld import data
-from rfgs.tinyworld.scenes import COLORS, Scene, Thing, draw_scene, vocabulary
-from rfgs.tinyworld.things import SOLIDS
+from rfgs.tinyworld.kinds import SOLIDS
+from rfgs.tinyworld.language import vocabulary
+from rfgs.tinyworld.scenes import COLORS, Scene, Thing, draw_scene
 
 
 @pytest.fixture(autouse=True)

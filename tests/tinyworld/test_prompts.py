@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from rfgs.tinyworld import prompts
+from rfgs.tinyworld.kinds import KINDS, SOLIDS
+from rfgs.tinyworld.language import caption, vocabulary
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes, near_misses, prompt_sets
-from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, caption, vocabulary
-from rfgs.tinyworld.things import KINDS, SOLIDS
+from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS
 
 
 @pytest.mark.parametrize("prompt_set", PROMPT_SETS)

@@ -12,6 +12,8 @@ import pytest
 
 from rfgs.cameras import DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld import scenes as scenes_module
+from rfgs.tinyworld.kinds import KINDS, MAIN, SOLIDS, TONES
+from rfgs.tinyworld.language import caption, vocabulary
 from rfgs.tinyworld.scenes import (
     CARRIERS,
     COLORS,
@@ -23,13 +25,10 @@ from rfgs.tinyworld.scenes import (
     Scene,
     Thing,
     build,
-    caption,
     draw_scene,
     second_color,
     unit_height,
-    vocabulary,
 )
-from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES
 from rfgs.tinyworld.tracer import CYLINDER, DOTTED, PLAIN, STRIPED, render_scene
 
 Surface = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]

@@ -15,8 +15,9 @@ from rfgs.errors import UserError
 from rfgs.render import render
 from rfgs.splats import SH_C0, Splats, ball
 from rfgs.tinyworld import scorer_check, scorer_data
+from rfgs.tinyworld.language import caption, vocabulary
 from rfgs.tinyworld.prompts import held_out_scenes
-from rfgs.tinyworld.scenes import Scene, Thing, build, caption, draw_scene, vocabulary
+from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
 from rfgs.tinyworld.scorer import (
     AZIMUTHS,
     ELEVATIONS,

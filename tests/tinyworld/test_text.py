@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from rfgs.tinyworld.scenes import vocabulary
+from rfgs.tinyworld.language import vocabulary
 from rfgs.tinyworld.text import (
     BOS,
     EOS,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rfgs.cameras import orbit
+from rfgs.tinyworld.kinds import KINDS, MAIN, SOLIDS, TONES
 from rfgs.tinyworld.scenes import REACH, Scene, Thing, build, unit_height, unit_width
-from rfgs.tinyworld.things import KINDS, MAIN, SOLIDS, TONES, hull, kind_extent, kind_points, rotation
+from rfgs.tinyworld.things import hull, kind_extent, kind_points, rotation
 from rfgs.tinyworld.tracer import (
     BOX,
     CONE,

@@ -13,8 +13,8 @@ from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior, unknown_words
 from rfgs.tinyworld import data, latents, train
+from rfgs.tinyworld.language import vocabulary
 from rfgs.tinyworld.prior import TinySD3
-from rfgs.tinyworld.scenes import vocabulary
 from rfgs.tinyworld.text import MAX_TOKENS
 
 
