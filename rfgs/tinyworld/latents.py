@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,15 @@ class Batch:
     """B training samples."""
 
     x: Tensor
-    """Latents [B, 16, 16, 16]."""
+    """Latents [B, 16, 16, 16]: `objects`, and `backdrops` times a grey."""
     ids: Tensor
     """Token ids [B, 24]; a tenth of the captions are empty, and another tenth say no view."""
     pick: Tensor
     """Which pictures [B]."""
     colors: Tensor
     """Their colours, [B, 4, 3]."""
+    objects: Tensor
+    backdrops: Tensor
 
 
 @dataclass
@@ -51,11 +53,13 @@ class Latents:
 
     def __post_init__(self) -> None:
         alike: dict[tuple, list[int]] = defaultdict(list)
-        for i, (scene, view) in enumerate(zip(self.scenes, self.views, strict=True)):
-            alike[_shape(scene), view].append(i)
-        self._alike = [
-            torch.tensor(alike[_shape(s), v]) for s, v in zip(self.scenes, self.views, strict=True)
-        ]
+        keys = [(_shape(scene), view) for scene, view in zip(self.scenes, self.views, strict=True)]
+        for i, key in enumerate(keys):
+            alike[key].append(i)
+        groups = {key: torch.tensor(members) for key, members in alike.items()}
+        self._alike = [groups[key] for key in keys]
+        self._others = torch.tensor([len(members) > 1 for members in self._alike], dtype=torch.bool)
+        self._seen = torch.tensor([_seen_parts(scene) for scene in self.scenes], dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -73,13 +77,21 @@ class Latents:
             texts.append(text if says < 0.2 else f"{text}, {self.views[i]}")
         colors = torch.from_numpy(np.stack([thing_colors(scene) for scene in shown]))
         objects, backdrops = self.shown(pick, colors)
-        return Batch(objects + grey[:, None, None, None] * backdrops, self.ids(texts), pick, colors)
+        x = objects + grey[:, None, None, None] * backdrops
+        return Batch(x, self.ids(texts), pick, colors, objects, backdrops)
 
     def shown(self, pick: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of the pictures `pick` [...] in `colors` [..., 4, 3] over black, and what a background of 1 adds."""
-        parts = self.parts[pick].float()
-        weights = F.pad(colors.flatten(-2), (0, 1), value=1.0)
-        return torch.einsum("...p,...pchw->...chw", weights, parts[..., :-1, :, :, :]), parts[..., -1, :, :, :]
+        """Latents [B, 16, 16, 16] of the pictures `pick` [B] in `colors` [B, 4, 3] over black, and what a background of 1 adds."""
+        stored = self.parts.view(len(self) * PARTS, -1)
+        weights = F.pad(colors.flatten(1), (0, 1), value=1.0)
+        # Most pictures have one plain thing, so that most of their parts are 0 and need not be read.
+        rows, part = self._seen[pick].nonzero().unbind(1)
+        added = stored.index_select(0, pick[rows] * PARTS + part).float()
+        added *= weights[rows, part, None]
+        objects = torch.zeros(len(pick), stored.shape[1]).index_add_(0, rows, added)
+        backdrops = stored.index_select(0, pick * PARTS + PARTS - 1).float()
+        shape = (len(pick), *self.parts.shape[2:])
+        return objects.view(shape), backdrops.view(shape)
 
     def plain(self, pick: Tensor, grey: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, 16, 16, 16] and ids [B, 24] of the pictures `pick` [B] as drawn, over greys [B], in plain captions."""
@@ -105,21 +117,26 @@ class Latents:
         Args:
             x_t, t: of these rows, [R, 16, 16, 16] and [R].
         """
-        asked = batch.pick[rows, None].repeat(1, count)
-        there = torch.zeros(len(rows), count, dtype=torch.bool)
-        for i, own in enumerate(batch.pick[rows].tolist()):
+        others = []
+        for own in batch.pick[rows].tolist():
             alike = self._alike[own]
-            others = alike[torch.randperm(len(alike), generator=generator)[:count]]
-            others = others[others != own][: count - 1]
-            asked[i, 1 : 1 + len(others)] = others
-            there[i, : 1 + len(others)] = True
-        objects, backdrops = self.shown(asked, batch.colors[rows, None].expand(-1, count, -1, -1))
+            drawn = alike[torch.randperm(len(alike), generator=generator)[:count]]
+            others.append(drawn[drawn != own][: count - 1])
+        most = max(len(drawn) for drawn in others)
+        there = torch.arange(1 + most) <= torch.tensor([len(drawn) for drawn in others])[:, None]
+        objects = torch.zeros(len(rows), 1 + most, *x_t.shape[1:])
+        backdrops = torch.zeros_like(objects)
+        objects[:, 0], backdrops[:, 0] = batch.objects[rows], batch.backdrops[rows]
+        row, place = there[:, 1:].nonzero().unbind(1)
+        objects[row, 1 + place], backdrops[row, 1 + place] = self.shown(
+            torch.cat(others), batch.colors[rows[row]]
+        )
         mean = posterior_mean(x_t.flatten(1), t, objects.flatten(2), backdrops.flatten(2), there)
         return mean.reshape(x_t.shape)
 
     def has_others(self, pick: Tensor) -> Tensor:
         """Whether there are other pictures of the same shapes, sizes and side, for pictures `pick` [B]: [B]."""
-        return torch.tensor([len(self._alike[i]) > 1 for i in pick.tolist()])
+        return self._others[pick]
 
 
 def _shape(scene: Scene) -> tuple:
@@ -128,17 +145,29 @@ def _shape(scene: Scene) -> tuple:
     return things, scene.relation, scene.ground
 
 
+def _seen_parts(scene: Scene) -> list[bool]:
+    """Which of PARTS but the last can be other than 0: those of the colours that its things have, and what is fixed."""
+    layers = [False] * 4
+    for number, thing in enumerate(scene.things):
+        layers[2 * number] = True
+        layers[2 * number + 1] = thing.finish != "plain"
+    return [seen for seen in layers for _ in range(3)] + [True]
+
+
 def recolor(scene: Scene, rng: np.random.Generator) -> Scene:
     """The same shapes in random colours, half of the things as people expect them; nothing that is held out."""
 
     def draw(thing: Thing) -> Thing:
-        expected = [color for color, finish in expected_looks(thing.kind) if finish == thing.finish]
-        colors = expected if expected and rng.random() < 0.5 else tuple(COLORS)
-        return replace(thing, color=colors[rng.integers(len(colors))])
+        colors = tuple(COLORS)
+        if rng.random() < 0.5:
+            # What people expect of "a striped cat" is striped, though no cat is so where nothing is said.
+            colors = tuple(color for color, _ in expected_looks(thing.kind, thing.finish))
+        return Thing(thing.kind, colors[rng.integers(len(colors))], thing.finish, thing.size)
 
     for _ in range(20):
-        other = replace(scene, things=tuple(draw(thing) for thing in scene.things))
-        if not other.held_out and len(set(other.things)) == len(other.things):
+        things = tuple(draw(thing) for thing in scene.things)
+        other = Scene(things, scene.relation, scene.ground)
+        if not other.held_out and len({thing.unsized for thing in things}) == len(things):
             return other
     return scene
 

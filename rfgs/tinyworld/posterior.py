@@ -44,12 +44,15 @@ def posterior_mean(
         there: [B, K], which of them count; None counts all.
     """
     keep = (1 - t)[:, None]
-    rest = x_t[:, None] - keep[..., None] * objects
-    along, across = (rest * backdrops).sum(-1), backdrops.square().sum(-1).clamp_min(1e-12)
+    rest = torch.addcmul(x_t[:, None], -keep[..., None], objects)
+    along = torch.linalg.vecdot(rest, backdrops)
+    across = torch.linalg.vecdot(backdrops, backdrops).clamp_min(1e-12)
+    # What no grey explains is measured on the rest itself: as a difference of squares it would drown in rounding at small t.
+    rest.addcmul_(-(along / across)[..., None], backdrops)
+    misfit = torch.linalg.vecdot(rest, rest).double()
     # At t = 1 nothing is seen of x: the prior's mean, by a limit that floats can take.
     seen = keep.clamp_min(1e-6)
     evidence, grey = grey_behind(along / (seen * across), t[:, None] / (seen * across.sqrt()))
-    misfit = (rest.square().sum(-1) - along.square() / across).double()
     score = evidence - misfit / (2 * t[:, None].double().square())
     if there is not None:
         score = score.masked_fill(~there, -math.inf)

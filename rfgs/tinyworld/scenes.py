@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -74,6 +74,7 @@ def _share(text: str) -> float:
     return hashlib.sha256(text.encode()).digest()[0] / 256
 
 
+@functools.cache
 def expected_looks(kind: str, finish: str | None = None) -> tuple[tuple[str, str], ...]:
     """The (colour, finish) that a kind may have where no colour is said; `finish` is what is said of it, None for nothing."""
     natural = NATURAL.get(kind, tuple((color, "plain") for color in ANY))
@@ -94,8 +95,13 @@ class Thing:
     @property
     def name(self) -> str:
         """In the plainest words, e.g. "small striped red mug"."""
-        finish = "" if self.finish == "plain" else self.finish
-        return " ".join(word for word in (self.size, finish, self.color, self.kind) if word)
+        return f"{self.size} {self.unsized}".lstrip()
+
+    @property
+    def unsized(self) -> str:
+        """Its name but for the size, e.g. "striped red mug"."""
+        finish = "" if self.finish == "plain" else f"{self.finish} "
+        return f"{finish}{self.color} {self.kind}"
 
     @property
     def expected(self) -> bool:
@@ -110,9 +116,7 @@ class Thing:
         """
         if self.kind in SOLIDS and self.finish == "plain":
             return False
-        return (self.color, self.finish) not in NATURAL.get(self.kind, ()) and _share(
-            replace(self, size="").name
-        ) < 0.2
+        return (self.color, self.finish) not in NATURAL.get(self.kind, ()) and _share(self.unsized) < 0.2
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,9 @@ class Scene:
     @property
     def name(self) -> str:
         """The scene in the plainest words, e.g. "red cube on blue cylinder"; equal names mean equal scenes."""
-        words = [thing.name for thing in self.things]
+        return self._told([thing.name for thing in self.things])
+
+    def _told(self, words: list[str]) -> str:
         if self.relation:
             return f" {self.relation} ".join(words)
         return words[0] if self.ground is None else f"{words[0]} {GROUNDS[self.ground][0]}"
@@ -139,8 +145,9 @@ class Scene:
         """Whether training never shows it: it holds a thing that is held out, or is one of a fixed fifth of combinations."""
         if any(thing.held_out for thing in self.things):
             return True
-        plain = replace(self, things=tuple(replace(thing, size="") for thing in self.things))
-        return (self.relation is not None or self.ground is not None) and _share(plain.name) < 0.2
+        if self.relation is None and self.ground is None:
+            return False
+        return _share(self._told([thing.unsized for thing in self.things])) < 0.2
 
 
 THINGS = tuple(Thing(kind, color, finish) for kind in KINDS for color in COLORS for finish in FINISHES)
@@ -197,7 +204,7 @@ def draw_scene(rng: np.random.Generator, prompt_set: str, held_out: bool = False
             carriers = CARRIERS + 2 * SOLIDS if relation == "on" else kinds
             second = draw_thing(rng, carriers, 0.8, 0.15)
             scene = Scene((first, second), relation)
-            if replace(first, size="") == replace(second, size=""):
+            if first.unsized == second.unsized:
                 continue
         if scene.held_out == held_out:
             return scene
