@@ -8,6 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,30 @@ def render_dataset(folder: Path, count: int, seed: int, workers: int = 2) -> Ite
             yield done * SHARD
 
 
+@contextmanager
+def rendering(folder: Path, count: int, seed: int, workers: int) -> Iterator[None]:
+    """Processes that render what `folder` lacks of `count` pictures, in order, as long as this lasts."""
+    shards = -(-count // SHARD)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_render_every, args=(folder, first, shards, workers, seed), daemon=True)
+        for first in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _render_every(folder: Path, first: int, end: int, step: int, seed: int) -> None:
+    for index in range(first, end, step):
+        render_shard(folder, index, seed)
+
+
 def load_labels(folder: Path) -> list[dict]:
     """Labels of all finished shards, in order."""
     return [label for file in sorted(folder.glob("labels-*.json")) for label in json.loads(file.read_text())]
@@ -124,12 +149,14 @@ class Shard:
 
 def open_shards(folder: Path) -> list[Shard]:
     """All finished shards, in order."""
-    shards = []
-    for file in sorted(folder.glob("labels-*.json")):
-        labels = json.loads(file.read_text())
-        colors = np.stack([thing_colors(scene_of(label)) for label in labels])
-        shards.append(Shard(np.load(folder / f"layers-{file.name[7:11]}.npy", mmap_mode="r"), colors))
-    return shards
+    return [open_shard(folder, int(file.name[7:11])) for file in sorted(folder.glob("labels-*.json"))]
+
+
+def open_shard(folder: Path, index: int) -> Shard:
+    """A finished shard."""
+    labels = json.loads((folder / f"labels-{index:04d}.json").read_text())
+    colors = np.stack([thing_colors(scene_of(label)) for label in labels])
+    return Shard(np.load(folder / f"layers-{index:04d}.npy", mmap_mode="r"), colors)
 
 
 def composite(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:

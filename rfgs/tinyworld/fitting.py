@@ -1,20 +1,54 @@
-"""The training loop that the tiny priors share: seeded, resumable, ended by a budget of processor time."""
+"""The training loop that the tiny priors share: seeded, resumable, ended by a budget of time."""
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-Loss = Callable[[torch.Generator], Tensor]
+Drawing = Callable[[torch.Generator], Any]
+"""What makes the material of a step; no tensor of it is on a GPU."""
 
 
-def autocast() -> torch.autocast:
+def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the processor multiplies in it; elsewhere float32, which is three times as fast there."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+    fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+
+
+class _Steps(Dataset):
+    """The material of every step, by its number."""
+
+    def __init__(self, draw: Drawing, seed: int) -> None:
+        self._draw, self._seed = draw, seed
+
+    def __getitem__(self, step: int) -> Any:
+        return self._draw(torch.Generator().manual_seed(self._seed * 1_000_003 + step))
+
+
+def drawn_from(draw: Drawing, seed: int, first: int, workers: int) -> Iterator[Any]:
+    """What `draw` makes for steps `first`, `first` + 1, ... with a generator that is seeded with the step, without end.
+
+    Args:
+        workers: processes that draw ahead, which changes nothing of what is drawn; 0 draws when asked.
+    """
+    steps = _Steps(draw, seed)
+    if workers == 0:
+        return map(steps.__getitem__, count(first))
+    return iter(
+        DataLoader(
+            steps,
+            sampler=range(first, first + 10**9),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=8,
+            multiprocessing_context="spawn",
+        )
+    )
 
 
 def make_optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
@@ -33,7 +67,8 @@ def make_optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer
 def fit(
     model: Any,
     average: nn.Module,
-    loss_of: Loss,
+    draw: Drawing,
+    loss_of: Callable[[Any, torch.Generator], Tensor],
     checkpoint: Path,
     *,
     seconds: float,
@@ -41,32 +76,39 @@ def fit(
     rate: float = 1e-3,
     compile: bool = False,
     save_every: int = 100,
+    workers: int = 0,
+    refresh: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict]:
-    """Train for `seconds` of processor time in all (over restarts); yields metrics at every checkpoint and resumes from it.
+    """Train for `seconds` in all (over restarts); yields metrics at every checkpoint and resumes from it.
 
-    Processor time, summed over threads, so that a busy or sleeping machine makes the model later and not weaker. The
-    learning rate follows the time that was spent: warm-up over 100 steps, constant, then linear to 0 over the last
-    half. Weights are averaged (EMA); the average is what ships.
+    On a CPU, seconds of processor time, summed over threads, so that a busy or sleeping machine makes the model later and
+    not weaker; on a GPU they are the wall clock's. The learning rate follows the time that was spent: warm-up over 100
+    steps, constant, then linear to 0 over the last half. Weights are averaged (EMA); the average is what ships.
 
     Args:
-        model: has `prepare(compile)`, which makes it fast; its weights may have been set before.
+        model: has `prepare(compile)`, which makes it fast; its weights may have been set before, and are where they compute.
         average: another model of the same shape; it starts as a copy.
-        loss_of: the loss of one batch, drawn with a generator that is seeded with the step.
+        draw: makes the material of a step from a CPU generator; with `workers`, something that can be pickled.
+        loss_of: the loss of what was drawn, with a generator on the model's device for noise.
+        refresh: called at every checkpoint; True if what `draw` draws from has grown.
 
     Raises:
         RuntimeError: a weight that learns in the plain model has no gradient in the prepared one.
     """
-    average.load_state_dict(model.state_dict())
+    device = next(model.parameters()).device
+    clock = time.process_time if device.type == "cpu" else time.monotonic
+    noise = torch.Generator(device)
+    average.to(device).load_state_dict(model.state_dict())
     optimisers = make_optimisers(model, rate)
     step, spent = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         step, spent = state["step"], state["spent"]
-    loss_of(torch.Generator().manual_seed(seed)).backward()
+    loss_of(next(drawn_from(draw, seed, 0, 0)), noise.manual_seed(seed)).backward()
     idle = _idle_weights(model)
     model.zero_grad(set_to_none=True)
     model.prepare(compile)
@@ -74,12 +116,13 @@ def fit(
     weights: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(average.parameters())
     rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
-    started, losses = time.process_time() - spent, []
+    started, losses = clock() - spent, []
+    material = drawn_from(draw, seed, step, workers)
     while True:
-        progress = (time.process_time() - started) / seconds
+        progress = (clock() - started) / seconds
         for optimiser, full_rate in zip(optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = full_rate * min(1.0, step / 100, max(0.0, (1 - progress) / 0.5))
-        loss = loss_of(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        loss = loss_of(next(material), noise.manual_seed(seed * 1_000_003 + step))
         loss.backward()
         if not checked and (lost := _idle_weights(model) - idle):
             # A compiler that loses the gradient of a part trains the rest without a word.
@@ -95,9 +138,10 @@ def fit(
             decay = min(0.998, (1 + step) / (10 + step))
             torch._foreach_lerp_(averaged, weights, 1 - decay)
         step += 1
-        losses.append(loss.item())
+        losses.append(loss.detach())  # A number would have a GPU wait at every step.
         if step % save_every == 0 or progress >= 1:
-            spent = time.process_time() - started
+            mean = torch.stack(losses).mean().item()
+            spent = clock() - started
             state = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
@@ -107,8 +151,10 @@ def fit(
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-            yield {"step": step, "seconds": round(spent, 1), "loss": round(sum(losses) / len(losses), 5)}
+            yield {"step": step, "seconds": round(spent, 1), "loss": round(mean, 5)}
             losses = []
+            if refresh():
+                material = drawn_from(draw, seed, step, workers)
         if progress >= 1:
             return
 

@@ -12,6 +12,7 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from rfgs.tinyworld.draws import Draw
 from rfgs.tinyworld.fitting import autocast
 from rfgs.tinyworld.latents import Latents
 from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, encode_text, new_text_encoder, take_words
@@ -80,8 +81,9 @@ class TinySD3(nn.Module):
             take_words(getattr(self, f"text_encoder{part}"), self._tokenizer, folder, part)
 
     def prepare(self, compile: bool) -> None:
-        """Make training fast on a CPU."""
-        self.transformer.set_attn_processor(WrittenOutAttention())
+        """Make training fast."""
+        if next(self.parameters()).device.type == "cpu":
+            self.transformer.set_attn_processor(WrittenOutAttention())
         if compile:
             self.transformer.compile()  # In place: names of weights stay.
 
@@ -91,68 +93,48 @@ class TinySD3(nn.Module):
         return self.transformer(x_t, tokens, pooled, t * 1000, return_dict=False)[0]
 
 
-def draw_times(size: int, generator: torch.Generator) -> Tensor:
-    """Noise fractions [size] in (0, 1): half logit-normal as in SD3, half uniform, since distillation visits every level."""
-    normal = torch.sigmoid(torch.randn(size, generator=generator))
-    uniform = torch.rand(size, generator=generator)
-    return torch.where(torch.rand(size, generator=generator) < 0.5, normal, uniform)
-
-
 def flow_loss_by_level(model: nn.Module, data: Latents, levels: Tensor, count: int, seed: int) -> list[float]:
     """Mean squared velocity error at each noise fraction of `levels`, on `count` fixed samples; no gradient."""
     generator = torch.Generator().manual_seed(seed)
     pick = torch.arange(min(count, len(data)))
-    x, ids = data.plain(pick, torch.rand(len(pick), generator=generator))
+    drawn = data.draws.plain(pick, torch.rand(len(pick), generator=generator))
+    x = data.batch(drawn).x
     e = torch.randn(x.shape, generator=generator)
     losses = []
     with torch.no_grad():
         for level in levels.tolist():
-            v = model((1 - level) * x + level * e, torch.full((len(x),), level), ids)
+            v = model((1 - level) * x + level * e, torch.full((len(x),), level), drawn.ids)
             losses.append(float((v.float() - (e - x)).square().mean()))
     return losses
 
 
-EXACT_ABOVE = 0.5
-"""Noise fraction above which targets are exact: below it a noisy latent tells which of the pictures it is of."""
-
-
-def flow_targets(
-    data: Latents, batch: int, generator: torch.Generator, exact: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x_t, t, ids and the velocity to learn, for one batch at random noise fractions.
-
-    Args:
-        exact: pictures over which the target is averaged as x_t tells them apart (`Latents.exact_x0`); 1 is none but the
-            sample's own, with the plain target e - x.
-    """
-    drawn = data.batch(batch, generator)
-    t = draw_times(batch, generator)
-    e = torch.randn(drawn.x.shape, generator=generator)
-    mix = t[:, None, None, None]
-    x_t, target = (1 - mix) * drawn.x + mix * e, e - drawn.x
-    rows = ((t > EXACT_ABOVE) & data.has_others(drawn.pick)).nonzero()[:, 0]
-    if exact > 1 and len(rows):
+@torch.no_grad()
+def flow_targets(data: Latents, drawn: Draw, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """x_t and the velocity to learn, [B, 16, 16, 16], of one draw: e - x, or where it can be had, its exact mean given x_t."""
+    batch = data.batch(drawn)
+    e = torch.randn(batch.x.shape, generator=noise, device=data.device)
+    mix = drawn.t.to(data.device)[:, None, None, None]
+    x_t, target = (1 - mix) * batch.x + mix * e, e - batch.x
+    if len(drawn.rows):
+        rows = drawn.rows.to(data.device)
         # v = (x_t - E[x | x_t]) / t
-        x0 = data.exact_x0(drawn, rows, x_t[rows], t[rows], exact, generator)
+        x0 = data.exact_x0(drawn, batch, x_t[rows], mix[rows, 0, 0, 0])
         target[rows] = (x_t[rows] - x0) / mix[rows]
-    return x_t, t, drawn.ids, target
+    return x_t, target
 
 
-def flow_loss(
-    model: nn.Module, data: Latents, batch: int, generator: torch.Generator, *, exact: int = 8
-) -> Tensor:
-    """Mean squared velocity error of one batch at random noise fractions, with gradients; `exact` as in `flow_targets`."""
-    with torch.no_grad():
-        x_t, t, ids, target = flow_targets(data, batch, generator, exact)
-    with autocast():
-        v = model(x_t, t, ids)
+def flow_loss(model: nn.Module, data: Latents, drawn: Draw, noise: torch.Generator) -> Tensor:
+    """Mean squared velocity error of one draw, with gradients."""
+    x_t, target = flow_targets(data, drawn, noise)
+    with autocast(data.device):
+        v = model(x_t, drawn.t.to(data.device), drawn.ids.to(data.device))
     return (v.float() - target).square().mean()
 
 
 def load_average(checkpoint: Path, tokenizer: CLIPTokenizer) -> TinySD3:
     """The averaged model in `checkpoint`, for evaluation and export."""
     model = TinySD3(tokenizer)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["average"])
     return model.eval().requires_grad_(False)
 
 

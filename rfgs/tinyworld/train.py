@@ -13,7 +13,9 @@ was exported: with its tokenizer, autoencoder and weights, on new pictures.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer
 
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.tinyworld.data import IMAGE_SIZE, open_shards, render_dataset
-from rfgs.tinyworld.fitting import fit
+from rfgs.tinyworld.data import IMAGE_SIZE, open_shards, render_dataset, rendering
+from rfgs.tinyworld.fitting import Drawing, fit
 from rfgs.tinyworld.language import vocabulary
-from rfgs.tinyworld.latents import encode_dataset, load_latents, split
+from rfgs.tinyworld.latents import Latents, encode_dataset, load_latents, split, take_new_pictures
 from rfgs.tinyworld.prior import TinySD3, flow_loss, flow_loss_by_level, load_average
 from rfgs.tinyworld.text import write_tokenizer
 from rfgs.tinyworld.vae import load_trained, psnr, random_crops, train_decoder
@@ -90,7 +92,7 @@ def reconstruction(work: Path) -> float:
 def measure(work: Path) -> dict:
     """The figures that go beside the weights: reconstruction PSNR and the flow loss per noise level, on unseen pictures."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    _, check = split(load_latents(work, tokenizer))
+    check = split(load_latents(work, tokenizer))[1]
     losses = flow_loss_by_level(load_average(work / "prior.pt", tokenizer), check, LEVELS, 512, seed=7)
     return {
         "vae_psnr_db": round(reconstruction(work), 2),
@@ -125,30 +127,77 @@ def prepare_data(work: Path, images: int, seed: int, start: Path | None) -> None
         print("latents written", flush=True)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What all programs that train a prior take."""
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints, 8 GB")
+    parser.add_argument(
+        "--target", type=Path, help="folder of the model to write; none stops before the export"
+    )
+    parser.add_argument("--images", type=int, default=60_000, help="pictures to render before training")
+    parser.add_argument(
+        "--more-images", type=int, default=0, help="pictures that --workers render while it trains"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that draw ahead, and as many that render"
+    )
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument(
+        "--exact",
+        type=int,
+        default=8,
+        help="pictures that a target is averaged over; 1 is the sample's own alone",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="torch.compile: faster, needs a C++ compiler")
+
+
+def train_part(
+    args: argparse.Namespace,
+    name: str,
+    model: Any,
+    average: Any,
+    data: Latents,
+    loss_of: Callable[[Any, torch.Generator], torch.Tensor],
+    minutes: float,
+    draw: Drawing | None = None,
+) -> None:
+    """Train a model that draws from `data`, with the checkpoint `name`.pt; pictures may go on being rendered meanwhile."""
+    with ExitStack() as stack:
+        if args.more_images:
+            total = args.images + args.more_images
+            stack.enter_context(rendering(args.work / "data", total, args.seed, args.workers or 1))
+        events = fit(
+            model.to(args.device),
+            average,
+            draw or partial(data.draws.draw, args.batch, args.exact),
+            loss_of,
+            args.work / f"{name}.pt",
+            seconds=minutes * 60,
+            seed=args.seed,
+            rate=args.rate,
+            compile=args.compile,
+            workers=args.workers,
+            refresh=partial(take_new_pictures, data, args.work),
+        )
+        log(args.work, name, events)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--work", type=Path, required=True, help="folder for data and checkpoints (about 4 GB)"
-    )
-    parser.add_argument(
-        "--target", type=Path, help="folder of the model to write; none stops before the export"
-    )
+    add_arguments(parser)
     parser.add_argument(
         "--start", type=Path, help="folder of a model to go on from; none starts from nothing"
     )
-    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--vae-minutes", type=float, default=10, help="for the decoder; none with --start")
-    parser.add_argument("--prior-minutes", type=float, default=90, help="of processor time")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument(
-        "--exact", type=int, default=8, help="pictures that a target is averaged over; 1 is none but the sample's own"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile: 1.3x faster, needs a C++ compiler"
+        "--prior-minutes",
+        type=float,
+        default=90,
+        help="of processor time, or by the clock with --device cuda",
     )
     args = parser.parse_args()
     prepare_data(args.work, args.images, args.seed, args.start)
@@ -167,27 +216,16 @@ def main() -> None:
             ),
         )
     tokenizer = open_tokenizer(args.work / "tokenizer", args.start)
-    data, _ = split(load_latents(args.work, tokenizer))
+    data = split(load_latents(args.work, tokenizer))[0].to(torch.device(args.device))
     torch.manual_seed(args.seed)
     model = TinySD3(tokenizer)
     if args.start:
         model.start_from(args.start)
-    log(
-        args.work,
-        "prior",
-        fit(
-            model,
-            TinySD3(tokenizer),
-            lambda generator: flow_loss(model, data, args.batch, generator, exact=args.exact),
-            args.work / "prior.pt",
-            seconds=args.prior_minutes * 60,
-            seed=args.seed,
-            rate=args.rate,
-            compile=args.compile,
-        ),
+    train_part(
+        args, "prior", model, TinySD3(tokenizer), data, partial(flow_loss, model, data), args.prior_minutes
     )
     if args.target:
-        state = torch.load(args.work / "prior.pt", weights_only=True)
+        state = torch.load(args.work / "prior.pt", weights_only=True, map_location="cpu")
         training = {
             "command": "python -m rfgs.tinyworld.train --work WORK --target assets/tiny-sd3",
             "arguments": told(args),

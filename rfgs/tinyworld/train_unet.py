@@ -16,17 +16,28 @@ Both use the pictures in W/data, which `rfgs.tinyworld.train` makes too. Every s
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from rfgs.tinyworld.fitting import fit
+from rfgs.tinyworld.draws import Draw
+from rfgs.tinyworld.fitting import Drawing
 from rfgs.tinyworld.latents import Latents, load_latents, split
-from rfgs.tinyworld.prior import draw_times
-from rfgs.tinyworld.train import LEVELS, finish, log, open_tokenizer, prepare_data, reconstruction, told
+from rfgs.tinyworld.train import (
+    LEVELS,
+    add_arguments,
+    finish,
+    open_tokenizer,
+    prepare_data,
+    reconstruction,
+    told,
+    train_part,
+)
 from rfgs.tinyworld.unet import (
     Pairs,
     TinyUNet,
@@ -39,7 +50,8 @@ from rfgs.tinyworld.unet import (
 from rfgs.tinyworld.vae import load_trained
 
 CHUNK = 256
-StageLoss = Callable[[TinyUNet, torch.Generator], Tensor]
+StageLoss = Callable[[TinyUNet, Any, torch.Generator], Tensor]
+"""Of a model, what was drawn for a step, and a generator of noise."""
 
 
 def make_pairs(
@@ -75,7 +87,8 @@ def loss_by_level(
     """The training loss at each of LEVELS: noise fractions of a flow, or shares of the steps of a diffusion model."""
     generator = torch.Generator().manual_seed(seed)
     pick = torch.arange(min(count, len(data)))
-    x, ids = data.plain(pick, torch.rand(len(pick), generator=generator))
+    drawn = data.draws.plain(pick, torch.rand(len(pick), generator=generator))
+    x, ids = data.batch(drawn).x, drawn.ids
     e = torch.randn(x.shape, generator=generator)
     losses = {}
     for level in LEVELS.tolist():
@@ -113,7 +126,9 @@ def train_stage(
     tokenizer: CLIPTokenizer,
     start: Path,
     minutes: float,
+    data: Latents,
     loss_of: StageLoss,
+    draw: Drawing | None = None,
 ) -> dict:
     """Train a UNet that begins as the one in `start` (a model's folder or a checkpoint); returns what is told of it."""
     torch.manual_seed(args.seed)
@@ -121,19 +136,9 @@ def train_stage(
     if start.is_dir():
         model.start_from(start)
     else:
-        model.load_state_dict(torch.load(start, weights_only=True)["average"])
-    checkpoint = args.work / f"{name}.pt"
-    events = fit(
-        model,
-        TinyUNet(tokenizer),
-        lambda generator: loss_of(model, generator),
-        checkpoint,
-        seconds=60 * minutes,
-        seed=args.seed,
-        rate=args.rate,
-    )
-    log(args.work, name, events)
-    state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(torch.load(start, weights_only=True, map_location="cpu")["average"])
+    train_part(args, name, model, TinyUNet(tokenizer), data, partial(loss_of, model), minutes, draw)
+    state = torch.load(args.work / f"{name}.pt", weights_only=True, map_location="cpu")
     return {
         "steps": state["step"],
         "samples": state["step"] * args.batch,
@@ -145,10 +150,10 @@ def train_sd(args: argparse.Namespace, tokenizer: CLIPTokenizer, data: Latents, 
     """The diffusion model."""
     alpha_bars: Tensor = new_scheduler().alphas_cumprod
 
-    def loss(model: TinyUNet, generator: torch.Generator) -> Tensor:
-        return diffusion_loss(model, data, alpha_bars, args.batch, generator)
+    def loss(model: TinyUNet, drawn: Draw, noise: torch.Generator) -> Tensor:
+        return diffusion_loss(model, data, alpha_bars, drawn, noise)
 
-    training = train_stage(args, "sd", tokenizer, args.start, args.minutes, loss)
+    training = train_stage(args, "sd", tokenizer, args.start, args.minutes, data, loss)
     if args.target:
         training["vae_psnr_db"] = round(reconstruction(args.work), 2)
         training["noise_loss"] = loss_by_level(load_average(args.work / "sd.pt", tokenizer), check, "sd")
@@ -160,28 +165,35 @@ def train_instaflow(
 ) -> None:
     """The rectified flow and its reflow. The flow before its reflow is written to W/one-rectified, for comparison."""
 
-    def rectified(model: TinyUNet, generator: torch.Generator) -> Tensor:
-        drawn = data.batch(args.batch, generator)
-        t = draw_times(args.batch, generator)
-        return rectified_loss(
-            model, drawn.x, torch.randn(drawn.x.shape, generator=generator), drawn.ids, t
-        )
+    def rectified(model: TinyUNet, drawn: Draw, noise: torch.Generator) -> Tensor:
+        x = data.batch(drawn).x
+        e = torch.randn(x.shape, generator=noise, device=x.device)
+        return rectified_loss(model, x, e, drawn.ids, drawn.t)
 
-    training = {"rectified": train_stage(args, "rectified", tokenizer, args.start, args.minutes, rectified)}
+    training = {
+        "rectified": train_stage(args, "rectified", tokenizer, args.start, args.minutes, data, rectified)
+    }
     before = load_average(args.work / "rectified.pt", tokenizer)
     training["rectified"]["flow_loss"] = loss_by_level(before, check, "instaflow")
     export(args.work, "rectified.pt", args.work / "one-rectified", training, "instaflow")
-    before.prepare(compile=False)
+    before.to(args.device).prepare(compile=False)
     pairs = make_pairs(
         args.work, before, data, args.pairs, args.seed, args.pair_steps, args.pair_guidance_scale
     )
 
-    def reflow(model: TinyUNet, generator: torch.Generator) -> Tensor:
-        x, e, ids = pairs.batch(args.batch, generator)
-        return rectified_loss(model, x, e, ids, torch.rand(args.batch, generator=generator))
+    def reflow(model: TinyUNet, drawn: tuple[Tensor, ...], noise: torch.Generator) -> Tensor:
+        x, e, ids, t = (part.to(args.device) for part in drawn)
+        return rectified_loss(model, x, e, ids, t)
 
     training["reflowed"] = train_stage(
-        args, "reflowed", tokenizer, args.work / "rectified.pt", args.reflow_minutes, reflow
+        args,
+        "reflowed",
+        tokenizer,
+        args.work / "rectified.pt",
+        args.reflow_minutes,
+        data,
+        reflow,
+        partial(pairs.draw, args.batch),
     )
     if args.target:
         after = load_average(args.work / "reflowed.pt", tokenizer)
@@ -203,22 +215,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", choices=("sd", "instaflow"))
-    parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints")
+    add_arguments(parser)
     parser.add_argument("--start", type=Path, required=True, help="folder of the model to begin with")
-    parser.add_argument("--target", type=Path, help="folder of the model to write")
-    parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--minutes", type=float, default=40, help="of processor time, as all budgets")
+    parser.add_argument(
+        "--minutes", type=float, default=40, help="of processor time, or by the clock with --device cuda"
+    )
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--pair-steps", type=int, default=12)
     parser.add_argument("--pair-guidance-scale", type=float, default=1.5, help="InstaFlow's")
     parser.add_argument("--reflow-minutes", type=float, default=15)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     prepare_data(args.work, args.images, args.seed, args.start)
     tokenizer = open_tokenizer(args.work / "tokenizer", args.start)
     data, check = split(load_latents(args.work, tokenizer))
+    data = data.to(torch.device(args.device))
     (train_sd if args.model == "sd" else train_instaflow)(args, tokenizer, data, check)
 
 

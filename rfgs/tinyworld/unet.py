@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from rfgs.flow import classifier_free
+from rfgs.tinyworld.draws import Draw
 from rfgs.tinyworld.fitting import autocast
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder
+from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, take_words, with_words
 
 SHAPE = (16, 16, 16)
 
@@ -88,10 +89,11 @@ class TinyUNet(nn.Module):
         """Take the weights of a model in `folder`; of one without a UNet only its text encoder but for the last layer."""
         if (folder / "unet").is_dir():
             self.unet.load_state_dict(_weights(UNet2DConditionModel, folder, "unet"))
-            self.text_encoder.load_state_dict(_weights(CLIPTextModel, folder, "text_encoder"))
+            take_words(self.text_encoder, self._tokenizer, folder)
             return
         weights = _weights(CLIPTextModelWithProjection, folder, "text_encoder")
         weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
+        weights = with_words(self.text_encoder.state_dict(), weights, self._tokenizer, folder)
         # The norm after the last layer was made for what comes out of that layer.
         own = {
             name: value if "final_layer_norm" in name else weights[name]
@@ -100,8 +102,9 @@ class TinyUNet(nn.Module):
         self.text_encoder.load_state_dict(own)
 
     def prepare(self, compile: bool) -> None:
-        """Make training fast on a CPU. Nothing is compiled: torch 2.13 gives the attention of a UNet a gradient of 0 then."""
-        self.unet.set_attn_processor(WrittenOutAttention())
+        """Make training fast. Nothing is compiled: torch 2.13 gives the attention of a UNet a gradient of 0 then."""
+        if next(self.parameters()).device.type == "cpu":
+            self.unet.set_attn_processor(WrittenOutAttention())
 
     def forward(self, x_t: Tensor, label: Tensor, ids: Tensor) -> Tensor:
         """Noise or velocity [B, 16, 16, 16] at x_t of the same shape, time label [B] in 0 to 1000, ids [B, MAX_TOKENS]."""
@@ -116,25 +119,25 @@ def _weights(kind: Any, folder: Path, part: str) -> dict[str, Tensor]:
 def load_average(checkpoint: Path, tokenizer: CLIPTokenizer) -> TinyUNet:
     """The averaged model in `checkpoint`, for evaluation and export."""
     model = TinyUNet(tokenizer)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    model.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["average"])
     return model.eval().requires_grad_(False)
 
 
 def _predict(model: nn.Module, x_t: Tensor, label: Tensor, ids: Tensor) -> Tensor:
-    with autocast():
-        return model(x_t.contiguous(memory_format=torch.channels_last), label, ids).float()
+    with autocast(x_t.device):
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        return model(x_t, label.to(x_t.device), ids.to(x_t.device)).float()
 
 
 def diffusion_loss(
-    model: nn.Module, data: Latents, alpha_bars: Tensor, batch: int, generator: torch.Generator
+    model: nn.Module, data: Latents, alpha_bars: Tensor, drawn: Draw, noise: torch.Generator
 ) -> Tensor:
-    """Mean squared error of the predicted noise of one batch at uniform steps (Ho et al. 2020, equation 14)."""
-    drawn = data.batch(batch, generator)
-    x, ids = drawn.x, drawn.ids
-    step = torch.randint(len(alpha_bars), (batch,), generator=generator)
-    e = torch.randn(x.shape, generator=generator)
-    a = alpha_bars[step][:, None, None, None]
-    return (_predict(model, a.sqrt() * x + (1 - a).sqrt() * e, step, ids) - e).square().mean()
+    """Mean squared error of the predicted noise of one draw at uniform steps (Ho et al. 2020, equation 14)."""
+    x = data.batch(drawn).x
+    step = torch.randint(len(alpha_bars), (len(x),), generator=noise, device=data.device)
+    e = torch.randn(x.shape, generator=noise, device=data.device)
+    a = alpha_bars.to(data.device)[step][:, None, None, None]
+    return (_predict(model, a.sqrt() * x + (1 - a).sqrt() * e, step, drawn.ids) - e).square().mean()
 
 
 def rectified_loss(model: nn.Module, x: Tensor, e: Tensor, ids: Tensor, t: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def rectified_loss(model: nn.Module, x: Tensor, e: Tensor, ids: Tensor, t: Tenso
 
     x and e [B, 16, 16, 16] are a picture and any noise, or, in a reflow, the noise that it was drawn from.
     """
-    mix = t[:, None, None, None]
+    mix = t.to(x)[:, None, None, None]
     return (_predict(model, (1 - mix) * x + mix * e, 1000 * t, ids) - (x - e)).square().mean()
 
 
@@ -168,10 +171,11 @@ class Pairs:
     made: Tensor
     ids: Tensor
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pictures, their noise and ids."""
+    def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random pictures, their noise and ids, at uniform noise fractions [size]."""
         pick = torch.randint(len(self.made), (size,), generator=generator)
-        return self.made[pick].float(), self.noise[pick].float(), self.ids[pick]
+        t = torch.rand(size, generator=generator)
+        return self.made[pick].float(), self.noise[pick].float(), self.ids[pick], t
 
 
 def draw_pairs(
@@ -179,7 +183,7 @@ def draw_pairs(
 ) -> Pairs:
     """`count` pairs of noise and picture for captions of the data, a tenth of them empty and a tenth without view words."""
     generator = torch.Generator().manual_seed(seed)
-    ids = data.batch(count, generator).ids
-    e = torch.randn(count, *SHAPE, generator=generator)
-    made = sample(model, e, ids, data.ids([""]), steps=steps, guidance_scale=guidance_scale)
-    return Pairs(e.half(), made.half(), ids)
+    ids = data.draws.draw(count, 1, generator).ids
+    e = torch.randn(count, *SHAPE, generator=generator).to(data.device)
+    made = sample(model, e, ids, data.draws.ids([""]), steps=steps, guidance_scale=guidance_scale)
+    return Pairs(e.half().cpu(), made.half().cpu(), ids)
