@@ -239,7 +239,7 @@ def _parse_thing(text: str) -> tuple[Said, tuple[str, ...]]:
     before, behind = words[:begin] + words[end:stop], words[stop:]
     pattern = next((word for word in behind if word in _FINISHES), None)
     # "a hat that is red", but "a house with a red roof": the roof is; and the colour of a pattern is always the same.
-    colored = before + (behind if behind[:1] in (["that"], ["made"], ["of"]) and not pattern else [])
+    colored = before + (behind if behind[:1] in (["that"], ["made"], ["of"]) else [])
 
     def first(table: dict[str, str], looks: list[str]) -> str | None:
         return next((table[word] for word in looks if word in table), None)
