@@ -59,6 +59,8 @@ GROUND_WORDS = {
     "water": ("on water", "on the water"),
     "stone": ("on stone", "on stones"),
 }
+LONGEST = 18
+"""Words of a caption at most; with a comma, three words for the view and two marks they are the 24 tokens that models read."""
 VIEWS = ("front view", "left side view", "back view", "right side view", "overhead view")
 
 
@@ -70,7 +72,7 @@ def with_article(words: str) -> str:
 def phrase(thing: Thing) -> str:
     """A thing in the plainest words that leave nothing open, such as "a small striped red mug"."""
     color = "" if thing.color not in COLORS else thing.color
-    finish = "" if thing.finish == "plain" or not color else thing.finish
+    finish = "" if thing.finish == "plain" or (not color and thing.expected) else thing.finish
     return with_article(" ".join(word for word in (thing.size, finish, color, thing.kind) if word))
 
 
@@ -95,9 +97,13 @@ def caption(scene: Scene, rng: np.random.Generator | None = None, *, closed: boo
         def choose(options: tuple[str, ...]) -> str:
             return options[rng.integers(len(options))]
 
+    text = said[0]
     if scene.relation:
-        return f" {choose(RELATION_WORDS[scene.relation])} ".join(said)
-    return said[0] if scene.ground is None else f"{said[0]} {choose(GROUND_WORDS[scene.ground])}"
+        text = f" {choose(RELATION_WORDS[scene.relation])} ".join(said)
+    elif scene.ground:
+        text = f"{text} {choose(GROUND_WORDS[scene.ground])}"
+    # Two things with sizes and patterns told at length: the view would be cut off.
+    return caption(scene) if len(text.split()) > LONGEST else text
 
 
 def _plainest(options: tuple[str, ...]) -> str:
@@ -190,70 +196,94 @@ _FINISHES = _table(FINISH_WORDS, tuple(FINISHES)[1:]) | {
 _RELATIONS = _table(RELATION_WORDS, RELATIONS)
 _GROUNDS = _table(GROUND_WORDS, tuple(GROUNDS))
 _SMALL_WORDS = {"a", "an", "the", "one", "single", "of", "with", "that", "is", "and", "view", "made"}
-_STOPS = ".,;:!?\"'()"
+_AFTER_NOUN = set("a an the with without that which made of in on at under over by near from for to and or is has".split())
+"""What no name of a thing goes on with: a noun before one of these stands whole."""
+_STOPS = ".,;:!?\"'()\u2018\u2019\u201c\u201d\u2026"
 
 
 def parse(prompt: str) -> Meaning:
     """What a prompt says, with or without the view's words at its end.
 
     Raises:
-        UnknownThing: a thing that is not in KINDS is named, or none at all.
+        UnknownThing: a thing that is not in KINDS is named, several of one are ("cats"), or none at all.
     """
     text = " ".join(word.strip(_STOPS) for word in prompt.lower().replace("-", " ").split())
+    text = f" {' '.join(text.split())}"
     for view in VIEWS:
-        text = text.removesuffix(" " + view)
-    for words, ground in sorted(_GROUNDS.items(), key=lambda item: -len(item[0])):
-        if text.endswith(" " + words):
-            said, unknown = _parse_thing(text.removesuffix(" " + words))
-            return Meaning((said,), ground=ground, unknown=unknown)
+        text = text.removesuffix(f" {view}")
+    ground = None
+    for words, name in sorted(_GROUNDS.items(), key=lambda item: -len(item[0])):
+        if text.endswith(f" {words}"):
+            text, ground = text.removesuffix(f" {words}"), name
+            break
     for words, relation in sorted(_RELATIONS.items(), key=lambda item: -len(item[0])):
-        first, found, second = f" {text} ".partition(f" {words} ")
-        if found:
+        first, found, second = f"{text} ".partition(f" {words} ")
+        if found and first.strip() and second.strip():
             (above, odd), (below, too) = _parse_thing(first), _parse_thing(second)
-            return Meaning((above, below), relation, unknown=odd + too)
+            # Pairs stand nowhere in particular.
+            return Meaning((above, below), relation, unknown=odd + too + ((ground,) if ground else ()))
     said, unknown = _parse_thing(text)
-    return Meaning((said,), unknown=unknown)
+    return Meaning((said,), ground=ground, unknown=unknown)
 
 
 def _parse_thing(text: str) -> tuple[Said, tuple[str, ...]]:
     """What is said of one thing, and the words in it that say nothing."""
     words = text.split()
-    # "a dog with white spots", "a hat that is red": the noun is before, the look may be behind.
-    cut = next((i for i, word in enumerate(words) if word in ("with", "that", "made")), len(words))
-    kind, at = _last_kind(words[:cut])
-    if kind is None:
-        rest = [w for w in words[:cut] if w not in _SMALL_WORDS | set(_COLORS) | set(_SIZES) | set(_FINISHES)]
-        raise UnknownThing(rest[-1] if rest else text.strip() or "nothing")
-    looks = words[: at[0]] + words[at[1] :]
-    behind = words[cut:]
+    begin, end, stop = _head(words)
+    if begin == end:
+        raise UnknownThing(_missing(words))
+    after = [word for word in words[end:stop] if not _is_known(word)]
+    if after:
+        # "a fish bowl" is no fish.
+        raise UnknownThing(after[-1])
+    before, behind = words[:begin] + words[end:stop], words[stop:]
     pattern = next((word for word in behind if word in _FINISHES), None)
-    if pattern:
-        # The colour of the pattern is always the same, and is not the thing's own.
-        place = looks.index(pattern)
-        looks = [w for i, w in enumerate(looks) if not (i == place - 1 and w in _COLORS)]
-    after_noun = [word for word in words[at[1] : cut] if not _is_known(word)]
-    if after_noun:
-        raise UnknownThing(after_noun[-1])
+    # "a hat that is red", but "a house with a red roof": the roof is; and the colour of a pattern is always the same.
+    colored = before + (behind if behind[:1] in (["that"], ["made"], ["of"]) else [])
 
-    def first(table: dict[str, str]) -> str | None:
+    def first(table: dict[str, str], looks: list[str]) -> str | None:
         return next((table[word] for word in looks if word in table), None)
 
-    unknown = tuple(word for word in looks if not _is_known(word))
-    return Said(kind, first(_COLORS), first(_FINISHES), first(_SIZES) or ""), unknown
+    finish = first(_FINISHES, [*before, pattern] if pattern else before)
+    unknown = tuple(word for word in before + behind if not _is_known(word) and word not in _AFTER_NOUN)
+    kind = _KINDS[" ".join(words[begin:end])]
+    return Said(kind, first(_COLORS, colored), finish, first(_SIZES, before) or ""), unknown
 
 
 def _is_known(word: str) -> bool:
     return any(word in table for table in (_COLORS, _SIZES, _FINISHES, _SMALL_WORDS))
 
 
-def _last_kind(words: list[str]) -> tuple[str | None, tuple[int, int]]:
-    """The last kind that is named, the longest name first, and where its words begin and end."""
-    for end in range(len(words), 0, -1):
-        for length in (3, 2, 1):
-            name = " ".join(words[max(end - length, 0) : end])
-            if end >= length and name in _KINDS:
-                return _KINDS[name], (end - length, end)
-    return None, (0, 0)
+def _ends_noun(word: str) -> bool:
+    """Whether a noun before `word` stands whole: "a cactus wearing a hat" is a cactus."""
+    return word in _AFTER_NOUN or word.endswith("ing")
+
+
+def _head(words: list[str]) -> tuple[int, int, int]:
+    """Where the name of the thing begins and ends, and where what is told of it behind its name begins.
+
+    It is the last kind before a word that ends nouns, the longest name first; begin and end are the same where there is none.
+    """
+    begin = end = i = 0
+    while i < len(words):
+        name = next((n for n in (3, 2, 1) if " ".join(words[i : i + n]) in _KINDS and i + n <= len(words)), 0)
+        if name:
+            begin, end = i, i + name
+        elif end and _ends_noun(words[i]):
+            break
+        i += max(name, 1)
+    return begin, end, i
+
+
+def _missing(words: list[str]) -> str:
+    """The noun of words that name no kind: the last before a word that ends it, but what a picture is of, not the picture."""
+    noun = ""
+    for word in words:
+        if noun and _ends_noun(word) and word not in ("of", "a", "an", "the"):
+            break
+        if not _is_known(word) and not _ends_noun(word):
+            noun = word
+    return noun or " ".join(words) or "nothing"
 
 
 def vocabulary() -> list[str]:
