@@ -10,7 +10,7 @@ import tyro
 
 from rfgs.job import QualityName
 
-from .flags import Folder, Number, WholeNumber, default
+from .flags import AnyWords, Folder, Number, WholeNumber, default
 
 
 @dataclass
@@ -49,6 +49,9 @@ class Bench:
     --set views_per_step=2, --set final_noise_range=0.2,0.9 or --set tiny-sd:sds.guidance_scale=25."""
     scorer: Annotated[Folder, default("the one that ships")] = None
     """Folder of the model that scores."""
+    any_words: AnyWords = False
+    """Go on where a prompt names a thing that the model has never seen. Small models know few things, and
+    nobody knows what they make of others."""
     rescore: bool = False
     """Score what the folder holds again where that was done with another scorer."""
     threads: Annotated[WholeNumber, default("all cores")] = None
@@ -110,17 +113,23 @@ class Bench:
 
         from rfgs import backends
         from rfgs.bench import plan, work
+        from rfgs.prompt_words import Knowledge
+
+        def say(line: str) -> None:
+            print(line, flush=True)
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         for model in dict.fromkeys(run.model for run in runs if run.column not in plan.BOUNDS):
             backends.check_source(model)
+            prompts = dict.fromkeys(run.prompt for run in runs if run.model == model)
+            remark = Knowledge.of(model).check(
+                {f'prompt "{prompt}"': prompt for prompt in prompts}, any_words=self.any_words
+            )
+            if remark:
+                say(remark)
         judge = work.Judge(self.scorer)
         folder.mkdir(parents=True, exist_ok=True)
-
-        def say(line: str) -> None:
-            print(line, flush=True)
-
         if self.rescore:
             work.rescore(folder, judge, say)
         work.work(runs, folder, judge, device=device, say=say)

@@ -10,7 +10,7 @@ import tyro
 
 from rfgs.image_jobs import EditMethod
 
-from .flags import Folder, LoadFlags, Loads, Number, Text, WholeNumber, default
+from .flags import AnyWords, Folder, LoadFlags, Loads, Number, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -41,6 +41,9 @@ class Edit:
     """How strongly the new description is enforced, without a unit: 1 is not at all."""
     strength: Annotated[Number, default("0.66")] = None
     """Share of the path that flowedit edits on, above 0: 1 changes most and keeps least of the photograph."""
+    any_words: AnyWords = False
+    """Go on where a description names a thing that the model has never seen. Small models know few things, and
+    nobody knows what they make of others."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers (ode draws none)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -55,6 +58,7 @@ class Edit:
         """Checks, the photograph too, then edits."""
         from rfgs import backends, load_checks, photos, preflight, runs
         from rfgs.image_jobs import EditJob, check_side, check_strength, check_words
+        from rfgs.prompt_words import Knowledge
 
         photos.read_photo(self.photo)
         backend = backends.find_backend(self.backend)
@@ -77,10 +81,14 @@ class Edit:
         load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
+        prompts = {"--from": job.source, "--to": job.target}
+        remark = Knowledge.of(job.model).check(prompts, any_words=self.any_words)
         name = f"edit {self.photo.stem}"
         folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"editing {job.photo} with {job.model} on the {job.device}; writing to {folder}")
+            if remark:
+                meter.say(remark)
             from rfgs.image_runs import edit_photo
 
             meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop))

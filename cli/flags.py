@@ -42,6 +42,10 @@ def default(hint: str) -> Any:
     return arg(help_behavior_hint=f"(default: {hint})")
 
 
+AnyWords = Annotated[bool, arg(name="any-words")]
+"""Whether a prompt may name things that the model has never seen."""
+
+
 def by_quality(field: str) -> str:
     """A field's values in the presets, such as "120 draft, 300 normal, 800 high"."""
 

@@ -15,6 +15,7 @@ import tyro
 from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, QualityName
 
 from .flags import (
+    AnyWords,
     Details,
     Folder,
     LoadFlags,
@@ -79,6 +80,9 @@ class Generate:
         str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: the model's own)")
     ] = ""
     """What the views should not look like."""
+    any_words: AnyWords = False
+    """Go on where the prompt names a thing that the model has never seen. Small models know few things, and
+    nobody knows what they make of others."""
     smooth_views: bool = False
     """Mix the words for neighbouring sides ("front view", "left side view") by the angle of the camera, instead of
     switching from one to the next."""
@@ -114,10 +118,13 @@ class Generate:
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
         from rfgs import backends, load_checks, preflight, runs
+        from rfgs.prompt_words import Knowledge
 
         preflight.check_port(self.port)
         if self.resume is None:
             job = self._job()
+            knowledge = Knowledge.of(job.model)
+            remark = knowledge.check({"": job.prompt}, job.negative_prompt, any_words=self.any_words)
             folder = runs.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
         else:
             self._check_only_steps()
@@ -125,8 +132,10 @@ class Generate:
             load_checks.check_loading(job, preflight.check_device(job.device), job.guidance, source=job.model)
             backends.check_source(job.model)
             folder = self.resume
+            # What was begun is gone on with, whatever its words.
+            remark = Knowledge.of(job.model).remark(job.prompt, job.negative_prompt)
         try:
-            self._generate(job, folder)
+            self._generate(job, folder, remark)
         except BaseException:
             # A run that came to nothing leaves no empty folder behind; one with files in it stays.
             if self.resume is None and not any(folder.iterdir()):
@@ -188,7 +197,7 @@ class Generate:
 
         from rfgs.errors import UserError
 
-        allowed = {"resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer"}
+        allowed = {"resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer", "any_words"}
         groups = (self.details, self.loading)
         given = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in GROUPS]
         given += [(field, getattr(group, field.name)) for group in groups for field in fields(group)]
@@ -200,7 +209,7 @@ class Generate:
                     f"leave it out, or start a new run without --resume"
                 )
 
-    def _generate(self, job: Job, folder: Path) -> None:
+    def _generate(self, job: Job, folder: Path, remark: str) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
         from .console import Progress, StopOnInterrupt, print_result
 
@@ -214,19 +223,15 @@ class Generate:
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
+            if remark:
+                progress.say(remark)
             from rfgs.generate import generate
-            from rfgs.priors import unknown_words
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
             def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
                 if viewer:
                     viewer.start(config, prior)
-                strange = unknown_words(prior, job.prompt)
-                if strange:
-                    progress.say(
-                        f"{job.model} knows a small world only, and not the words {', '.join(strange)}"
-                    )
                 # Before this there is nothing to export, so that Ctrl-C quits at once.
                 loop.enter_context(interrupt)
 
@@ -263,7 +268,13 @@ class Generate:
 
         about = {"prompt": job.prompt, "backend": job.model, "guidance": job.guidance, "seed": str(job.seed)}
         try:
-            return Viewer(self.host, self.port, about=about, server_render=self.server_render or None)
+            return Viewer(
+                self.host,
+                self.port,
+                about=about,
+                server_render=self.server_render or None,
+                any_words=self.any_words,
+            )
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as
             # a sandbox, makes assets all the same.

@@ -9,7 +9,18 @@ import tyro
 
 from rfgs.job import Guidance
 
-from .flags import Details, Folder, LoadFlags, Loads, MethodFlags, Number, Text, WholeNumber, default
+from .flags import (
+    AnyWords,
+    Details,
+    Folder,
+    LoadFlags,
+    Loads,
+    MethodFlags,
+    Number,
+    Text,
+    WholeNumber,
+    default,
+)
 from .meter import Meter
 
 
@@ -41,6 +52,9 @@ class Image:
     """How strongly the prompt is enforced, without a unit: 1 is not at all."""
     negative_prompt: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: none)")] = ""
     """What the images should not look like."""
+    any_words: AnyWords = False
+    """Go on where the prompt names a thing that the model has never seen. Small models know few things, and
+    nobody knows what they make of others."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -56,6 +70,7 @@ class Image:
         """Checks, then makes."""
         from rfgs import backends, load_checks, methods, preflight, runs
         from rfgs.image_jobs import ImageJob, check_side, check_words
+        from rfgs.prompt_words import Knowledge
 
         backend = backends.find_backend(self.backend)
         job = ImageJob(
@@ -81,6 +96,8 @@ class Image:
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
+        knowledge = Knowledge.of(job.model)
+        remark = knowledge.check({"": job.prompt}, job.negative_prompt, any_words=self.any_words)
         folder = runs.claim_folder(
             f"image {job.prompt}", job.seed, self.output, overwrite=self.overwrite, resumable=False
         )
@@ -88,6 +105,8 @@ class Image:
             meter.say(
                 f'making an image of "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}'
             )
+            if remark:
+                meter.say(remark)
             from rfgs.image_runs import make_image
 
             meter.print(make_image(job, folder, report=meter.report, stop=meter.stop))

@@ -10,7 +10,7 @@ import tyro
 
 from rfgs.image_jobs import InvertMethod
 
-from .flags import Folder, LoadFlags, Loads, Text, WholeNumber, default
+from .flags import AnyWords, Folder, LoadFlags, Loads, Text, WholeNumber, default
 from .meter import Meter
 
 
@@ -36,6 +36,9 @@ class Invert:
     """Number of steps of the inversion."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
     """The longer side in pixels, a multiple of 16; the photograph is scaled to it."""
+    any_words: AnyWords = False
+    """Go on where the description names a thing that the model has never seen. Small models know few things, and
+    nobody knows what they make of others."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers (ode draws none)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -50,6 +53,7 @@ class Invert:
         """Checks, the photograph too, then inverts."""
         from rfgs import backends, load_checks, photos, preflight, runs
         from rfgs.image_jobs import InvertJob, check_side, check_words
+        from rfgs.prompt_words import Knowledge
 
         photos.read_photo(self.photo)
         backend = backends.find_backend(self.backend)
@@ -67,10 +71,13 @@ class Invert:
         load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
         # Last, since it may ask the model hub.
         job = replace(job, model=backends.find_model(backend, self.model))
+        remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
         folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"inverting {job.photo} with {job.model} on the {job.device}; writing to {folder}")
+            if remark:
+                meter.say(remark)
             from rfgs.image_runs import invert_photo
 
             meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rfgs.flow import classifier_free
+from rfgs.prompt_words import Knowledge
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,4 @@ def guided_epsilon(
 
 def unknown_words(prior: TextToImage, prompt: str) -> list[str]:
     """The words of `prompt` that the prior has never seen, in order; empty where any text makes sense."""
-    if prior.vocabulary is None:
-        return []
-    words = [word.strip(".,;:!?\"'()").lower() for word in prompt.split()]
-    return list(dict.fromkeys(word for word in words if word and word not in prior.vocabulary))
+    return Knowledge(prior.name, prior.vocabulary).unknown_words(prompt)

@@ -55,6 +55,7 @@ class Viewer:
         about: lines for the Run panel, by label, such as prompt, backend and guidance.
         server_render: whether pages open with pictures rendered here instead of splats drawn by the browser;
             None takes it where the splats are on a GPU.
+        any_words: whether the Steer panel takes prompts that name things which the prior has never seen.
 
     Raises:
         UserError: an address that cannot be listened on.
@@ -67,11 +68,13 @@ class Viewer:
         *,
         about: Mapping[str, str] | None = None,
         server_render: bool | None = None,
+        any_words: bool = False,
     ) -> None:
         self.gate = Gate()
         self.steering = Steering()
         self._about = dict(about or {})
         self._server_render = server_render
+        self._any_words = any_words
         self._config: Any = None
         self._steer_panel: SteerPanel | None = None
         self._decode: Decode | None = None
@@ -208,7 +211,9 @@ class Viewer:
                 self.steering,
                 self._page.report,
                 self._wake_at_once,
-                check_text=lambda field, text: "" if prior is None else check_text(prior, field, text),
+                check_text=lambda field, text: (
+                    "" if prior is None else check_text(prior, field, text, any_words=self._any_words)
+                ),
             )
         self._prior_folder.visible = self._decode is not None
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import viser
 
+from rfgs.errors import UserError
 from rfgs.job import KINDS
-from rfgs.priors.base import unknown_words
+from rfgs.prompt_words import Knowledge
 from rfgs.view_prompts import SIDES
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
@@ -86,8 +87,8 @@ class SteerPanel:
         config: the loop's settings, a dataclass. It is only read here.
         steering: gets the wishes.
         changed: called after a wish.
-        check_text: gets a field and its text; raises for one that the prior would not take, or returns a remark on it, ""
-            for none. It is called on a thread of the page, one call at a time.
+        check_text: gets a field and its text; raises UserError for one that the prior would not take, or returns a remark on
+            it, "" for none. It is called on a thread of the page, one call at a time.
     """
 
     def __init__(
@@ -110,7 +111,6 @@ class SteerPanel:
         for name, value in named.items():
             self._add_input(name, value)
         self._log = gui.add_html("")
-        self._remark = ""
 
     def show(self, changes: list[Change]) -> None:
         """Lists what the next step will be given, and the newest of `changes`."""
@@ -123,9 +123,7 @@ class SteerPanel:
             f"{html.escape(str(change.old))} → <b>{html.escape(str(change.new))}</b></div>"
             for change in reversed(changes[-SHOWN_CHANGES:])
         )
-        if self._remark:
-            lines = f'<div style="color:#fab005">{html.escape(self._remark)}</div>' + lines
-        self._log.content = f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
+        self._log.content = _small(lines)
 
     def _add_texts(self) -> None:
         # Every key typed is an event, and a new text costs a pass through the text encoders: so there is a button.
@@ -134,7 +132,7 @@ class SteerPanel:
             for name, value in self._texts.items()
         }
         button = self._gui.add_button("Apply text", icon=viser.Icon.CHECK)
-
+        answer = self._gui.add_html("")
         one_at_a_time = threading.Lock()  # Who is impatient clicks twice while text encoders are loaded.
 
         def apply() -> None:
@@ -146,11 +144,16 @@ class SteerPanel:
                         continue
                     if name == "prompt" and not text:
                         raise ValueError("the prompt is empty")
-                    remarks.append(self._check_text(name, text))
+                    try:
+                        remarks.append(self._check_text(name, text))
+                    except UserError as refused:
+                        # To be read at leisure, and not for the seconds that a notification stays.
+                        remarks.append(str(refused))
+                        continue
                     self._texts[name] = text
                     self._steering.wish(name, text)
-            if remarks:
-                self._remark = " ".join(remark for remark in remarks if remark)
+            lines = "".join(f"<div>{html.escape(remark)}</div>" for remark in remarks if remark)
+            answer.content = _small(f'<div style="color:#fab005">{lines}</div>' if lines else "")
 
         button.on_click(guarded(self._report, "Apply text", apply, self._changed))
 
@@ -185,20 +188,32 @@ class SteerPanel:
         )
 
 
+def _small(lines: str) -> str:
+    return f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
+
+
 def label(field: str) -> str:
     """A field's name as words: "guidance_scale" is "Guidance scale", "lr_means" is "Learning rate means"."""
     return field.replace("lr_", "learning_rate_").replace("_", " ").capitalize()
 
 
-def check_text(prior: Any, field: str, text: str) -> str:
-    """Tries a text on the prior, so that one it cannot take is refused in the page and never reaches the loop.
+def check_text(prior: Any, field: str, text: str, *, any_words: bool = False) -> str:
+    """Checks a text's words as the command line does, and tries it on the prior, so that one it cannot take is refused in
+    the page and never reaches the loop.
 
     It embeds all that the loop will ask for. The prior remembers it, and so a big model's text encoders, which were
     freed, are loaded once, here, and the loop never waits for them.
 
     Returns:
         A remark on words that the prior has never seen, or "".
+
+    Raises:
+        UserError: a prompt that names a thing which it has never seen, unless `any_words` lets it through.
     """
+    knowledge = Knowledge(prior.name, prior.vocabulary, prior.kind)
+    if field == "prompt":
+        remark = knowledge.check({"": text}, any_words=any_words)
+    else:
+        remark = knowledge.remark(text)
     prior.embed([text, *[f"{text}, {side}" for side in SIDES]] if field == "prompt" else [text])
-    unknown = unknown_words(prior, text)
-    return f"The prior has never seen: {', '.join(unknown)}" if unknown else ""
+    return remark

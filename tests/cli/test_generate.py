@@ -60,8 +60,8 @@ def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("backend", ["tiny-sd3", "sd3"])
 @pytest.mark.parametrize("name", QUALITIES)
 def test_flags_win_over_the_preset(name: str, backend: str, asked: list) -> None:
-    main(["generate", "x", "--backend", backend, "--quality", name])
-    main(["generate", "x", "--backend", backend, "--steps", "7", "--quality", name])
+    main(["generate", "cube", "--backend", backend, "--quality", name])
+    main(["generate", "cube", "--backend", backend, "--steps", "7", "--quality", name])
     preset = (QUALITIES if backend == "tiny-sd3" else BIG_QUALITIES)[name]
     (first, _, _), (second, _, _) = asked
     assert (first.steps, first.views_per_step, first.splats, first.densify) == (
@@ -75,11 +75,11 @@ def test_flags_win_over_the_preset(name: str, backend: str, asked: list) -> None
 
 def test_every_flag_arrives(asked: list) -> None:
     flags = "--model /m --guidance rfds --steps 5 --views-per-step 3 --splats 9 --resolution 96 --guidance-scale 12.5"
-    main(["generate", "x", *flags.split(), "--seed", "4", "--negative-prompt", "bad", "--output", "there"])
+    main(["generate", "cube", *flags.split(), "--seed", "4", "--negative-prompt", "bad", "--output", "there"])
     ((job, folder, _),) = asked
     assert folder == Path("there")
     assert job == Job(
-        "x",
+        "cube",
         model="/m",
         guidance="rfds",
         steps=5,
@@ -91,17 +91,17 @@ def test_every_flag_arrives(asked: list) -> None:
         seed=4,
         densify="quantile",  # As by default; "--densify none" is for those who want none.
     )
-    main(["generate", "x", "--model", "/m", "--densify", "none"])
+    main(["generate", "cube", "--model", "/m", "--densify", "none"])
     assert asked[1][0].densify == "none"
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
     inner = "--inner-steps 3 --inner-step-size 0.5 --inner-optimiser adam --renormalise-noise"
-    main(["generate", "x", *inner.split(), "--smooth-views", "--perp-neg"])
-    main("generate x --guidance rfds-vsd --lora-rank 8 --lora-steps 2 --lr-lora 1e-3".split())
+    main(["generate", "cube", *inner.split(), "--smooth-views", "--perp-neg"])
+    main("generate cube --guidance rfds-vsd --lora-rank 8 --lora-steps 2 --lr-lora 1e-3".split())
     (first, _, _), (second, _, _) = asked
     assert first == replace(
-        Job("x"),
+        Job("cube"),
         inner_steps=3,
         inner_step_size=0.5,
         inner_optimiser="adam",
@@ -109,13 +109,13 @@ def test_details_of_the_guidance_arrive(asked: list) -> None:
         smooth_views=True,
         perp_neg=True,
     )
-    assert second == Job("x", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
+    assert second == Job("cube", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
 
 
 def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
-    main("generate x --splats 50 --densify quantile --max-splats 80".split())
+    main("generate cube --splats 50 --densify quantile --max-splats 80".split())
     ((job, _, _),) = asked
-    assert job == Job("x", splats=50, densify="quantile", max_splats=80)
+    assert job == Job("cube", splats=50, densify="quantile", max_splats=80)
     for flags, message in (
         ("--densify none --max-splats 80", "--max-splats: bounds what --densify adds"),
         (
@@ -124,29 +124,57 @@ def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) 
         ),
     ):
         with pytest.raises(SystemExit):
-            main(["generate", "x", *flags.split()])
+            main(["generate", "cube", *flags.split()])
         assert message in capsys.readouterr().err
 
 
 def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    main("generate x --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
+    main("generate cube --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
     monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cuda")
-    main("generate x --backend sd3 --offload --no-viewer".split())
+    main("generate cube --backend sd3 --offload --no-viewer".split())
     (first, _, _), (second, _, _) = asked
     assert (first.t5, first.dtype, first.compile, first.offload) == ("drop", "bfloat16", True, False)
     assert second.offload and second.device == "cuda"
 
 
 def test_the_same_command_again_gets_a_folder_of_its_own(asked: list) -> None:
-    main(["generate", "x"])
-    main(["generate", "x"])
-    main(["generate", "x", "--overwrite"])
-    assert [folder.name for _, folder, _ in asked] == ["x-0", "x-0-2", "x-0"]
+    main(["generate", "cube"])
+    main(["generate", "cube"])
+    main(["generate", "cube", "--overwrite"])
+    assert [folder.name for _, folder, _ in asked] == ["cube-0", "cube-0-2", "cube-0"]
+
+
+REMARK = 'tiny-sd3 knows a small world only, and not the words "antique", "foggy"\n'
+
+
+def test_words_that_describe_are_remarked_on_once_before_the_run(
+    asked: list, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["generate", "an antique cube", "--negative-prompt", "foggy, antique", "--output", "there"])
+    err = capsys.readouterr().err
+    assert err.count(REMARK) == 1 and err.index(REMARK) > err.index("making")
+    main(["generate", "an antique horse", "--any-words"])
+    assert 'not the words "antique", "horse"\n' in capsys.readouterr().err
+    main(["generate", "cube"])
+    assert "small world" not in capsys.readouterr().err
+    Path("there/checkpoint.pt").touch()
+    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    main(["generate", "--resume", "there", "--steps", "900"])
+    assert capsys.readouterr().err.count(REMARK) == 1
+    assert len(asked) == 4
+
+
+def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    main(["generate", "a horse", "--any-words", "--output", "there"])
+    Path("there/checkpoint.pt").touch()
+    main(["generate", "--resume", "there", "--steps", "900"])
+    assert asked[1][0].prompt == "a horse"
 
 
 def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
-    main(["generate", "x", "--steps", "5", "--seed", "8", "--output", "there"])
+    main(["generate", "cube", "--steps", "5", "--seed", "8", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])
     (first, _, _), (second, folder, options) = asked
@@ -160,7 +188,7 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
 
     monkeypatch.setattr("rfgs.generate.generate", broken)
     with pytest.raises(RuntimeError, match="no model"):
-        main(["generate", "x"])
+        main(["generate", "cube"])
     assert list(Path("runs").iterdir()) == []
 
 
@@ -173,7 +201,7 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
         if job.steps == 1:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-        options["on_start"](None, SimpleNamespace(vocabulary={"y"}))
+        options["on_start"](None, SimpleNamespace())
         assert not options["stop"]()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
@@ -182,12 +210,11 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
 
     monkeypatch.setattr("rfgs.generate.generate", generate)
     with pytest.raises(SystemExit) as exit_:
-        main(["generate", "x", "--steps", "1"])
+        main(["generate", "cube", "--steps", "1"])
     assert exit_.value.code == 130 and asked == [] and list(Path("runs").iterdir()) == []
-    main(["generate", "x"])
+    main(["generate", "cube"])
     err = capsys.readouterr().err
     assert len(asked) == 1 and "stopping after this step" in err
-    assert "tiny-sd3 knows a small world only, and not the words x\n" in err
 
 
 def test_garbage_is_collected_again_from_the_first_step_on(
@@ -205,16 +232,16 @@ def test_garbage_is_collected_again_from_the_first_step_on(
 
     monkeypatch.setattr("rfgs.generate.generate", generate)
     with pytest.raises(RuntimeError, match="broken"):
-        main(["generate", "x", "--no-viewer"])
+        main(["generate", "cube", "--no-viewer"])
     assert states == [False, True]
     monkeypatch.setattr("rfgs.generate.generate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(["generate", "x", "--no-viewer"])
+        main(["generate", "cube", "--no-viewer"])
     assert gc.isenabled()
 
 
 def test_a_viewer_follows_the_run(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["generate", "x", "--viewer", "--port", "0"])
+    main(["generate", "cube", "--viewer", "--port", "0"])
     ((_, _, options),) = asked
     assert "viewer: http://" in capsys.readouterr().err
     assert options["stop"]() is True, (

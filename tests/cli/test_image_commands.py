@@ -54,60 +54,81 @@ def test_the_plain_commands(asked: list, capsys: pytest.CaptureFixture[str]) -> 
 def test_every_flag_arrives(asked: list) -> None:
     common = "--model /m --steps 5 --resolution 96 --seed 4 --output"
     image = "--guidance rfds --space pixels --particles 2 --guidance-scale 3 --negative-prompt bad"
-    main(["image", "x", *image.split(), *common.split(), "a"])
-    main(["invert", "good.png", "--prompt", "x", "--method", "ode", *common.split(), "b"])
-    edit = "--from x --to y --guidance-scale 3 --strength 0.5"
+    main(["image", "cube", *image.split(), *common.split(), "a"])
+    main(["invert", "good.png", "--prompt", "cube", "--method", "ode", *common.split(), "b"])
+    edit = "--from cube --to ball --guidance-scale 3 --strength 0.5"
     main(["edit", "good.png", *edit.split(), *common.split(), "c"])
     same = {"model": "/m", "steps": 5, "resolution": 96, "seed": 4}
     (first, _), (second, _), (third, folder) = asked
     assert first == ImageJob(
-        "x", guidance="rfds", space="pixels", particles=2, guidance_scale=3, negative_prompt="bad", **same
+        "cube", guidance="rfds", space="pixels", particles=2, guidance_scale=3, negative_prompt="bad", **same
     )
-    assert second == InvertJob("good.png", "x", method="ode", **same)
-    assert third == EditJob("good.png", "x", "y", guidance_scale=3, strength=0.5, **same)
+    assert second == InvertJob("good.png", "cube", method="ode", **same)
+    assert third == EditJob("good.png", "cube", "ball", guidance_scale=3, strength=0.5, **same)
     assert folder == Path("c")
 
 
 def test_ways_to_load_the_model_arrive(asked: list) -> None:
     flags = "--t5 drop --dtype bfloat16 --compile".split()
-    main(["image", "x", *flags])
-    main(["invert", "good.png", "--prompt", "x", *flags])
-    main(["edit", "good.png", "--from", "x", "--to", "y", *flags])
+    main(["image", "cube", *flags])
+    main(["invert", "good.png", "--prompt", "cube", *flags])
+    main(["edit", "good.png", "--from", "cube", "--to", "ball", *flags])
     for job, _ in asked:
         assert (job.t5, job.dtype, job.compile, job.offload) == ("drop", "bfloat16", True, False)
 
 
+def test_unknown_words_are_remarked_on_before_the_run(
+    asked: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "tiny-sd3 knows a small world only, and not the word"
+    main(["image", "an antique cube", "--negative-prompt", "foggy"])
+    assert f'{said}s "antique", "foggy"\n' in capsys.readouterr().err
+    main(["invert", "good.png", "--prompt", "a horse", "--any-words"])
+    assert f'{said} "horse"\n' in capsys.readouterr().err
+    main(["edit", "good.png", "--from", "a horse", "--to", "a shiny cube", "--any-words"])
+    assert f'{said}s "horse", "shiny"\n' in capsys.readouterr().err
+    assert len(asked) == 3
+
+
 def test_details_of_the_guidance_arrive(asked: list) -> None:
-    main("image x --guidance vsd --backend sd15 --lora-rank 8 --lr-lora 1e-3".split())
-    main("image x --inner-steps 2 --renormalise-noise".split())
+    main("image cube --guidance vsd --backend sd15 --lora-rank 8 --lr-lora 1e-3".split())
+    main("image cube --inner-steps 2 --renormalise-noise".split())
     (first, _), (second, _) = asked
-    assert first == ImageJob("x", guidance="vsd", model="sd15", lora_rank=8, lr_lora=1e-3)
-    assert second == ImageJob("x", inner_steps=2, renormalise_noise=True)
+    assert first == ImageJob("cube", guidance="vsd", model="sd15", lora_rank=8, lr_lora=1e-3)
+    assert second == ImageJob("cube", inner_steps=2, renormalise_noise=True)
 
 
-INVERT, EDIT = ("invert", "good.png", "--prompt", "x"), ("edit", "good.png", "--from", "x", "--to", "y")
+INVERT, EDIT = (
+    ("invert", "good.png", "--prompt", "cube"),
+    ("edit", "good.png", "--from", "cube", "--to", "ball"),
+)
 MESSAGES = {
     ("image",): 'PROMPT: is empty; say what the image shows, as in PROMPT "a red cube"',
-    ("image", "x", "--guidance", "sds"): (
+    ("image", "cube", "--guidance", "sds"): (
         "--guidance sds: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
         "rfds-vsd, or another model such as --backend tiny-sd or sd15"
     ),
-    ("image", "x", "--lora-rank", "8"): (
+    ("image", "cube", "--lora-rank", "8"): (
         "--lora-rank: only vsd and rfds-vsd can use it; leave it out with --guidance rfds-rev"
     ),
-    ("image", "x", "--particles", "0"): "--particles 0: has to be at least 1; try --particles 4",
-    ("image", "x", "--resolution", "72"): (
+    ("image", "cube", "--particles", "0"): "--particles 0: has to be at least 1; try --particles 4",
+    ("image", "cube", "--resolution", "72"): (
         "--resolution 72: has to be a multiple of 16 and at least 32; try --resolution 64"
     ),
-    ("image", "x", "--output", "."): (
+    ("image", "cube", "--output", "."): (
         "--output .: is not empty; choose another folder, or replace what a run writes with --overwrite"
     ),
     ("invert", "good.png"): '--prompt: is empty; say what the image shows, as in --prompt "a red cube"',
-    ("invert", "none.png", "--prompt", "x"): (
+    ("invert", "none.png", "--prompt", "cube"): (
         "none.png: no such file; give an image file, such as a .png or .jpg"
     ),
     (*INVERT, "--steps", "0"): "--steps 0: has to be at least 1; try --steps 400",
-    ("edit", "good.png", "--from", "x"): '--to: is empty; say what the image shows, as in --to "a blue cube"',
+    (
+        "edit",
+        "good.png",
+        "--from",
+        "cube",
+    ): '--to: is empty; say what the image shows, as in --to "a blue cube"',
     (*EDIT, "--strength", "2"): "--strength 2: has to be above 0 and at most 1; try --strength 0.66",
     (*EDIT, "--method", "ode", "--strength", "0.5"): (
         "--strength 0.5: only flowedit has one; leave it out with --method ode"
@@ -127,8 +148,8 @@ def test_message(arguments: tuple[str, ...], asked: list, capsys: pytest.Capture
 
 def test_a_broken_photo(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (
-        ["invert", "broken.png", "--prompt", "x"],
-        ["edit", "broken.png", "--from", "x", "--to", "y"],
+        ["invert", "broken.png", "--prompt", "cube"],
+        ["edit", "broken.png", "--from", "cube", "--to", "ball"],
     ):
         with pytest.raises(SystemExit) as exit_:
             main(command)
@@ -142,5 +163,5 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
 
     monkeypatch.setattr("rfgs.image_runs.make_image", broken)
     with pytest.raises(RuntimeError, match="no model"):
-        main(["image", "x"])
+        main(["image", "cube"])
     assert list(Path("runs").iterdir()) == []

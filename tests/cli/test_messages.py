@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rfgs import machine, preflight
 from rfgs.backends import BACKENDS
 from rfgs.cli.main import main
+from rfgs.prompt_words import Knowledge
 
 NAMES = ", ".join(backend.name for backend in BACKENDS)
 FORMATS = ".ply, .splat, .glb, .mp4, .png"
@@ -131,6 +133,34 @@ MESSAGES = {
 }
 
 
+REFUSALS = {
+    ("generate", "a shiny red horse"): "",
+    ("generate", "a horse", "--guidance", "rfds", "--negative-prompt", "a dragon"): "",
+    ("image", "a horse on a cube, front view"): "",
+    ("invert", "photo.png", "--prompt", "a horse"): "",
+    ("edit", "photo.png", "--from", "a cube", "--to", "a horse"): "--to: ",
+    ("edit", "photo.png", "--from", "a horse", "--to", "a dragon"): "--from: ",
+    ("bench", "--columns", "tiny-sd3:rfds"): 'prompt "a horse": ',
+}
+"""What comes before the line that says what a horse is to the default model."""
+
+
+@pytest.mark.parametrize("arguments", REFUSALS, ids=" ".join)
+def test_a_thing_that_the_model_has_never_seen(
+    arguments: tuple[str, ...],
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Image.new("RGB", (4, 4)).save("photo.png")
+    monkeypatch.setattr("rfgs.bench.plan.read_prompts", lambda *_: {"single": ["a red cube", "a horse"]})
+    before = sorted(here.rglob("*"))
+    told = message_of(arguments, capsys)
+    assert told == REFUSALS[arguments] + Knowledge.of("tiny-sd3").refusal("horse")
+    assert re.match(r'.*"horse" is not among the \d\d things that tiny-sd3 knows; ', told)
+    assert sorted(here.rglob("*")) == before
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder but for run/splats.ply."""
@@ -173,7 +203,7 @@ def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         ),
     }
     for output, message in expected.items():
-        assert message_of(("generate", "x", "--output", output), capsys) == message
+        assert message_of(("generate", "cube", "--output", output), capsys) == message
     assert sorted(path.name for path in here.iterdir()) == ["old", "run"]
 
 
@@ -246,16 +276,28 @@ def test_what_cannot_be_parsed(arguments: tuple[str, ...], capsys: pytest.Captur
     assert PARSING[arguments] in " ".join(re.sub(r"[│╭╮╰╯─]", " ", err).split())
 
 
-def test_nothing_heavy_is_imported_before_a_message() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    {
+        ("generate", "x", "--model", "./nothing"): "rfgs: --model ./nothing: no such folder",
+        ("generate", "a horse"): 'rfgs: "horse" is not among the',
+        ("image", "a horse"): 'rfgs: "horse" is not among the',
+    }.items(),
+)
+def test_nothing_heavy_is_imported_before_a_message(
+    arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
     script = (
         "import sys\n"
         "from rfgs.cli.main import main\n"
-        "try:\n    main(['generate', 'x', '--model', './nothing'])\n"
+        f"try:\n    main({arguments})\n"
         "except SystemExit as exit_:\n    assert exit_.code == 2\n"
         "print(sorted({'torch', 'numpy', 'diffusers', 'transformers', 'numba', 'viser'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n" and done.stderr.startswith("rfgs: --model ./nothing: no such folder")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "[]\n" and done.stderr.startswith(told)
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from chromium import Chromium
 from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 from rfgs.cameras import orbit
+from rfgs.errors import UserError
+from rfgs.prompt_words import Knowledge
 from rfgs.view_prompts import Prompter
 from rfgs.viewer import Change, Viewer
 from rfgs.viewer.steer_panel import Steering, check_text, label
@@ -47,13 +50,28 @@ def test_a_text_is_tried_with_all_that_the_loop_will_ask_for() -> None:
             asked.update(prompts)
             return super().embed(prompts)
 
-    assert check_text(Remembers(), "prompt", "two red cubes") == "The prior has never seen: red"
+    remark = 'fake knows a small world only, and not the word "red"'
+    assert check_text(Remembers(), "prompt", "two red cubes") == remark
     assert check_text(Remembers(), "negative_prompt", "orange") == ""
     tried, asked = asked, set()
     Prompter(Remembers())(
         "two red cubes", "orange", orbit([0, 90, 180, 270, 0], [0, 0, 0, 0, 80], 3, 40, 8, 8)
     )
     assert tried == asked and "two red cubes, overhead view" in tried
+
+
+def test_a_thing_that_the_prior_has_never_seen_is_refused_and_never_embedded() -> None:
+    class Embeds(FakePrior):
+        def embed(self, prompts):
+            raise AssertionError(prompts)
+
+    with pytest.raises(UserError) as refused:
+        check_text(Embeds(), "prompt", "two cubes on a horse")
+    assert str(refused.value) == Knowledge("fake", FakePrior.vocabulary).refusal("horse")
+    said = 'fake knows a small world only, and not the words "on", "horse"'
+    assert check_text(FakePrior(), "prompt", "two cubes on a horse", any_words=True) == said
+    # What views should not look like may be anything.
+    assert check_text(FakePrior(), "negative_prompt", "a horse").endswith('not the word "horse"')
 
 
 def test_labels() -> None:
@@ -87,13 +105,16 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         assert config.prompt is None  # Not before the button.
         browser.click_text("Apply text")
         browser.wait_text("→ two blue cubes")
-        browser.wait_text("The prior has never seen: blue")
+        browser.wait_text('fake knows a small world only, and not the word "blue"')
         browser.type_into("textarea", " ")
         browser.click_text("Apply text")
         browser.wait_text("the prompt is empty")
-        browser.type_into("textarea", "a zebra")
+        browser.type_into("textarea", "two zebra cubes")
         browser.click_text("Apply text")
         browser.wait_text("has never seen a zebra")
+        browser.type_into("textarea", "a horse")
+        browser.click_text("Apply text")
+        browser.wait_text(Knowledge("fake", FakePrior.vocabulary).refusal("horse"))
         browser.click_text("Run")
         browser.wait_text("two blue cubes")
         browser.click_text("Pause")
