@@ -21,6 +21,7 @@ colour needs no second tracing.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -289,14 +290,29 @@ def trace(prims, radii, viewmat, K, width, height, supersample, out):
 
 
 def render_layers(
-    prims: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int, supersample: int = 2
+    prims: np.ndarray,
+    viewmats: np.ndarray,
+    Ks: np.ndarray,
+    width: int,
+    height: int,
+    supersample: int = 2,
+    *,
+    threads: int = 1,
 ) -> np.ndarray:
     """LAYERS of a scene seen by `C` cameras (OpenCV, pixels): `[C, height, width, 8]` in [0, 1]."""
     prims = np.ascontiguousarray(prims, dtype=np.float32)
     radii = primitive_radii(prims)
     out = np.zeros((len(viewmats), height, width, LAYERS), dtype=np.float32)
-    for i in range(len(viewmats)):
+
+    def render(i: int) -> None:
         trace(prims, radii, np.float32(viewmats[i]), np.float32(Ks[i]), width, height, supersample, out[i])
+
+    if threads == 1:
+        for i in range(len(viewmats)):
+            render(i)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(render, range(len(viewmats))))
     return out
 
 
