@@ -142,6 +142,18 @@ class Splats:
         return Splats(**{name: function(tensor) for name, tensor in self.parameters().items()})
 
 
+_COLOR_MARGIN = 1 / 512
+"""Half a step of 8 bits. On the very edge of [0, 1], rounding decides whether the clamps of renderer and autoencoder let a
+gradient through."""
+
+
+@torch.no_grad()
+def bound_colors(splats: Splats) -> None:
+    """Bring the degree-0 colours back into [0, 1], in place: outside, no gradient would ever move them again."""
+    bound = (0.5 - _COLOR_MARGIN) / SH_C0
+    splats.sh0.clamp_(-bound, bound)
+
+
 HAZE = 0.05
 """Opacity below which a splat of a finished asset is haze: docs/results.md has what leaving these out changes."""
 
