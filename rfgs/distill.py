@@ -21,7 +21,7 @@ from rfgs.gradients import Skipped
 from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
 from rfgs.priors.base import DiffusionPrior, Prior
 from rfgs.render import Frames, render
-from rfgs.splats import Splats, bound_colors
+from rfgs.splats import Splats, bound_colors, bound_extent
 from rfgs.view_prompts import Prompter
 
 
@@ -56,6 +56,9 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     """World units between camera and origin; what the embedded models were trained on (`rfgs.tinyworld.data`)."""
     fov_range: tuple[float, float] = (DEFAULT_FOV, DEFAULT_FOV)
     """Vertical fields of view, degrees; likewise."""
+    radius: float = 1.2
+    """World units: no splat leaves the ball of this radius, so that all views see past the object. Otherwise splats put up a
+    wall around it, whose grey is as likely as any (docs/guidance.md)."""
     lr_means: float = 2e-2
     """World units a step, as all Adam steps; colours and opacities are in their own pre-activation units."""
     lr_quats: float = 8e-3
@@ -198,7 +201,6 @@ def distill(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         regularise(splats, optimiser, config)
-        bound_colors(splats)
         splats = densify(
             splats,
             optimiser,
@@ -209,6 +211,8 @@ def distill(
             steps=config.steps,
             generator=generator,
         )
+        bound_colors(splats)
+        bound_extent(splats, config.radius)
         clock.lap("optimiser")
         # As it is now, so that a step whose successor breaks off half way can still be gone on from.
         drawn = generator.get_state()

@@ -410,6 +410,15 @@ def test_views_come_from_the_distances_and_fields_of_view_that_are_set() -> None
     assert ((near - DEFAULT_DISTANCE).abs() <= 0.1 + 1e-5).all() and near.std() > 0.01
 
 
+def test_no_splat_leaves_the_ball_of_the_object() -> None:
+    """Not by a long rate, nor by growth, which draws halves around a splat that is split."""
+    config = replace(CONFIG, steps=20, radius=0.6, lr_means=0.5, lr_scales=0.5, densify="quantile")
+    config.densify_every, config.densify_range, config.split_scale = 2, (0.0, 1.0), 0.0
+    for step in distill("white", OneColor(), start(), config, generator=torch.Generator().manual_seed(1)):
+        extent = step.splats.means.norm(dim=-1) + 2 * step.splats.scales.amax(dim=-1)
+        assert extent.max() <= 0.6 + 1e-5
+
+
 @pytest.mark.parametrize(("change", "expected"), [(8, 8), (4, 4), (2, 3)])
 def test_the_number_of_steps_may_change_on_the_way(change: int, expected: int) -> None:
     config = replace(CONFIG)
