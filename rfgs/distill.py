@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rfgs.cameras import Cameras, sample_orbit
+from rfgs.cameras import DEFAULT_FOV, Cameras, sample_orbit
 from rfgs.clock import Clock
 from rfgs.densify import DensifyConfig, Growth, densify, wants_absgrad
 from rfgs.errors import UserError
 from rfgs.flow import draw_times, noise_range_at
+from rfgs.gradients import Skipped
 from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
 from rfgs.priors.base import DiffusionPrior, Prior
 from rfgs.render import Frames, render
-from rfgs.splats import Splats
+from rfgs.splats import Splats, bound_colors, bound_extent
 from rfgs.view_prompts import Prompter
 
 
@@ -29,6 +30,7 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
 
     steps: int = 300
+    """Rates, noise and growth follow the share of these that is done. Fewer than are done already end the run."""
     prompt: str | None = None
     """Replaces the prompt the loop was started with; None keeps that one."""
     smooth_views: bool = False
@@ -50,6 +52,13 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     elevation_range: tuple[float, float] = (-10.0, 45.0)
     """Degrees; most views are taken here, and every `overhead_every`-th from above."""
     overhead_every: int = 5
+    distance_range: tuple[float, float] = (3.1, 3.3)
+    """World units between camera and origin; what the embedded models were trained on (`rfgs.tinyworld.data`)."""
+    fov_range: tuple[float, float] = (DEFAULT_FOV, DEFAULT_FOV)
+    """Vertical fields of view, degrees; likewise."""
+    radius: float = 1.2
+    """World units: no splat leaves the ball of this radius, so that all views see past the object. Otherwise splats put up a
+    wall around it, whose grey is as likely as any (docs/guidance.md)."""
     lr_means: float = 2e-2
     """World units a step, as all Adam steps; colours and opacities are in their own pre-activation units."""
     lr_quats: float = 8e-3
@@ -59,11 +68,12 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     final_lr: float = 0.1
     """Learning rates fall to this share of themselves, along a cosine."""
     opacity_weight: float = 0.0
-    """Weight of the mean opacity in the loss, which clears haze that the views do not ask for."""
+    """Pull that makes splats fainter, which clears haze that no view asks for, in units of a gradient that all views agree
+    on (`regularise`)."""
     scale_weight: float = 0.0
-    """Weight of the mean standard deviation in the loss, world units; mcmc's authors have 0.01 here and for opacity."""
+    """Pull that makes splats smaller, in the same units, of a splat whose standard deviation is one world unit."""
     anisotropy_weight: float = 0.0
-    """Weight of what holds back needles: the mean of log(longest / shortest axis) beyond `anisotropy_limit`."""
+    """Pull that makes needles rounder, in the same units, where an axis is `anisotropy_limit` times another."""
     anisotropy_limit: float = 10.0
     """Ratio of axes that costs nothing."""
 
@@ -91,6 +101,8 @@ class Step:
     """Time spent in render, encode, prior, backward and optimiser; "prior" is all that the guidance does."""
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
+    skipped: Tensor
+    """Entries of the gradients by latents and splats that were not finite and were taken for 0, 0-d."""
     state: Callable[[], dict[str, Any]] = field(repr=False)
     """Everything the next step depends on, for `distill(..., resume=state)`; holds copies."""
 
@@ -135,7 +147,9 @@ def distill(
         if learned["name"] == name:
             guide.load(learned["state"])
 
-    for index in range(start + 1, config.steps + 1):
+    index = start
+    while index < config.steps:
+        index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
         _set_learning_rates(optimiser, config, progress)
@@ -148,7 +162,9 @@ def distill(
         rgb = frames.rgb
         if size != config.resolution:
             rgb = F.interpolate(rgb, (config.resolution, config.resolution), mode="bilinear")
-        x = prior.encode(rgb)
+        skipped = Skipped(device)
+        # Here already, or one bad latent of one view would reach every splat that the view sees.
+        x = skipped.watch(prior.encode(rgb))
         clock.lap("encode")
 
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
@@ -179,11 +195,12 @@ def distill(
         )
         clock.lap("prior")
 
-        loss = regularised(estimate.loss, splats, config)
-        loss.backward()
+        estimate.loss.backward()
         clock.lap("backward")
+        skipped.clear(splats.parameters().values())
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        regularise(splats, optimiser, config)
         splats = densify(
             splats,
             optimiser,
@@ -194,6 +211,8 @@ def distill(
             steps=config.steps,
             generator=generator,
         )
+        bound_colors(splats)
+        bound_extent(splats, config.radius)
         clock.lap("optimiser")
         # As it is now, so that a step whose successor breaks off half way can still be gone on from.
         drawn = generator.get_state()
@@ -217,7 +236,7 @@ def distill(
         yield Step(
             index,
             config.steps,
-            loss.detach(),
+            estimate.loss.detach(),
             estimate.residual,
             splats,
             frames.detach(),
@@ -226,23 +245,48 @@ def distill(
             estimate.t,
             clock.seconds,
             counted.take(),
+            skipped.count,
             state,
         )
 
 
-def regularised(loss: Tensor, splats: Splats, config: DistillConfig) -> Tensor:
-    """The loss with what the settings add to it that no view asks for; the loss itself where they add nothing."""
+@torch.no_grad()
+def regularise(splats: Splats, optimiser: torch.optim.Optimizer, config: DistillConfig) -> None:
+    """Pull splats, in place, to where no view asks them to be, apart from Adam, as AdamW decays (Loshchilov & Hutter 2019).
+
+    In the loss a pull does nothing, since Adam divides by gradients that grow with the loss's scale. Here all pulls are in
+    units of Adam's own step, the learning rate times the agreement m / sqrt(v) in [-1, 1] of the last gradients: a weight of
+    0.5 moves a parameter half as fast as gradients that all agree.
+    """
+    rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
     if config.opacity_weight:
-        loss = loss + config.opacity_weight * splats.opacities.mean()
+        logits = splats.logit_opacities
+        # Only where the views do not ask for more: what shows little against what is behind it, such as something white,
+        # has gradients that agree too little to hold against a pull on all (docs/guidance.md has what that costs).
+        unasked = agreement(optimiser, logits) >= 0
+        logits -= rates["lr_opacities"] * config.opacity_weight * unasked
     if config.scale_weight:
-        loss = loss + config.scale_weight * splats.scales.mean()
+        splats.log_scales -= rates["lr_scales"] * (config.scale_weight * splats.scales).clamp_max(1)
     if config.anisotropy_weight:
-        # PhysGaussian's (Xie et al. 2024), but in logarithms, so that the gradient of a needle is not that of a thousand.
-        ratio = splats.log_scales.amax(dim=-1) - splats.log_scales.amin(dim=-1)
-        loss = (
-            loss + config.anisotropy_weight * (ratio - math.log(config.anisotropy_limit)).clamp_min(0).mean()
-        )
-    return loss
+        # PhysGaussian's (Xie et al. 2024), but in logarithms, so that the pull on a needle is not that of a thousand.
+        longest, shortest = (f(splats.log_scales, dim=-1, keepdim=True) for f in (torch.argmax, torch.argmin))
+        ratio = splats.log_scales.gather(-1, longest) - splats.log_scales.gather(-1, shortest)
+        excess = (ratio - math.log(config.anisotropy_limit)).clamp_min(0)
+        pull = torch.minimum(excess / 2, excess.new_tensor(rates["lr_scales"] * config.anisotropy_weight))
+        splats.log_scales.scatter_add_(-1, longest, -pull).scatter_add_(-1, shortest, pull)
+
+
+def agreement(optimiser: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
+    """Mean of a parameter's last gradients over their root mean square, as Adam keeps both, in [-1, 1]; like `parameter`.
+
+    By noise alone it is about 0.23. 0 before there was any gradient.
+    """
+    state = optimiser.state[parameter]
+    beta1, beta2 = optimiser.param_groups[0]["betas"]
+    step = state["step"].to(parameter)
+    mean = state["exp_avg"] / (1 - beta1**step)
+    size = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt()
+    return torch.where(size > 0, mean / size, 0).clamp(-1, 1)
 
 
 def resolution_at(progress: float, config: DistillConfig) -> int:
@@ -260,6 +304,8 @@ def _draw_cameras(index: int, size: int, config: DistillConfig, generator: torch
         size,
         generator=generator,
         elevation_range=(45.0, 80.0) if above else config.elevation_range,
+        distance_range=config.distance_range,
+        fov_range=config.fov_range,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from rfgs.clock import Clock
 from rfgs.errors import UserError
 from rfgs.flow import draw_times, noise_range_at
+from rfgs.gradients import Skipped
 from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
 from rfgs.priors.base import DiffusionPrior, Prior
 
@@ -56,6 +57,8 @@ class ParticleStep:
     """Time spent in encode, prior, backward and optimiser; "prior" is all that the guidance does."""
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
+    skipped: Tensor
+    """Entries of the gradient that were not finite and were taken for 0, 0-d."""
     images: Callable[[], Tensor] = field(repr=False)
     """The images as they are now, [P, 3, H, W] in [0, 1]; call it before the next step is asked for."""
 
@@ -93,7 +96,9 @@ def optimise(
         now = parameter.detach()
         return prior.decode(now) if config.space == "latents" else now.clone()
 
-    for index in range(1, config.steps + 1):
+    index = 0
+    while index < config.steps:
+        index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
         optimiser.param_groups[0]["lr"] = config.lr_latents if config.space == "latents" else config.lr_pixels
@@ -110,6 +115,8 @@ def optimise(
         before = x.detach().clone()
         estimate.loss.backward()
         clock.lap("backward")
+        skipped = Skipped(parameter.device)
+        skipped.clear([parameter])
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if config.space == "pixels":
@@ -126,5 +133,6 @@ def optimise(
             estimate.t,
             clock.seconds,
             counted.take(),
+            skipped.count,
             images,
         )

@@ -65,6 +65,7 @@ class Recorder:
             "started": _now(),
             "seconds": dict.fromkeys(("startup", *STEP_PARTS, "files", "viewer", "rest"), 0.0),
             "evaluations": {"forward": 0, "backward": 0},
+            "skipped": 0,
             "progress": [],
             "changes": [],
             "resumed_after_steps": [],
@@ -72,6 +73,8 @@ class Recorder:
         if checkpoint is not None:
             self.record.update(checkpoint["record"])
             self.record["resumed_after_steps"].append(self.record["steps_done"])
+        # A tensor, and added up as one: reading it in each step would wait for the GPU.
+        self._skipped = torch.tensor(self.record["skipped"])
         self._settings = asdict(config)
         self._began, self._counted = began, 0.0
         self._count("startup", time.perf_counter() - began)
@@ -83,6 +86,7 @@ class Recorder:
             self._count(part, step.seconds.get(part, 0.0))
         for way, count in step.evaluations.items():
             self.record["evaluations"][way] += count
+        self._skipped = self._skipped.to(step.skipped) + step.skipped
         self.record["steps_done"] = step.index
         self._note_changes(step.index)
         if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
@@ -117,6 +121,7 @@ class Recorder:
             "steps_done",
             "seconds",
             "evaluations",
+            "skipped",
             "progress",
             "changes",
             "resumed_after_steps",
@@ -181,7 +186,8 @@ class Recorder:
         self._counted += seconds
 
     def _settle(self) -> None:
-        """Counts as "rest" the time since the last call that no part accounts for."""
+        """Reads what was skipped, and counts as "rest" the time since the last call that no part accounts for."""
+        self.record["skipped"] = int(self._skipped)
         now = time.perf_counter()
         self.record["seconds"]["rest"] += max(0.0, now - self._began - self._counted)
         self._began, self._counted = now, 0.0

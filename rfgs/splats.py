@@ -5,6 +5,7 @@ The world is right-handed, +Z up, front +X; quaternions are (w, x, y, z); colour
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -140,6 +141,29 @@ class Splats:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Splats:
         return Splats(**{name: function(tensor) for name, tensor in self.parameters().items()})
+
+
+_COLOR_MARGIN = 1 / 512
+"""Half a step of 8 bits. On the very edge of [0, 1], rounding decides whether the clamps of renderer and autoencoder let a
+gradient through."""
+
+
+@torch.no_grad()
+def bound_colors(splats: Splats) -> None:
+    """Bring the degree-0 colours back into [0, 1], in place: outside, no gradient would ever move them again."""
+    bound = (0.5 - _COLOR_MARGIN) / SH_C0
+    splats.sh0.clamp_(-bound, bound)
+
+
+@torch.no_grad()
+def bound_extent(splats: Splats, radius: float) -> None:
+    """Bring all splats, in place, into the ball of `radius` about the origin: two standard deviations of each, world units.
+
+    None may be longer than a fifth of the radius (its standard deviation), so that no single one fills the ball with fog.
+    """
+    splats.log_scales.clamp_(max=math.log(radius / 5))
+    reach = radius - 2 * splats.scales.amax(dim=-1, keepdim=True)
+    splats.means *= (reach / splats.means.norm(dim=-1, keepdim=True)).clamp(max=1)
 
 
 HAZE = 0.05

@@ -37,6 +37,7 @@ class FakeStep:
     seconds: dict[str, float]
     evaluations: dict[str, int]
     loss: torch.Tensor = torch.zeros(())
+    skipped: torch.Tensor = torch.ones((), dtype=torch.int64)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -146,6 +147,7 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert record["seconds"]["prior"] == 40 and record["seconds"]["render"] == 20
     assert record["peak_memory"] > 2**20
     assert record["evaluations"] == {"forward": 120, "backward": 0}
+    assert record["skipped"] == 20
     assert record["progress"] == [
         {"step": step, "seconds": 3.0 * step, "forward": 6 * step, "backward": 0}
         for step in (1, 3, 6, 10, 15)
@@ -212,6 +214,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(index: int, tmp_path: P
     assert result.record["state"] == "finished" and result.record["resumed_after_steps"] == [index]
     assert result.record["seconds"]["prior"] == 40
     assert result.record["evaluations"]["forward"] == 120
+    assert result.record["skipped"] == 20
     assert [entry["step"] for entry in result.record["progress"]] == [1, 3, 6, 10, 15]
     assert sorted(path.name for path in (parts / "previews").iterdir()) == PREVIEWS
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rfgs.generate import START_RADIUS
 from rfgs.image_recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.job import BIG_QUALITIES, KINDS, QUALITIES
 from rfgs.priors.instaflow import InstaFlowPrior
 from rfgs.recipes import recipe
+from rfgs.tinyworld.data import draw_view
 
 TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
 SD3 = SimpleNamespace(kind="flow", vocabulary=None, time_shift=3.0)
@@ -62,3 +66,21 @@ def test_big_and_embedded_priors_differ_in_2d() -> None:
         # Each model's own: FLUX leans further than InstaFlow, and not as far as SD3.
         assert [make(prior).shift for prior in (TINY, SD3, FLUX, instaflow())] == [1.0, 3.0, 1.9, 1.0]
     assert flowedit_recipe(TINY).target_scale < flowedit_recipe(SD3).target_scale
+
+
+def test_big_models_see_the_object_from_near_and_far_and_small_ones_as_they_were_trained() -> None:
+    for prior in (SD3, SD15, instaflow()):
+        config = recipe(prior)
+        assert config.distance_range == (2.5, 4.0) and config.fov_range == (40.0, 70.0)
+        # The start, a ball of radius 0.7, is whole in every view.
+        nearest, narrowest = config.distance_range[0], config.fov_range[0]
+        assert nearest * math.sin(math.radians(narrowest / 2)) > START_RADIUS
+    rng = np.random.default_rng(0)
+    seen = [draw_view(rng)[2] for _ in range(1000)]
+    low, high = recipe(TINY).distance_range
+    assert min(seen) == pytest.approx(low, abs=1e-2) and max(seen) == pytest.approx(high, abs=1e-2)
+    assert recipe(TINY).fov_range == (40.0, 40.0)
+
+
+def test_noisy_views_weigh_less_where_guidance_is_much() -> None:
+    assert recipe(SD3).time_weight == "1-t" and recipe(TINY).time_weight == "uniform"

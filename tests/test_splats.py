@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.splats import HAZE, SH_C0, Splats, ball, without_haze
+from rfgs.splats import HAZE, SH_C0, Splats, ball, bound_colors, bound_extent, without_haze
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -141,3 +141,32 @@ def test_haze_is_what_is_faint_unless_all_is() -> None:
     assert torch.equal(without_haze(splats).means, splats.means[[1, 2]])
     splats.logit_opacities = torch.full((4,), -9.0)
     assert without_haze(splats) is splats
+
+
+def test_colors_are_brought_back_to_where_renderer_and_autoencoder_pass_gradients():
+    splats = two_splats()
+    splats.sh0 = torch.tensor([[[-0.4, 0.5, 5.3]], [[0.0, 1.0, 0.998]]]).sub(0.5).div(SH_C0).requires_grad_()
+    bound_colors(splats)
+    colors = 0.5 + SH_C0 * splats.sh0
+    expected = torch.tensor([[[0.002, 0.5, 0.998]], [[0.002, 0.998, 0.998]]])
+    torch.testing.assert_close(colors, expected, atol=1e-4, rtol=0)
+    colors.clamp(0, 1).sum().backward()
+    assert (splats.sh0.grad > 0).all()
+
+
+def test_no_splat_leaves_its_ball():
+    splats = ball(200, 2.0, generator=seeded())
+    splats.log_scales = torch.randn(200, 3, generator=seeded(1)) - 3.0
+    before = splats.clone()
+    bound_extent(splats, 1.2)
+    assert (splats.means.norm(dim=-1) + 2 * splats.scales.amax(-1) <= 1.2 + 1e-5).all()
+    assert (splats.scales <= 0.24 + 1e-6).all()
+    # On the way to the origin, and where they were if they were inside.
+    directions = torch.nn.functional.cosine_similarity(splats.means, before.means, dim=-1)
+    torch.testing.assert_close(directions, torch.ones(200))
+    inside = (before.means.norm(dim=-1) + 2 * before.scales.amax(-1) < 1.2) & (before.scales < 0.24).all(-1)
+    assert inside.any() and not inside.all()
+    torch.testing.assert_close(splats.means[inside], before.means[inside])
+    unbounded = before.clone()
+    bound_extent(unbounded, math.inf)
+    torch.testing.assert_close(unbounded.means, before.means)

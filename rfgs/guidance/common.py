@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from rfgs.errors import UserError
 from rfgs.flow import per_sample
 from rfgs.guidance.perp_neg import Others
 from rfgs.job import LORA_RANK
@@ -25,6 +26,9 @@ class GuidanceConfig:
     guidance_scale: float = 4.0
     """s of v_null + s (v_text - v_null); 1 is no guidance."""
     negative_prompt: str = ""
+    time_weight: Literal["uniform", "1-t"] = "uniform"
+    """RFDS, RFDS-Rev: weight of the loss by the noise fraction t. With much guidance the noisiest views have by far the largest
+    gradients, and 1 - t, which gives the weights of SDS, makes them smaller."""
     inner_steps: int = 1
     """RFDS-Rev: iRFDS steps on the noise in each step of the loop."""
     inner_step_size: float = 1.0
@@ -91,6 +95,17 @@ def arguments(views: Views, config: GuidanceConfig) -> dict[str, Any]:
         "guidance_scale": config.guidance_scale,
         "others": views.others,
     }
+
+
+def time_weights(t: Tensor, kind: Literal["uniform", "1-t"]) -> Tensor | None:
+    """Weights [B] of the loss at noise fractions t [B]; None is 1.
+
+    Raises:
+        UserError: no such weight.
+    """
+    if kind not in ("uniform", "1-t"):
+        raise UserError(f"time_weight {kind!r}: there are uniform and 1-t")
+    return 1 - t if kind == "1-t" else None
 
 
 class Guide:

@@ -67,4 +67,4 @@ def guided_prediction(
     count = 2 + len(others.conditions)
     every = Condition.cat([condition, negative, *others.conditions])
     text, null, *rest = predict(torch.cat([x_t] * count), torch.cat([t] * count), every).chunk(count)
-    return torch.nan_to_num(perp_neg(text, null, list(rest), others.weights, guidance_scale))
+    return perp_neg(text, null, list(rest), others.weights, guidance_scale)

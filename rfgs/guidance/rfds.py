@@ -14,6 +14,7 @@ from rfgs.guidance.common import (
     arguments,
     matching_loss,
     root_mean_square,
+    time_weights,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.job import KINDS
@@ -29,6 +30,7 @@ def rfds(
     t: Tensor,
     e: Tensor,
     guidance_scale: float,
+    weight: Tensor | None = None,
     reduction: Reduction = "sum",
     others: Others | None = None,
 ) -> Estimate:
@@ -36,7 +38,7 @@ def rfds(
 
     x_t = (1 - t) x + t e, and x is moved so that its straight path e - x agrees with the prior's velocity at x_t:
 
-        L = || (e - x) - sg[v_cfg(x_t, t)] ||^2
+        L = w || (e - x) - sg[v_cfg(x_t, t)] ||^2
 
     Two network evaluations a sample.
 
@@ -44,12 +46,14 @@ def rfds(
         x: latents [B, c, h, w] with gradient.
         t: noise fractions [B];  e: Gaussian noise like x.
         guidance_scale: s of v_null + s (v_text - v_null).
+        weight: w of each sample, [B]; None is 1.
         others: replaces classifier-free guidance by Perp-Neg.
     """
     x_t = interpolate(x.detach(), e, t)
     v = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     u = e - x
-    return Estimate(matching_loss(u, v, reduction), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+    loss = matching_loss(u, v, reduction, weight=weight)
+    return Estimate(loss, root_mean_square(u - v), estimate_x0(x_t, v, t), t)
 
 
 class RFDS(Guide):
@@ -58,4 +62,4 @@ class RFDS(Guide):
     kind = KINDS["rfds"]
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        return rfds(self.prior, **arguments(views, config))
+        return rfds(self.prior, **arguments(views, config), weight=time_weights(views.t, config.time_weight))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rfgs.flow import interpolate
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views, arguments
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views, arguments, time_weights
 from rfgs.guidance.irfds import noise_step
 from rfgs.guidance.perp_neg import Others
 from rfgs.guidance.rfds import rfds
@@ -67,6 +67,7 @@ def rfds_rev(
     exact: bool = False,
     optimiser: Literal["gradient", "adam"] = "gradient",
     renormalise: bool = False,
+    weight: Tensor | None = None,
     reduction: Reduction = "sum",
     others: Others | None = None,
 ) -> Estimate:
@@ -95,6 +96,7 @@ def rfds_rev(
         t=t,
         e=found,
         guidance_scale=guidance_scale,
+        weight=weight,
         reduction=reduction,
         others=others,
     )
@@ -114,4 +116,5 @@ class RFDSRev(Guide):
             exact=config.exact_inner_step,
             optimiser=config.inner_optimiser,
             renormalise=config.renormalise_noise,
+            weight=time_weights(views.t, config.time_weight),
         )

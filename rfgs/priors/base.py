@@ -140,13 +140,16 @@ def in_batches(
 def guided_velocity(
     prior: Prior, x_t: Tensor, t: Tensor, condition: Condition, negative: Condition, guidance_scale: float
 ) -> Tensor:
-    """Classifier-free guided velocity [B, c, h, w] in one batched evaluation, order (text, null); B evaluations if s = 1."""
+    """Classifier-free guided velocity [B, c, h, w] in one batched evaluation, order (text, null); B evaluations if s = 1.
+
+    What overflowed in half precision stays infinite or NaN, and the loops skip its gradient (`rfgs.gradients`). The authors'
+    `nan_to_num` makes it the largest number there is, which spoils Adam's moments for good.
+    """
     if guidance_scale == 1:
         return prior.velocity(x_t, t, condition)
     both = Condition.cat([condition, negative])
     v_text, v_null = prior.velocity(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-    # The authors' code guards the same way: half precision may overflow on a random start.
-    return torch.nan_to_num(classifier_free(v_text, v_null, guidance_scale))
+    return classifier_free(v_text, v_null, guidance_scale)
 
 
 def guided_epsilon(
@@ -162,7 +165,7 @@ def guided_epsilon(
         return prior.epsilon(x_t, t, condition)
     both = Condition.cat([condition, negative])
     eps_text, eps_null = prior.epsilon(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-    return torch.nan_to_num(classifier_free(eps_text, eps_null, guidance_scale))
+    return classifier_free(eps_text, eps_null, guidance_scale)
 
 
 def unknown_words(prior: TextToImage, prompt: str) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from rfgs import densify
 from rfgs.cameras import orbit
 from rfgs.densify import DensifyConfig, Growth
-from rfgs.distill import DistillConfig, Step, distill, regularised
+from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.render import render
 from rfgs.splats import ball
@@ -204,20 +204,3 @@ def test_an_unknown_strategy() -> None:
         UserError, match="densify 'magic': there are none, threshold, quantile, momentum and mcmc"
     ):
         run(replace(CONFIG, densify="magic"))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("settings", "value"),
-    [
-        ({}, 0.0),
-        ({"opacity_weight": 2.0}, 2 * 0.1),
-        ({"scale_weight": 2.0}, 2 * (0.1 + 0.1 + 1.6) / 3),
-        ({"anisotropy_weight": 2.0}, 2 * math.log(16 / 4)),
-        ({"anisotropy_weight": 2.0, "anisotropy_limit": 16.5}, 0.0),
-    ],
-)
-def test_regularisers(settings: dict, value: float) -> None:
-    splats = ball(5, 0.5, generator=torch.Generator(), opacity=0.1)
-    splats.log_scales = torch.tensor([0.1, 1.6, 0.1]).log().repeat(5, 1)
-    config = DistillConfig(**{"anisotropy_limit": 4.0, **settings})
-    assert regularised(torch.tensor(0.0), splats, config).item() == pytest.approx(value, abs=1e-6)

@@ -8,6 +8,7 @@ from flat_prior import FlatPrior
 
 from rfgs.errors import UserError
 from rfgs.particles import ParticleConfig, ParticleStep, optimise
+from rfgs.priors.base import Condition
 
 
 def run(seed: int = 0, **settings) -> list[ParticleStep]:
@@ -49,6 +50,30 @@ def test_settings_may_change_while_it_runs() -> None:
     before = next(steps).images()
     config.lr_latents = 0.0
     assert torch.equal(next(steps).images(), before)
+
+
+@pytest.mark.parametrize("space", ["latents", "pixels"])
+def test_what_is_not_finite_is_skipped_and_counted(space) -> None:
+    class Overflowing(FlatPrior):
+        def velocity(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+            v = super().velocity(x_t, t, condition)
+            if len(seen) == 2:
+                v[0, 0, 3, 4] = torch.inf
+            return v
+
+    seen: list[ParticleStep] = []
+    config = ParticleConfig(steps=150, guidance="rfds", guidance_scale=1.5, space=space, lr_pixels=0.03)
+    for step in optimise("light", Overflowing(), config, generator=torch.Generator().manual_seed(0)):
+        seen.append(step)
+    assert [step.index for step in seen if step.skipped] == [3]
+    assert seen[-1].images().isfinite().all() and seen[-1].images().mean() > 0.7
+
+
+def test_the_number_of_steps_may_change_on_the_way() -> None:
+    config = ParticleConfig(steps=3, guidance="rfds", particles=1, guidance_scale=1.0)
+    for step in optimise("light", FlatPrior(), config, generator=torch.Generator().manual_seed(0)):
+        config.steps = 5
+    assert (step.index, step.total) == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,15 @@ import torch
 from analytic import GaussianPrior, TablePrior
 from torch import Tensor
 
+from rfgs.errors import UserError
 from rfgs.flow import interpolate
 from rfgs.guidance import (
+    GuidanceConfig,
     InversionConfig,
+    Views,
     invert,
     irfds,
+    make_guide,
     matching_loss,
     noise_step,
     reversed_noise,
@@ -115,6 +119,25 @@ def test_rfds_is_sds_under_its_exact_weight() -> None:
     sds = (x_t + (1 - weight) * v - e) / (1 - weight)
     torch.testing.assert_close(4 * x.grad, sds)
     torch.testing.assert_close(4 * x.grad, (x.detach() - estimate.x0_hat) / weight)
+
+
+@pytest.mark.parametrize(("name", "function"), [("rfds", rfds), ("rfds-rev", rfds_rev)])
+def test_a_weight_by_time_multiplies_each_sample(name: str, function) -> None:
+    prior = GaussianPrior()
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(3, 2, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    e = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    t = torch.tensor([0.1, 0.4, 0.95], dtype=torch.float64)
+    condition = prior.embed(["0.3"] * 3)
+    loss = function(prior, x, condition, condition, t=t, e=e, guidance_scale=1.0).loss
+    (uniform,) = torch.autograd.grad(loss, x)
+    views = Views(x, condition, condition, t, e, plain=condition, generator=generator)
+    for kind, weight in (("uniform", torch.ones(3)), ("1-t", 1 - t)):
+        config = GuidanceConfig(guidance_scale=1.0, time_weight=kind)
+        (gradient,) = torch.autograd.grad(make_guide(name, prior)(views, config).loss, x)
+        torch.testing.assert_close(gradient, weight.double()[:, None, None, None] * uniform)
+    with pytest.raises(UserError, match="time_weight 'snr': there are uniform and 1-t"):
+        make_guide(name, prior)(views, GuidanceConfig(time_weight="snr"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -10,6 +10,7 @@ from torch import Tensor
 from rfgs.flow import classifier_free
 from rfgs.guidance import Counted, Others, perp_neg, rfds
 from rfgs.guidance.perp_neg import guided_prediction
+from rfgs.priors.base import Condition
 
 
 def predictions(count: int) -> list[Tensor]:
@@ -71,3 +72,24 @@ def test_rfds_takes_it() -> None:
     known = {"t": t, "e": e, "guidance_scale": 5.0}
     plain = rfds(prior, x, text, null, **known)
     torch.testing.assert_close(rfds(prior, x, text, null, others=others, **known).loss, plain.loss)
+
+
+@pytest.mark.parametrize("prior", [GaussianPrior(), GaussianDiffusion()])
+@pytest.mark.parametrize("with_others", [False, True])
+def test_what_overflows_is_not_made_a_number(prior, with_others: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the largest number there is, it would pass for a gradient and spoil Adam's moments for good."""
+    name = "velocity" if prior.kind == "flow" else "epsilon"
+    predict = getattr(prior, name)
+
+    def overflowing(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        found = predict(x_t, t, condition)
+        found[0, 0, 0, 0], found[1, 0, 0, 0] = torch.inf, torch.nan
+        return found
+
+    monkeypatch.setattr(prior, name, overflowing)
+    x = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    text, null, one = (prior.embed([value, value]) for value in ("1", "0", "2"))
+    others = Others((one,), torch.full((2, 1), -0.5, dtype=torch.float64)) if with_others else None
+    found = guided_prediction(prior, x, torch.full((2,), 0.5, dtype=torch.float64), text, null, 3.0, others)
+    assert not found[:, 0, 0, 0].isfinite().any()
+    assert with_others or found.isfinite().sum() == 6
