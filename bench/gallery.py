@@ -1,6 +1,7 @@
-"""Ten prompts and three seeds, each from the front, the left, the back and above: does every asset show what it should?
+"""24 prompts, half of which leave the look open, each from the front, the left, the back and above: is every asset recognised?
 
     python bench/gallery.py --output assets/docs/gallery.png          # about a minute an asset on two cores
+    python bench/gallery.py --output gallery.png --prompts "a cactus" "a red car" --quality draft
 
 Assets that `--work` holds already are not made again, so it can be stopped and run again, and several may run at once.
 """
@@ -14,6 +15,7 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +32,30 @@ from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import slug
 
 PROMPTS = (
-    "a red cube on a blue cylinder",
+    "a cactus",
+    "a snowman",
+    "a mushroom",
+    "a teddy bear",
+    "a house",
+    "a rocket",
+    "a cat",
+    "a dog",
+    "a castle",
+    "a pumpkin",
+    "an apple on a table",
+    "a penguin in snow",
+    "a wooden chair",
+    "a golden crown",
+    "a red car",
+    "a striped green mug",
+    "a purple umbrella",
+    "a blue fish",
+    "a pink flower",
     "a yellow torus",
-    "a purple sphere next to an orange cone",
-    "a red mushroom with white dots",
-    "a black chair",
-    "a green cactus",
-    "a blue teddy bear",
-    "a striped white mug",
-    "an orange rocket on sand",
-    "a yellow duck on a purple box",
+    "an orange sailboat on water",
+    "a red cube on a blue cylinder",
+    "a small red ball on a big blue cube",
+    "a white duck next to a red present",
 )
 VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degrees.
 TILE = 96
@@ -72,11 +88,11 @@ def make(prompt: str, seed: int, folder: Path, args: argparse.Namespace) -> None
     print(f"{path.stem}: {seconds:.0f} s", flush=True)
 
 
-def sheet(folder: Path, seeds: int) -> Image.Image:
-    """A row a prompt, its seeds side by side."""
+def sheet(folder: Path, prompts: Sequence[str], seeds: int, columns: int) -> Image.Image:
+    """All prompts in `columns`, one below the other, each with its seeds side by side."""
     azimuths, elevations = zip(*VIEWS, strict=True)
-    rows = []
-    for prompt in PROMPTS:
+    cells = []
+    for prompt in prompts:
         strips = [
             views_strip(
                 read_ply(folder / f"{slug(prompt)}-{seed}.ply"),
@@ -91,7 +107,9 @@ def sheet(folder: Path, seeds: int) -> Image.Image:
         ImageDraw.Draw(label).text((4, 2), prompt, fill="black")
         gap = np.full((TILE, 12, 3), 255, np.uint8)
         row = [part for strip in strips for part in (strip, gap)][:-1]
-        rows += [np.asarray(label), np.concatenate(row, axis=1)]
+        cells.append(np.concatenate([np.asarray(label), np.concatenate(row, axis=1)]))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+    rows = [np.concatenate(cells[i : i + columns], axis=1) for i in range(0, len(cells), columns)]
     return Image.fromarray(np.concatenate(rows))
 
 
@@ -104,7 +122,9 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-sd3")
     parser.add_argument("--quality", choices=list(QUALITIES), default="normal")
     parser.add_argument("--guidance", choices=["rfds", "rfds-rev"], default="rfds-rev")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--prompts", nargs="+", default=list(PROMPTS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--columns", type=int, default=2, help="of prompts in the picture")
     parser.add_argument(
         "--part", default="1/1", help="K/N: make only every N-th asset, starting with the K-th"
     )
@@ -113,12 +133,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     part, parts = map(int, args.part.split("/"))
-    jobs = [(prompt, seed) for seed in range(args.seeds) for prompt in PROMPTS]
+    jobs = [(prompt, seed) for seed in range(args.seeds) for prompt in args.prompts]
     for prompt, seed in jobs[part - 1 :: parts]:
         make(prompt, seed, args.work, args)
     if all((args.work / f"{slug(prompt)}-{seed}.ply").exists() for prompt, seed in jobs):
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        sheet(args.work, args.seeds).save(args.output)
+        sheet(args.work, args.prompts, args.seeds, args.columns).save(args.output)
         print(f"wrote {args.output}")
 
 
