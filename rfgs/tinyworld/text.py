@@ -74,14 +74,20 @@ def take_words(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, f
         part: the suffix of the subfolders, "" or "_2".
     """
     other = CLIPTextModelWithProjection.from_pretrained(folder, subfolder=f"text_encoder{part}")
-    theirs = CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{part}").get_vocab()
     state, own = other.state_dict(), encoder.state_dict()
     key = next(name for name in own if name.endswith("token_embedding.weight"))
-    words = own[key].clone()
-    for word, index in tokenizer.get_vocab().items():
-        if word in theirs:
-            words[index] = state[key][theirs[word]]
+    words = same_words(own[key], tokenizer, state[key], folder / f"tokenizer{part}")
     encoder.load_state_dict({**state, key: words})
+
+
+def same_words(own: torch.Tensor, tokenizer: CLIPTokenizer, theirs: torch.Tensor, folder: Path) -> torch.Tensor:
+    """Rows `own` [V, C] of the words of `tokenizer`, each that the tokenizer in `folder` has too with its row of `theirs`."""
+    numbers = CLIPTokenizer.from_pretrained(folder).get_vocab()
+    rows = own.clone()
+    for word, index in tokenizer.get_vocab().items():
+        if word in numbers:
+            rows[index] = theirs[numbers[word]]
+    return rows
 
 
 def encode_text(

@@ -14,7 +14,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from rfgs.tinyworld import unet
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.text import MAX_TOKENS
+from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
 from rfgs.tinyworld.unet import (
     SHAPE,
     Pairs,
@@ -116,14 +116,27 @@ def test_attention_written_out_is_diffusers_own() -> None:
         torch.testing.assert_close(network(*inputs).sample, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_the_text_encoder_ends_where_sd3_reads_it() -> None:
+def test_the_text_encoder_ends_where_sd3_reads_it_whatever_the_words_numbers_are(tmp_path: Path) -> None:
     folder = Path(str(files("rfgs.assets"))) / "tiny-sd3"
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    model = TinyUNet(tokenizer)
-    model.start_from(folder)
-    ids = torch.tensor(tokenizer(["a red cube", ""], padding="max_length", max_length=MAX_TOKENS).input_ids)
+    theirs = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    prompts = ["a red cube", ""]
     whole = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder").float()
+
+    def ids(tokenizer: CLIPTokenizer) -> Tensor:
+        return torch.tensor(tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS).input_ids)
+
     with torch.no_grad():
-        expected = whole(ids, output_hidden_states=True).hidden_states[-2]
-        tokens = model.text_encoder(ids)[0]
-    torch.testing.assert_close(tokens, F.layer_norm(expected, (96,)))
+        expected = whole(ids(theirs), output_hidden_states=True).hidden_states[-2]
+        for tokenizer in (theirs, write_tokenizer(["cube", "unicorn", "red", "a"], tmp_path)):
+            model = TinyUNet(tokenizer)
+            model.start_from(folder)
+            tokens = model.text_encoder(ids(tokenizer))[0]
+            torch.testing.assert_close(tokens, F.layer_norm(expected, (96,)))
+            # And from a model with a UNet all of it.
+            for name, part in (("unet", model.unet), ("text_encoder", model.text_encoder), ("tokenizer", tokenizer)):
+                part.save_pretrained(tmp_path / "sd" / name)
+            again = TinyUNet(theirs)
+            again.start_from(tmp_path / "sd")
+            torch.testing.assert_close(again.text_encoder(ids(theirs))[0], tokens)
+            for name, weight in model.unet.state_dict().items():
+                assert torch.equal(weight, again.unet.state_dict()[name]), name
