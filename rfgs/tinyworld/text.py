@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 MAX_TOKENS = 24
@@ -69,38 +68,30 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
 
 
 def take_words(
-    encoder: CLIPTextModel | CLIPTextModelWithProjection,
-    tokenizer: CLIPTokenizer,
-    folder: Path,
-    part: str = "",
+    encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path, part: str
 ) -> None:
     """Give `encoder` the weights of the text encoder in `folder`, each word those of the same word.
 
     `tokenizer` may know other words than that model's own, or number them otherwise; words that are new keep their weights.
 
     Args:
-        encoder: of the same class as the one in `folder`.
         part: the suffix of the subfolders, "" or "_2".
     """
-    state = type(encoder).from_pretrained(folder, subfolder=f"text_encoder{part}").float().state_dict()
-    encoder.load_state_dict(with_words(encoder.state_dict(), state, tokenizer, folder, part))
+    other = CLIPTextModelWithProjection.from_pretrained(folder, subfolder=f"text_encoder{part}")
+    state, own = other.state_dict(), encoder.state_dict()
+    key = next(name for name in own if name.endswith("token_embedding.weight"))
+    words = same_words(own[key], tokenizer, state[key], folder / f"tokenizer{part}")
+    encoder.load_state_dict({**state, key: words})
 
 
-def with_words(
-    own: dict[str, Tensor], state: dict[str, Tensor], tokenizer: CLIPTokenizer, folder: Path, part: str = ""
-) -> dict[str, Tensor]:
-    """`state`, the weights of the text encoder in `folder`, with its words in the order of `tokenizer`; see `take_words`.
-
-    Args:
-        own: weights of an encoder for `tokenizer`, which gives the words that are new.
-    """
-    theirs = CLIPTokenizer.from_pretrained(folder, subfolder=f"tokenizer{part}").get_vocab()
-    key = next(name for name in state if name.endswith("token_embedding.weight"))
-    words = own[key].clone()
+def same_words(own: Tensor, tokenizer: CLIPTokenizer, theirs: Tensor, folder: Path) -> Tensor:
+    """Rows `own` [V, C] of the words of `tokenizer`, each that the tokenizer in `folder` has too with its row of `theirs`."""
+    numbers = CLIPTokenizer.from_pretrained(folder).get_vocab()
+    rows = own.clone()
     for word, index in tokenizer.get_vocab().items():
-        if word in theirs:
-            words[index] = state[key][theirs[word]]
-    return {**state, key: words}
+        if word in numbers:
+            rows[index] = theirs[numbers[word]]
+    return rows
 
 
 def encode_text(

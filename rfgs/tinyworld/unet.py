@@ -18,7 +18,7 @@ from rfgs.flow import classifier_free
 from rfgs.tinyworld.draws import Draw
 from rfgs.tinyworld.fitting import autocast
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, take_words, with_words
+from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, same_words
 
 SHAPE = (16, 16, 16)
 
@@ -86,20 +86,22 @@ class TinyUNet(nn.Module):
         self.text_encoder = CLIPTextModel(config)
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of a model in `folder`; of one without a UNet only its text encoder but for the last layer."""
+        """Take the weights of a model in `folder`; of one without a UNet only its text encoder but for the last layer.
+
+        Words that it did not know keep the weights that they have.
+        """
+        own = self.text_encoder.state_dict()
         if (folder / "unet").is_dir():
             self.unet.load_state_dict(_weights(UNet2DConditionModel, folder, "unet"))
-            take_words(self.text_encoder, self._tokenizer, folder)
-            return
-        weights = _weights(CLIPTextModelWithProjection, folder, "text_encoder")
-        weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
-        weights = with_words(self.text_encoder.state_dict(), weights, self._tokenizer, folder)
-        # The norm after the last layer was made for what comes out of that layer.
-        own = {
-            name: value if "final_layer_norm" in name else weights[name]
-            for name, value in self.text_encoder.state_dict().items()
-        }
-        self.text_encoder.load_state_dict(own)
+            weights = _weights(CLIPTextModel, folder, "text_encoder")
+        else:
+            weights = _weights(CLIPTextModelWithProjection, folder, "text_encoder")
+            weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
+            # The norm after the last layer was made for what comes out of that layer.
+            weights = {name: own[name] if "final_layer_norm" in name else weights[name] for name in own}
+        key = next(name for name in own if name.endswith("token_embedding.weight"))
+        words = same_words(own[key], self._tokenizer, weights[key], folder / "tokenizer")
+        self.text_encoder.load_state_dict({**weights, key: words})
 
     def prepare(self, compile: bool) -> None:
         """Make training fast. Nothing is compiled: torch 2.13 gives the attention of a UNet a gradient of 0 then."""

@@ -8,8 +8,32 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from rfgs.tinyworld.latents import PARTS, Latents
+from rfgs.tinyworld.scenes import Scene, Thing
+from rfgs.tinyworld.text import MAX_TOKENS
 from rfgs.tinyworld.tracer import BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
+
+
+class Counted:
+    """Stands for a tokenizer: the ids of a text are the number of its words, 0 for no text, throughout."""
+
+    def __call__(self, texts: list[str], **options: object) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[[len(text.split())] * MAX_TOKENS for text in texts])
+
+
+def _constant(count: int = 4, value: float = 0.5) -> Latents:
+    """Pictures whose latents are `value` everywhere in any colours over any grey; their ids are numbers of words."""
+    parts = torch.zeros(count, PARTS, 16, 16, 16).half()
+    parts[:, -2] = value
+    views = ["front view", "left side view"] * count
+    return Latents(parts, [Scene((Thing("cube", "red"),))] * count, views[:count], Counted())
+
+
+@pytest.fixture(scope="session")
+def constant() -> Callable[..., Latents]:
+    return _constant
 
 
 @pytest.fixture
@@ -26,7 +50,7 @@ def _local(row: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _inside(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Which of points [N, 3] lie in any of primitives [P, 25] (their edges taken as sharp), by textbook inequalities."""
+    """Which of points [N, 3] lie in any of primitives [P, 28] (their edges taken as sharp), by textbook inequalities."""
     found = np.zeros(len(points), dtype=bool)
     for row in rows:
         x, y, z = _local(row, points).T

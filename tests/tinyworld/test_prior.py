@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from rfgs.tinyworld.prior import TinySD3, draw_times, flow_loss, flow_loss_by_le
 from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
 
 SHAPE = (16, 16, 16)
+Constant = Callable[..., Latents]
 
 
 class Exact(nn.Module):
@@ -31,13 +33,6 @@ class Exact(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         return self.sign * (x_t - 0.5) / t[:, None, None, None] + 0 * self.weight.sum()
-
-
-def constant(count: int = 4) -> Latents:
-    """Pictures that are 0.5 everywhere over any grey, with their number as ids."""
-    ids = torch.arange(count)[:, None].expand(count, MAX_TOKENS)
-    objects = torch.full((count, *SHAPE), 0.5).half()
-    return Latents(objects, 0 * objects, ids, ids + 1000, torch.full((MAX_TOKENS,), 5000))
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +72,23 @@ def test_times_are_half_logit_normal_and_half_uniform() -> None:
 # Training
 
 
+@pytest.mark.parametrize("exact", [1, 8])
 @pytest.mark.parametrize("sign, expected", [(1.0, 0.0), (-1.0, 4 * 1.25)])
 def test_the_target_is_noise_minus_data(
-    sign: float, expected: float, monkeypatch: pytest.MonkeyPatch
+    sign: float, expected: float, exact: int, monkeypatch: pytest.MonkeyPatch, constant: Constant
 ) -> None:
-    """The true velocity has no loss; turned round it has 4 E (e - x)^2 = 4 (1 + 0.5^2)."""
+    """The true velocity has no loss; turned round it has 4 E (e - x)^2 = 4 (1 + 0.5^2). Exact targets agree: x is known."""
     monkeypatch.setattr(Exact, "sign", sign)
-    loss = flow_loss(Exact(), constant(), 64, torch.Generator().manual_seed(0))
+    loss = flow_loss(Exact(), constant(), 64, torch.Generator().manual_seed(0), exact=exact)
     assert loss.item() == pytest.approx(expected, abs=1e-4, rel=0.02)
     loss.backward()
 
 
-def test_loss_by_level_is_that_of_a_known_error_at_each_level() -> None:
+def test_loss_by_level_is_that_of_a_known_error_at_each_level(constant: Constant) -> None:
     class Off(Exact):
         def forward(self, x_t: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-            assert torch.equal(ids[:, 0], torch.arange(4))
+            # "a red cube, front view", "a red cube, left side view", ...
+            assert ids[:, 0].tolist() == [5, 6, 5, 6]
             return super().forward(x_t, t, ids) + t[:, None, None, None]
 
     levels = torch.tensor([0.1, 0.5, 0.9])

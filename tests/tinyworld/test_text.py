@@ -16,6 +16,7 @@ from rfgs.tinyworld.text import (
     TEXT_WIDTH,
     encode_text,
     new_text_encoder,
+    take_words,
     write_tokenizer,
 )
 
@@ -110,3 +111,36 @@ def test_the_pooled_embedding_reads_the_first_end_mark_so_padding_does_not_matte
         other = encode_text(encoders, ids.roll(1, dims=0)[:, [0, 1, 3, 2, 4, 5]])[1]
     torch.testing.assert_close(long, short)
     assert (long - other).abs().max() > 1e-3
+
+
+def saved(tokenizer: CLIPTokenizer, folder: Path, part: str) -> None:
+    """An untrained text encoder, as `text_encoder` and `tokenizer` of a model in `folder`."""
+    new_text_encoder(tokenizer).save_pretrained(folder / f"text_encoder{part}")
+    tokenizer.save_pretrained(folder / f"tokenizer{part}")
+
+
+@pytest.mark.parametrize("part", ["", "_2"])
+def test_a_word_keeps_its_embedding_under_another_tokenizer_and_a_new_one_what_it_has(
+    part: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    old = write_tokenizer(["a", "red", "cube", "mug", "on"], tmp_path / "old")
+    new = write_tokenizer(["a", "aeroplane", "blue", "cube", "mug", "on", "red", "zebra"], tmp_path / "new")
+    saved(old, tmp_path / "model", part)
+    encoder = new_text_encoder(new).eval()
+    before = encoder.get_input_embeddings().weight.detach().clone()
+    take_words(encoder, new, tmp_path / "model", part)
+    after = encoder.get_input_embeddings().weight
+    theirs = type(encoder).from_pretrained(tmp_path / "model" / f"text_encoder{part}").eval()
+    known, numbers = old.get_vocab(), new.get_vocab()
+    assert any(known[word] != numbers[word] for word in known)  # Else there is nothing to be seen.
+    for word, index in numbers.items():
+        row = theirs.get_input_embeddings().weight[known[word]] if word in known else before[index]
+        assert torch.equal(after[index], row), word
+    assert {"aeroplane</w>", "blue</w>", "zebra</w>"} <= set(numbers) - set(known)
+    # So a prompt of words that both know means the same.
+    prompt = "a red mug on a cube, zzz"
+    ids = [torch.tensor(t(prompt, padding="max_length", max_length=MAX_TOKENS).input_ids)[None] for t in (old, new)]
+    with torch.no_grad():
+        for one, other in zip(encode_text([theirs], ids[0]), encode_text([encoder], ids[1]), strict=True):
+            torch.testing.assert_close(one, other)

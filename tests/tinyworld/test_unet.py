@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from rfgs.tinyworld import unet
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.text import MAX_TOKENS
+from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
 from rfgs.tinyworld.unet import (
     SHAPE,
     Pairs,
@@ -25,6 +26,9 @@ from rfgs.tinyworld.unet import (
     rectified_loss,
     sample,
 )
+
+
+Constant = Callable[..., Latents]
 
 
 class Known(nn.Module):
@@ -40,13 +44,7 @@ class Known(nn.Module):
         return self.function(x_t.float(), label, first) + 0 * self.weight
 
 
-def constant(value: float = 0.5, count: int = 4) -> Latents:
-    objects = torch.full((count, *SHAPE), value).half()
-    ids = torch.arange(count)[:, None].expand(count, MAX_TOKENS)
-    return Latents(objects, 0 * objects, ids, ids, torch.full((MAX_TOKENS,), 9))
-
-
-def test_the_diffusion_loss_is_zero_for_the_true_noise_and_known_for_another() -> None:
+def test_the_diffusion_loss_is_zero_for_the_true_noise_and_known_for_another(constant: Constant) -> None:
     alpha_bars = new_scheduler().alphas_cumprod
     assert alpha_bars[0].item() == pytest.approx(0.99915) and alpha_bars[-1].item() == pytest.approx(
         0.00466, rel=1e-3
@@ -89,12 +87,12 @@ def test_sampling_data_of_one_point_ends_there_with_guidance_extrapolated() -> N
     torch.testing.assert_close(made, expected, atol=1e-3, rtol=1e-4)
 
 
-def test_pairs_are_noise_and_what_the_flow_makes_of_it() -> None:
+def test_pairs_are_noise_and_what_the_flow_makes_of_it(constant: Constant) -> None:
     network = Known(lambda x_t, label, first: first + 0 * x_t)  # A straight flow: x = e + u.
     drawn = draw_pairs(network, constant(), 64, 3, steps=4, guidance_scale=1.0)
     first = drawn.ids[:, 0, None, None, None].float()
     torch.testing.assert_close(drawn.made.float(), drawn.noise.float() + first, atol=2e-2, rtol=0)
-    assert (drawn.ids[:, 0] == 9).any() and drawn.noise.float().std().item() == pytest.approx(1, abs=0.01)
+    assert (drawn.ids[:, 0] == 0).any() and drawn.noise.float().std().item() == pytest.approx(1, abs=0.01)
     again, other = (draw_pairs(network, constant(), 64, s, steps=4, guidance_scale=1.0) for s in (3, 4))
     assert torch.equal(again.noise, drawn.noise) and not torch.equal(other.noise, drawn.noise)
 
@@ -118,14 +116,27 @@ def test_attention_written_out_is_diffusers_own() -> None:
         torch.testing.assert_close(network(*inputs).sample, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_the_text_encoder_ends_where_sd3_reads_it() -> None:
+def test_the_text_encoder_ends_where_sd3_reads_it_whatever_the_words_numbers_are(tmp_path: Path) -> None:
     folder = Path(str(files("rfgs.assets"))) / "tiny-sd3"
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    model = TinyUNet(tokenizer)
-    model.start_from(folder)
-    ids = torch.tensor(tokenizer(["a red cube", ""], padding="max_length", max_length=MAX_TOKENS).input_ids)
+    theirs = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    prompts = ["a red cube", ""]
     whole = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder").float()
+
+    def ids(tokenizer: CLIPTokenizer) -> Tensor:
+        return torch.tensor(tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS).input_ids)
+
     with torch.no_grad():
-        expected = whole(ids, output_hidden_states=True).hidden_states[-2]
-        tokens = model.text_encoder(ids)[0]
-    torch.testing.assert_close(tokens, F.layer_norm(expected, (96,)))
+        expected = whole(ids(theirs), output_hidden_states=True).hidden_states[-2]
+        for tokenizer in (theirs, write_tokenizer(["cube", "unicorn", "red", "a"], tmp_path)):
+            model = TinyUNet(tokenizer)
+            model.start_from(folder)
+            tokens = model.text_encoder(ids(tokenizer))[0]
+            torch.testing.assert_close(tokens, F.layer_norm(expected, (96,)))
+            # And from a model with a UNet all of it.
+            for name, part in (("unet", model.unet), ("text_encoder", model.text_encoder), ("tokenizer", tokenizer)):
+                part.save_pretrained(tmp_path / "sd" / name)
+            again = TinyUNet(theirs)
+            again.start_from(tmp_path / "sd")
+            torch.testing.assert_close(again.text_encoder(ids(theirs))[0], tokens)
+            for name, weight in model.unet.state_dict().items():
+                assert torch.equal(weight, again.unet.state_dict()[name]), name
