@@ -187,22 +187,27 @@ class Knowledge:
             return None
         first = None
         for text in filter(None, map(_plain, _PARTS.split(prompt))):
-            # "a statue of a cat" is a cat.
-            phrases = [
-                _DESCRIBES.split(phrase)[0].split(" of ")[-1].split() for phrase in _BETWEEN.split(text)
-            ]
-            judged = [self._judge(words) for words in phrases]
+            phrases = [_DESCRIBES.split(phrase)[0] for phrase in _BETWEEN.split(text)]
+            judged = [self._judge(phrase) for phrase in phrases]
             strange = next((word for _, word in judged if word), None)
             nameless = [not known and not word for known, word in judged]
-            first = first or " ".join(phrases[0])
+            first = first or phrases[0].strip()
             if all(nameless):
                 continue
             # In "a red and white cube" the first phrase need not name anything.
-            return strange or (" ".join(phrases[0]) or None if nameless[0] and " and " not in text else None)
-        return first or prompt.strip() or "nothing"
+            return strange or (phrases[0].strip() or None if nameless[0] and " and " not in text else None)
+        return first or " ".join(prompt.split()) or "nothing"
 
-    def _judge(self, words: list[str]) -> tuple[str | None, str | None]:
-        """The last known thing that a phrase names, and the word for one that is not known; None where there is none."""
+    def _judge(self, phrase: str) -> tuple[str | None, str | None]:
+        """The known thing that a phrase names, and the word for one that is not known; None where there is none."""
+        # "a statue of a cat" is a cat, "a cup of coffee" a cup, and "a photo of a horse" a horse.
+        parts = [self._judge_noun(part.split()) for part in phrase.split(" of ")]
+        named = [part for part in parts if part != (None, None)]
+        plain = [part for part in named if part[1] is None]
+        return (plain[:1] or named[-1:] or [(None, None)])[0]
+
+    def _judge_noun(self, words: list[str]) -> tuple[str | None, str | None]:
+        """The same of a phrase without "of"."""
         known, end = self._last_thing(words)
         rest = [word for word in words[end:] if word not in QUALIFIERS | _LOOSE]
         if known is None:

@@ -31,6 +31,7 @@ KNOWN = """
     an antique wooden chair | a cat sleeping | a cat looking up | a flying car | a cat with a sword | a house made of gingerbread
     a statue of a cat | a DSLR photo of a dog | a cat, highly detailed, 4k | a cat. It has a guitar | a red and white cube
     a cat and a dog | a cat in a box | a dog wearing a helmet | a cat with a bowl of fruit | a cat sitting on grass
+    a cup of coffee | a box of chocolates | a cup of water | on a table
 """.replace("\n", "|").split("|")
 
 UNKNOWN = {
@@ -45,6 +46,9 @@ UNKNOWN = {
     "a robot riding a horse": "horse",
     "an astronaut riding a horse": "astronaut",
     "a photo of a horse": "horse",
+    "a photo of a cat playing guitar": "guitar",
+    "a bar of gold": "bar",
+    "a pile of cubes": "cubes",
     "a horse, 4k": "horse",
     "a horse with a red hat": "horse",
     "a horse that is red": "horse",
@@ -65,6 +69,7 @@ UNKNOWN = {
     "一只猫": "一只猫",
     "🐴": "🐴",
     "???": "???",
+    " ?\n!\n": "? !",
     "": "nothing",
     "a": "a",
     "on": "on",

@@ -170,4 +170,4 @@ def guided_epsilon(
 
 def unknown_words(prior: TextToImage, prompt: str) -> list[str]:
     """The words of `prompt` that the prior has never seen, in order; empty where any text makes sense."""
-    return Knowledge(prior.name, prior.vocabulary).unknown_words(prompt)
+    return Knowledge("", prior.vocabulary).unknown_words(prompt)

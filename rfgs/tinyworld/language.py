@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rfgs.errors import UserError
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.scenes import (
     COLORS,
@@ -174,7 +175,7 @@ class Meaning:
         return [Scene(things, self.relation, self.ground) for things in choices]
 
 
-class UnknownThing(ValueError):
+class UnknownThing(UserError):
     """A prompt in which a thing is named that this world does not have; `noun` is the word."""
 
     def __init__(self, noun: str) -> None:

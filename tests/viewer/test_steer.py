@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from chromium import Chromium
@@ -14,7 +18,7 @@ from rfgs.errors import UserError
 from rfgs.prompt_words import Knowledge
 from rfgs.view_prompts import Prompter
 from rfgs.viewer import Change, Viewer
-from rfgs.viewer.steer_panel import Steering, check_text, label
+from rfgs.viewer.steer_panel import Steering, SteerPanel, check_text, label
 
 
 def test_wishes_are_granted_by_apply_only_and_noted() -> None:
@@ -72,6 +76,68 @@ def test_a_thing_that_the_prior_has_never_seen_is_refused_and_never_embedded() -
     assert check_text(FakePrior(), "prompt", "two cubes on a horse", any_words=True) == said
     # What views should not look like may be anything.
     assert check_text(FakePrior(), "negative_prompt", "a horse").endswith('not the word "horse"')
+
+
+class Input:
+    """An input of the page, without the page."""
+
+    def __init__(self, value: Any = None) -> None:
+        self.value, self.content = value, ""
+        self.press: Callable[[Any], None] = lambda event: None
+
+    def on_click(self, call: Callable[[Any], None]) -> None:
+        self.press = call
+
+    on_update = on_click
+
+
+class Page:
+    """Stands for viser's `GuiApi`: keeps the inputs by their labels, and what is shown in the order in which it was added."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Input] = {}
+        self.shown: list[Input] = []
+
+    def add_html(self, content: str) -> Input:
+        self.shown.append(Input())
+        return self.shown[-1]
+
+    def add_text(self, label: str, value: Any = None, **_: Any) -> Input:
+        return self.inputs.setdefault(label, Input(value))
+
+    add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_text
+
+
+def test_the_page_says_why_a_prompt_is_not_taken() -> None:
+    page, steering, problems = Page(), Steering(), []
+    steering.started_with["prompt"] = "two cubes"
+    config = FakeConfig()
+    SteerPanel(
+        page,
+        config,
+        steering,
+        lambda *problem: problems.append(problem),
+        check_text=lambda field, text: check_text(FakePrior(), field, text),
+    )
+    button, answer = page.inputs["Apply text"], page.shown[0]
+
+    def apply(prompt: str, negative: str = "") -> dict[str, Any]:
+        page.inputs["Prompt"].value, page.inputs["Negative prompt"].value = prompt, negative
+        button.press(SimpleNamespace(client=None))
+        return steering.waiting(config)
+
+    refusal = html.escape(Knowledge("fake", FakePrior.vocabulary).refusal("horse"))
+    assert apply("a horse") == {} and f"<div>{refusal}</div>" in answer.content
+    # The other text is taken all the same; the prompt is refused again until it is mended.
+    assert apply("a horse", "orange") == {"negative_prompt": "orange"} and refusal in answer.content
+    taken = {"negative_prompt": "orange", "prompt": "two blue cubes"}
+    assert apply("two blue cubes", "orange") == taken
+    assert (
+        "small world only, and not the word &quot;blue&quot;" in answer.content
+        and refusal not in answer.content
+    )
+    assert apply("two cubes", "orange") == {"negative_prompt": "orange"} and "<div>" not in answer.content
+    assert problems == []
 
 
 def test_labels() -> None:
