@@ -18,8 +18,9 @@ from rfgs import memory
 from rfgs.errors import UserError
 from rfgs.model_files import INDEX, missing
 
-Family = Literal["sd3", "sd", "instaflow", "flux"]
-"""Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows."""
+Family = Literal["sd3", "sd", "instaflow", "flux", "exact"]
+"""Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows; "exact" is no
+model but the tiny world itself (`rfgs.priors.exact`)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Backend:
     """Whether the hub gives the weights only to accounts that have accepted the licence."""
     style: tuple[str, str] | None = None
     """Hub ids (styled, base) whose difference is added to the network, see `InstaFlowPrior.add_style`."""
+    files: str = ""
+    """The part of the package that its files are, where that is not called as it is."""
 
     @property
     def kind(self) -> Literal["flow", "diffusion"]:
@@ -60,6 +63,12 @@ BACKENDS = (
     Backend("tiny-instaflow", "InstaFlow in miniature, part of rfgs; the same world", family="instaflow"),
     Backend(
         "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family="sd"
+    ),
+    Backend(
+        "tiny-exact",
+        "no network but that world's own pictures in closed form, what a perfect model would do",
+        family="exact",
+        files="tiny-sd3",
     ),
     Backend(
         "sd3",
@@ -133,7 +142,7 @@ def locate(source: str) -> Place:
     if backend:
         where = backend.hub_id or str(embedded_folder(backend))
         # What is part of the package says itself what it is.
-        return Place(where, backend.family if backend.hub_id else None, backend.style)
+        return Place(where, backend.family if backend.hub_id or backend.files else None, backend.style)
     if source.startswith("instaflow:"):
         return Place(source.removeprefix("instaflow:"), "instaflow")
     backend = next((b for b in BACKENDS if b.hub_id == source), None)
@@ -161,7 +170,7 @@ def name_of(source: str) -> str | None:
 
 def embedded_folder(backend: Backend) -> Path:
     """Where the weights of a backend that is part of the package lie."""
-    return Path(str(files("rfgs.assets"))) / backend.name
+    return Path(str(files("rfgs.assets"))) / (backend.files or backend.name)
 
 
 def find_model(backend: Backend, model: str | None = None) -> str:
@@ -184,6 +193,8 @@ def source_of(backend: Backend, model: str | None = None) -> str:
     """What `find_model` checks: `model` where it is given, else where the backend's own weights are."""
     if model is None:
         return backend.name if backend.style else backend.hub_id or backend.name
+    if backend.family == "exact":
+        raise UserError(f"--model {model}: {backend.name} has no weights, so there are no others; leave it out")
     # Its files do not say what they are: they look like Stable Diffusion's.
     prefix = "" if backend.family != "instaflow" or model.startswith("instaflow:") else "instaflow:"
     return prefix + model

@@ -22,7 +22,7 @@ def particle_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-re
             config.lr_latents, config.exact_inner_step = 3e-3, True
         if prior.kind == "diffusion" or isinstance(prior, InstaFlowPrior):
             config.noise_range = config.final_noise_range = (0.02, 0.98)
-    return suited(config, guidance)
+    return suited(config, guidance, prior)
 
 
 def inversion_recipe(prior: TextToImage) -> InversionConfig:
@@ -39,6 +39,8 @@ def flowedit_recipe(prior: TextToImage) -> FlowEditConfig:
     """For FlowEdit: the paper's for SD3, and weaker guidance for the embedded priors."""
     if prior.vocabulary is None:
         return FlowEditConfig(shift=_shift(prior))
+    if getattr(prior, "exact", False):
+        return FlowEditConfig(source_scale=1.0, target_scale=1.0, shift=_shift(prior))
     # With 4 half of the edits do not happen (docs/editing.md).
     return FlowEditConfig(source_scale=1.0, target_scale=7.0, shift=_shift(prior))
 

@@ -51,6 +51,8 @@ def check_loading(
         )
     if loading.offload:
         _check_offload(loading, device, guidance, small=small)
+    if loading.compile and backends.locate(source).family == "exact":
+        raise UserError(f"--compile: {source} has no network to compile; leave it out")
     problem = compile_problem(device) if loading.compile else None
     if problem:
         raise UserError(f"--compile: {problem}, or leave it out")

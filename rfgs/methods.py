@@ -18,6 +18,11 @@ def check_pair(guidance: Guidance, source: str) -> None:
     Raises:
         UserError: it is not.
     """
+    if guidance in LORA_GUIDANCES and backends.locate(source).family == "exact":
+        raise UserError(
+            f"--guidance {guidance}: trains a LoRA on the model's network, and {source} has none; "
+            "use --guidance rfds or rfds-rev"
+        )
     kind = kind_of(source)
     if kind is None or kind == KINDS[guidance]:
         return

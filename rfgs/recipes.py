@@ -21,7 +21,7 @@ def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> Di
         config = sd_recipe()
     else:
         config = instaflow_recipe() if isinstance(prior, InstaFlowPrior) else sd3_recipe()
-    return suited(config, guidance)
+    return suited(config, guidance, prior)
 
 
 def tiny_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
@@ -89,9 +89,11 @@ def sd_recipe() -> DistillConfig:
     return config
 
 
-def suited(config: C, guidance: Guidance) -> C:
+def suited(config: C, guidance: Guidance, prior: Prior | DiffusionPrior) -> C:
     """A prior's settings with what the guidance wants otherwise."""
     config.guidance = guidance
+    if getattr(prior, "exact", False):
+        config.guidance_scale = 1.0  # Its velocity is what guidance tries to come near to.
     if guidance in LORA_GUIDANCES:
         # ProlificDreamer's: the student takes the prior's own direction away, so that less has to be said louder.
         config.guidance_scale = min(config.guidance_scale, 7.5)

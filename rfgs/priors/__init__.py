@@ -106,6 +106,8 @@ def load_prior(
     dtype = dtype or _dtype(family, device, small=bool(about(source)))
     setup = Setup(device, dtype, t5, offload)
     prior = _load(name, source, family, setup, place.style)
+    if family == "exact":
+        return cast(Prior, prior)  # It has no network.
     if offload:
         for module in (prior.network, prior.autoencoder.module):
             offload_weights(module, device)
@@ -126,6 +128,10 @@ def _load(name: str, source: str, family: str, setup: Setup, style: tuple[str, s
         if style:
             prior.add_style(*style)
         return prior
+    if family == "exact":
+        from rfgs.priors.exact import ExactPrior
+
+        return ExactPrior.load(source, name=name, setup=setup)
     if family == "flux":
         if setup.t5 == "drop":
             raise UserError(f"{name}: FLUX reads prompts with T5 alone; leave --t5 drop out")
