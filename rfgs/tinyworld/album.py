@@ -149,7 +149,7 @@ def sample_album(count: int, looks: int, supersample: int) -> list[tuple[Album, 
     Returns:
         Albums, each with colours [K, looks, 4, 3].
     """
-    from rfgs.tinyworld.latents import recolor
+    from rfgs.tinyworld.draws import recolor
 
     found = []
     for number, sets in enumerate((("single", "surroundings"), ("multiple",))):
