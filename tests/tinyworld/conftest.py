@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rfgs.tinyworld.draws import Draws
 from rfgs.tinyworld.latents import PARTS, Latents
 from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.tinyworld.text import MAX_TOKENS
@@ -28,7 +29,7 @@ def _constant(count: int = 4, value: float = 0.5) -> Latents:
     parts = torch.zeros(count, PARTS, 16, 16, 16).half()
     parts[:, -2] = value
     views = ["front view", "left side view"] * count
-    return Latents(parts, [Scene((Thing("cube", "red"),))] * count, views[:count], Counted())
+    return Latents(parts, Draws([Scene((Thing("cube", "red"),))] * count, views[:count], Counted()))
 
 
 @pytest.fixture(scope="session")

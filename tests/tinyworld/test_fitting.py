@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfgs.tinyworld import fitting
-from rfgs.tinyworld.fitting import fit
+from rfgs.tinyworld.fitting import Muon32, drawn_from, fit, nearest_orthogonal
 
 
 class Line(nn.Module):
@@ -24,16 +24,19 @@ class Line(nn.Module):
     def prepare(self, compile: bool) -> None:
         self.prepared.append(compile)
 
-    def loss(self, generator: torch.Generator) -> Tensor:
-        x = torch.randn(4, 3, generator=generator)
+    def loss(self, x: Tensor, noise: torch.Generator) -> Tensor:
         return (self.rest(self.transformer_blocks(x)) - x).square().mean()
+
+
+def draw(generator: torch.Generator) -> Tensor:
+    return torch.randn(4, 3, generator=generator)
 
 
 def run(folder: Path, name: str, model: Line | None = None, **options) -> tuple[Line, object]:
     torch.manual_seed(0)
     model = model or Line()
     options = {"seconds": 12, "seed": 3, "save_every": 3, "rate": 0.1, **options}
-    return model, fit(model, Line(), model.loss, folder / f"{name}.pt", **options)
+    return model, fit(model, Line(), draw, model.loss, folder / f"{name}.pt", **options)
 
 
 class RecordingSGD(torch.optim.SGD):
@@ -104,14 +107,16 @@ def test_a_loss_that_can_be_learned_falls(tmp_path: Path, clock: None) -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_a_weight_that_preparing_takes_the_gradient_of_stops_the_training(tmp_path: Path, clock: None) -> None:
+def test_a_weight_that_preparing_takes_the_gradient_of_stops_the_training(
+    tmp_path: Path, clock: None
+) -> None:
     model, _ = run(tmp_path, "line")
 
-    def loss(generator: torch.Generator) -> Tensor:
+    def loss(x: Tensor, noise: torch.Generator) -> Tensor:
         # Once prepared, what a miscompiled graph gives.
-        return model.loss(generator) if not model.prepared else model.rest(torch.ones(3)).sum()
+        return model.loss(x, noise) if not model.prepared else model.rest(torch.ones(3)).sum()
 
-    events = fit(model, Line(), loss, tmp_path / "half.pt", seconds=3, seed=0)
+    events = fit(model, Line(), draw, loss, tmp_path / "half.pt", seconds=3, seed=0)
     with pytest.raises(RuntimeError, match="gradient of 1 weights, such as transformer_blocks.weight"):
         next(events)
 
@@ -119,6 +124,91 @@ def test_a_weight_that_preparing_takes_the_gradient_of_stops_the_training(tmp_pa
 def test_a_weight_that_the_loss_never_depends_on_does_not(tmp_path: Path, clock: None) -> None:
     model, _ = run(tmp_path, "line")
     events = fit(
-        model, Line(), lambda generator: model.rest(torch.ones(3)).sum(), tmp_path / "half.pt", seconds=3, seed=0
+        model, Line(), draw, lambda x, noise: model.rest(x).sum(), tmp_path / "half.pt", seconds=3, seed=0
     )
     assert next(events)["step"] == 3
+
+
+# Drawing ahead
+
+
+def test_processes_that_draw_ahead_draw_the_same() -> None:
+    """From any step on, so that an interrupted run goes on alike."""
+    alone, ahead = drawn_from(draw, 5, 7, 0), drawn_from(draw, 5, 7, 1)
+    for _ in range(10):
+        assert torch.equal(next(alone), next(ahead))
+    assert torch.equal(next(drawn_from(draw, 5, 17, 0)), next(alone))
+    assert not torch.equal(next(drawn_from(draw, 6, 18, 0)), next(alone))
+
+
+def test_what_has_grown_is_drawn_from_at_the_next_checkpoint(tmp_path: Path, clock: None) -> None:
+    size = [1]
+    sizes: list[int] = []
+
+    def loss(x: Tensor, noise: torch.Generator) -> Tensor:
+        sizes.append(len(x))
+        return model.loss(x, noise)
+
+    def refresh() -> bool:
+        size[0] += 1
+        return True
+
+    model = Line()
+    events = fit(
+        model,
+        Line(),
+        lambda generator: torch.randn(size[0], 3, generator=generator),
+        loss,
+        tmp_path / "line.pt",
+        seconds=9,
+        seed=0,
+        save_every=3,
+        refresh=refresh,
+    )
+    list(events)
+    assert sizes == [1, *[1] * 3, *[2] * 3, *[3] * 3]  # The first of all looks for idle weights.
+
+
+def test_noise_is_that_of_the_step_and_begins_anew_in_each(tmp_path: Path, clock: None) -> None:
+    model, drawn = Line(), []
+
+    def loss(x: Tensor, noise: torch.Generator) -> Tensor:
+        drawn.append(float(torch.rand(1, generator=noise)))
+        return model.loss(x, noise)
+
+    list(fit(model, Line(), draw, loss, tmp_path / "line.pt", seconds=5, seed=3))
+    again = [
+        float(torch.rand(1, generator=torch.Generator().manual_seed(3 * 1_000_003 + i))) for i in range(5)
+    ]
+    assert drawn[1:] == again
+
+
+# Muon
+
+
+def test_muon_in_float32_is_torchs_own() -> None:
+    torch.manual_seed(0)
+    weights = [torch.randn(24, 24), torch.randn(24, 60), torch.randn(60, 24)]
+    ours, theirs = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    options = {"lr": 0.03, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    optimisers = Muon32(ours, **options), torch.optim.Muon(theirs, **options)
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for one, other, weight in zip(ours, theirs, weights, strict=True):
+        # torch's own works in bfloat16, with eight bits.
+        assert (one - other).norm() < 0.03 * (other - weight).norm()
+    # Either goes on from the other's state.
+    optimisers[0].load_state_dict(optimisers[1].state_dict())
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (8, 30), (30, 8)])
+def test_the_nearest_orthogonal_matrix_is_that_of_the_singular_vectors(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    # Cubic Newton-Schulz converges to it; the coefficients that Muon uses are only faster.
+    found = nearest_orthogonal(matrix, (1.5, -0.5, 0.0), 40)
+    torch.testing.assert_close(found, u @ v, atol=1e-4, rtol=0)

@@ -1,8 +1,7 @@
-"""Latents of pictures in any colours against pictures that were rendered so; batches that tell what they show; exact targets."""
+"""Latents of pictures in any colours against pictures that were rendered so, and exact targets against quadrature."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ from transformers import CLIPTokenizer
 from rfgs.cameras import orbit
 from rfgs.tinyworld import data, latents
 from rfgs.tinyworld.data import scene_of, thing_colors
-from rfgs.tinyworld.language import VIEWS, parse, vocabulary
-from rfgs.tinyworld.latents import PARTS, Batch, Latents, encode_layers, recolor
-from rfgs.tinyworld.prior import EXACT_ABOVE, flow_targets
-from rfgs.tinyworld.scenes import COLORS, PAINTS, Scene, Thing, build, draw_scene, expected_looks, second_color
-from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
+from rfgs.tinyworld.draws import EXACT_ABOVE, Draw, Draws, recolor
+from rfgs.tinyworld.language import VIEWS, vocabulary
+from rfgs.tinyworld.latents import PARTS, Latents, encode_layers
+from rfgs.tinyworld.prior import flow_targets
+from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
+from rfgs.tinyworld.text import write_tokenizer
 from rfgs.tinyworld.tracer import render_layers, render_scene
 
 PIXELS = 32
@@ -51,46 +51,26 @@ def stored(tmp_path_factory: pytest.TempPathFactory, tokenizer, encoder) -> Late
     return latents.load_latents(work, tokenizer)
 
 
-def scenes_shown(drawn: Batch, stored: Latents) -> list[Scene]:
-    """What the pictures of a batch show, from their shapes and the colours that they were given."""
-    paints = {tuple(np.float32(value).tolist()): name for name, value in PAINTS.items()}
-    shown = []
-    for number, colors in zip(drawn.pick.tolist(), drawn.colors, strict=True):
-        scene = stored.scenes[number]
-        things = []
-        for place, thing in enumerate(scene.things):
-            own, second = colors[2 * place].tolist(), colors[2 * place + 1]
-            name = paints[tuple(own)]
-            assert second.tolist() == pytest.approx(COLORS[second_color(name)])
-            things.append(Thing(thing.kind, name, thing.finish, thing.size))
-        assert not colors[2 * len(things) :].any()
-        shown.append(Scene(tuple(things), scene.relation, scene.ground))
-    return shown
-
-
-def told(ids: Tensor, tokenizer: CLIPTokenizer) -> tuple[str, str]:
-    """A caption and its view's words, "" where there are none."""
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    said, _, view = text.partition(",")
-    return said.strip(), view.strip()
-
-
-def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder) -> None:
+def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder, tokenizer) -> None:
     """Over any grey too: rendering, colouring and encoding commute, to the rounding of half precision."""
     rng = np.random.default_rng(0)
     camera = orbit(30, 20, 3.2, 40, PIXELS, PIXELS)
     view = camera.viewmats.numpy(), camera.Ks.numpy(), PIXELS, PIXELS
     scenes = [draw_scene(rng, name) for name in SETS for _ in range(8)]
-    layers = [render_layers(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(scenes)]
+    layers = [
+        render_layers(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(scenes)
+    ]
     parts = encode_layers(torch.from_numpy(np.stack(layers)), *encoder).half()
     assert parts.shape == (24, PARTS, 16, PIXELS // 8, PIXELS // 8)
-    data_ = Latents(parts, scenes, ["front view"] * 24, None)
+    data_ = Latents(parts, Draws(scenes, ["front view"] * 24, tokenizer))
     shown = [recolor(scene, rng) for scene in scenes]
     assert sum(a != b for a, b in zip(scenes, shown, strict=True)) > 12
     colors = torch.from_numpy(np.stack([thing_colors(scene) for scene in shown]))
     objects, backdrops = data_.shown(torch.arange(24), colors)
     assert objects.dtype == backdrops.dtype == torch.float32
-    rgba = np.stack([render_scene(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(shown)])
+    rgba = np.stack(
+        [render_scene(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(shown)]
+    )
     picture = torch.from_numpy(rgba).movedim(-1, 1)
     for grey in (0.0, 0.3, 1.0):
         over = picture[:, :3] + (1 - picture[:, 3:]) * grey
@@ -111,114 +91,47 @@ def test_parts_that_are_passed_over_are_zero(stored: Latents) -> None:
     torch.testing.assert_close(stored.shown(pick, colors[pick])[0], objects[pick])
 
 
-def test_no_caption_of_training_says_or_shows_what_is_held_out_and_all_tell_what_is_shown(
-    stored: Latents, tokenizer: CLIPTokenizer
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    shares: Counter[str] = Counter()
-    for _ in range(20):
-        drawn = stored.batch(128, generator)
-        assert drawn.x.shape == (128, 16, 4, 4) and drawn.ids.shape == (128, MAX_TOKENS)
-        for number, scene, ids in zip(drawn.pick.tolist(), scenes_shown(drawn, stored), drawn.ids, strict=True):
-            assert not scene.held_out, scene.name
-            said, view = told(ids, tokenizer)
-            shares["empty"] += said == ""
-            shares["no view"] += said != "" and view == ""
-            if not said:
-                assert not view
-                continue
-            assert view in ("", stored.views[number])
-            meaning = parse(said)
-            looks = meaning.looks()
-            assert scene in looks and meaning.unknown == (), (said, scene.name)
-            # A caption that can mean one look only is thereby none of something held out.
-            assert len(looks) > 1 or not looks[0].held_out
-            open_color = any(thing.color is None for thing in meaning.things)
-            no_article = not said.startswith(("a ", "an ", "the "))
-            shares["open"] += open_color or no_article or not view
-            shares["open look"] += open_color
-    count = 20 * 128
-    assert shares["empty"] / count == pytest.approx(0.1, abs=0.025)
-    assert shares["no view"] / count == pytest.approx(0.1, abs=0.025)
-    # Nothing at all is said in the empty ones; of the others more than 40 % leave something open.
-    assert shares["open"] / (count - shares["empty"]) > 0.4
-    assert shares["open look"] / (count - shares["empty"]) > 0.28
-
-
-def test_a_batch_is_over_every_grey_and_in_every_colour(stored: Latents) -> None:
-    drawn = stored.batch(1500, torch.Generator().manual_seed(0))
-    behind = drawn.backdrops.flatten(1)
-    grey = ((drawn.x - drawn.objects).flatten(1) * behind).sum(1) / behind.square().sum(1)
-    assert torch.histc(grey, 10, 0, 1).min() > 100
-    torch.testing.assert_close(drawn.x, drawn.objects + grey[:, None, None, None] * drawn.backdrops, atol=1e-4, rtol=0)
+def test_a_batch_is_what_was_drawn_over_its_grey(stored: Latents) -> None:
+    drawn = stored.draws.draw(200, 8, torch.Generator().manual_seed(0))
+    batch = stored.batch(drawn)
     objects, backdrops = stored.shown(drawn.pick, drawn.colors)
-    assert torch.equal(objects, drawn.objects) and torch.equal(backdrops, drawn.backdrops)
-    colors = Counter(thing.color for scene in scenes_shown(drawn, stored) for thing in scene.things)
-    assert set(COLORS) <= set(colors) and len(drawn.pick.unique()) == len(stored)
+    assert torch.equal(objects, batch.objects) and torch.equal(backdrops, batch.backdrops)
+    expected = objects + drawn.grey[:, None, None, None] * backdrops
+    torch.testing.assert_close(batch.x, expected, atol=1e-4, rtol=0)
 
 
-def test_batches_repeat_with_the_generator(stored: Latents) -> None:
-    one, again, other = (stored.batch(20, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    for name, value in vars(one).items():
-        assert torch.equal(value, getattr(again, name)), name
-    assert not torch.equal(one.x, other.x) and not torch.equal(one.ids, other.ids)
-
-
-def test_plain_pictures_are_as_drawn_in_the_plainest_captions(stored: Latents, tokenizer) -> None:
-    pick = torch.tensor([5, 60, 119])
-    x, ids = stored.plain(pick, torch.tensor([0.0, 0.5, 1.0]))
-    for i, number in enumerate(pick.tolist()):
-        said, view = told(ids[i], tokenizer)
-        # What has no sayable colour is told by its kind.
-        assert stored.scenes[number] in parse(said).looks() and view == stored.views[number]
-        colors = torch.from_numpy(thing_colors(stored.scenes[number]))[None]
-        objects, backdrops = stored.shown(pick[i : i + 1], colors)
-        torch.testing.assert_close(x[i : i + 1], objects + 0.5 * i * backdrops)
-
-
-def test_the_last_samples_are_kept_for_measuring(stored: Latents, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_samples_are_kept_for_measuring(stored: Latents, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latents, "_CHECK", 30)
     kept, measured = latents.split(stored)
     assert (len(kept), len(measured)) == (90, 30)
-    assert measured.scenes == stored.scenes[90:] and measured.views == stored.views[90:]
-    assert torch.equal(measured.parts, stored.parts[90:]) and kept.tokenizer is stored.tokenizer
+    assert (
+        measured.draws.scenes == stored.draws.scenes[:30] and measured.draws.views == stored.draws.views[:30]
+    )
+    assert torch.equal(measured.parts, stored.parts[:30]) and torch.equal(kept.parts, stored.parts[30:])
     # Pictures of the other half are nobody's others.
-    assert kept.has_others(torch.arange(90)).sum() <= stored.has_others(torch.arange(90)).sum()
-    kept.batch(4, torch.Generator().manual_seed(0))
+    assert int(kept.draws.draw(200, 8, torch.Generator().manual_seed(0)).others.max()) < 90
 
 
-# Recolouring
-
-
-@pytest.mark.parametrize("prompt_set", SETS)
-def test_recolouring_keeps_shapes_and_shows_nothing_that_is_held_out(prompt_set: str) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(1500):
-        scene = draw_scene(rng, prompt_set)
-        other = recolor(scene, rng)
-        assert not other.held_out, other.name
-        assert (other.relation, other.ground) == (scene.relation, scene.ground)
-        for before, after in zip(scene.things, other.things, strict=True):
-            assert (before.kind, before.finish, before.size) == (after.kind, after.finish, after.size)
-            natural = {color for color, _ in expected_looks(after.kind)}
-            assert after.color in COLORS or after.color in natural
-        assert len({thing.unsized for thing in other.things}) == len(other.things)
-
-
-def test_half_of_the_things_get_a_colour_that_people_expect_whatever_their_finish() -> None:
-    rng = np.random.default_rng(0)
-    for thing, expected in (
-        (Thing("cactus", "red"), {"green"}),
-        (Thing("cat", "red", "striped"), {"orange", "grey"}),
-        (Thing("house", "blue"), {"plaster"}),
-        (Thing("mushroom", "blue", "dotted"), {"red"}),
-    ):
-        colors = Counter(recolor(Scene((thing,)), rng).things[0].color for _ in range(3000))
-        share = sum(colors[color] for color in expected) / 3000
-        # Half, a few by chance, and more where some of the other colours are held out.
-        assert 0.42 < share < 0.72, (thing.name, colors)
-        shown = {c for c in {*COLORS, *expected} if not Thing(thing.kind, c, thing.finish).held_out}
-        assert set(colors) == shown, thing.name
+def test_shards_that_were_rendered_since_are_taken_up_without_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer, encoder
+) -> None:
+    monkeypatch.setattr(data, "SHARD", 4)
+    monkeypatch.setattr(data, "IMAGE_SIZE", PIXELS)
+    monkeypatch.setattr(latents, "_CHECK", 2)
+    (tmp_path / "data").mkdir()
+    for index in (0, 1):
+        data.render_shard(tmp_path / "data", index, 5)
+    latents.encode_dataset(tmp_path, 0, encoder)
+    kept, _ = latents.split(latents.load_latents(tmp_path, tokenizer))
+    assert len(kept) == 6 and not latents.take_new_pictures(kept, tmp_path)
+    data.render_shard(tmp_path / "data", 3, 5)
+    assert not latents.take_new_pictures(kept, tmp_path)
+    data.render_shard(tmp_path / "data", 2, 5)
+    assert latents.take_new_pictures(kept, tmp_path) and len(kept) == len(kept.draws.scenes) == 14
+    latents.encode_dataset(tmp_path, 0, encoder)
+    whole = latents.load_latents(tmp_path, tokenizer)
+    assert torch.equal(kept.parts, whole.parts[2:]) and kept.draws.scenes == whole.draws.scenes[2:]
+    assert not latents.take_new_pictures(kept, tmp_path)
 
 
 # Exact targets
@@ -230,39 +143,37 @@ def alike(tokenizer: CLIPTokenizer, count: int, size: int = 16) -> Latents:
     parts = torch.randn(count + 1, PARTS, size, 1, 1, generator=generator)
     parts[:, 3:12] = 0  # A plain thing, and no second.
     scene = Scene((Thing("mug", "red"),))
-    return Latents(parts.half(), [scene] * (count + 1), ["front view"] * count + ["back view"], tokenizer)
+    draws = Draws([scene] * (count + 1), ["front view"] * count + ["back view"], tokenizer)
+    return Latents(parts.half(), draws)
 
 
-def test_pictures_are_alike_that_differ_in_colours_alone(tokenizer: CLIPTokenizer) -> None:
-    def single(*thing: str, ground: str | None = None) -> Scene:
-        return Scene((Thing(*thing),), ground=ground)
-
-    scenes = [
-        *(single("mug", "red"), single("mug", "blue"), single("mug", "blue", "striped")),
-        *(single("mug", "blue", "plain", "big"), single("mug", "red", ground="sand"), single("mug", "red")),
-        Scene((Thing("mug", "red"), Thing("cube", "red")), "on"),
-        Scene((Thing("mug", "red"), Thing("cube", "blue")), "on"),
-        Scene((Thing("mug", "red"), Thing("cube", "blue")), "next to"),
-    ]
-    views = ["front view"] * 5 + ["back view"] + 3 * ["front view"]
-    stored = Latents(torch.zeros(9, PARTS, 16, 1, 1), scenes, views, tokenizer)
-    assert stored.has_others(torch.arange(9)).tolist() == [True, True, *[False] * 4, True, True, False]
+def ask(drawn: Draw, stored: Latents, count: int, rows: Tensor | None = None) -> Draw:
+    """The same draw with up to `count` - 1 others for each of `rows`, whatever its noise fraction; None takes all that have any."""
+    if rows is None:
+        rows = (drawn.pick < len(stored) - 1).nonzero()[:, 0]
+    others = torch.full((len(rows), count - 1), -1)
+    for row, own in zip(others, drawn.pick[rows].tolist(), strict=True):
+        found = [i for i in range(len(stored) - 1) if i != own and own != len(stored) - 1][: count - 1]
+        row[: len(found)] = torch.tensor(found, dtype=torch.long)
+    return Draw(drawn.pick, drawn.colors, drawn.grey, drawn.ids, drawn.t, rows, others)
 
 
 def test_the_exact_target_is_the_mean_over_pictures_that_are_alike_in_the_samples_colours(tokenizer) -> None:
     stored = alike(tokenizer, 3)
-    drawn = stored.batch(40, torch.Generator().manual_seed(0))
-    t = torch.linspace(0.55, 0.95, 40)
+    drawn = ask(stored.draws.draw(40, 8, torch.Generator().manual_seed(0)), stored, 8)
+    batch, t = stored.batch(drawn), torch.linspace(0.55, 0.95, 40)
     mix = t[:, None, None, None]
-    x_t = (1 - mix) * drawn.x + mix * torch.randn(drawn.x.shape, generator=torch.Generator().manual_seed(1))
-    rows = stored.has_others(drawn.pick).nonzero()[:, 0]
+    x_t = (1 - mix) * batch.x + mix * torch.randn(batch.x.shape, generator=torch.Generator().manual_seed(1))
+    rows = drawn.rows
     assert 20 < len(rows) < 40 and (drawn.pick[rows] < 3).all()
-    found = stored.exact_x0(drawn, rows, x_t[rows], t[rows], 8, torch.Generator().manual_seed(2))
+    found = stored.exact_x0(drawn, batch, x_t[rows], t[rows])
     greys = torch.linspace(0, 1, 4001, dtype=torch.float64)
     for row, mean in zip(rows.tolist(), found, strict=True):
         weights = torch.cat([drawn.colors[row].flatten(), torch.ones(1)]).double()
         parts = stored.parts[:3].double().flatten(2)
-        pictures = torch.einsum("p,npd->nd", weights, parts[:, :-1])[:, None] + greys[:, None] * parts[:, None, -1]
+        pictures = (
+            torch.einsum("p,npd->nd", weights, parts[:, :-1])[:, None] + greys[:, None] * parts[:, None, -1]
+        )
         misfit = (x_t[row].double().flatten() - (1 - t[row].double()) * pictures).square().sum(-1)
         likely = (-misfit / (2 * t[row].double() ** 2)).flatten().softmax(0).view_as(misfit)
         expected = torch.einsum("ng,ngd->d", likely, pictures)
@@ -271,51 +182,57 @@ def test_the_exact_target_is_the_mean_over_pictures_that_are_alike_in_the_sample
 
 def test_of_many_alike_some_others_are_asked_and_always_the_samples_own(tokenizer) -> None:
     stored = alike(tokenizer, 30)
-    drawn = stored.batch(20, torch.Generator().manual_seed(0))
-    rows = stored.has_others(drawn.pick).nonzero()[:, 0]
-    # With next to no noise the answer is the picture itself: it can only be so if that was asked.
-    t = torch.full((len(rows),), 1e-3)
-    x = drawn.x[rows]
+    plain = stored.draws.draw(20, 8, torch.Generator().manual_seed(0))
     for count in (2, 5):
-        found = stored.exact_x0(drawn, rows, x * (1 - 1e-3), t, count, torch.Generator().manual_seed(count))
+        drawn = ask(plain, stored, count)
+        batch = stored.batch(drawn)
+        x = batch.x[drawn.rows]
+        # With next to no noise the answer is the picture itself: it can only be so if that was asked.
+        t = torch.full((len(x),), 1e-3)
+        found = stored.exact_x0(drawn, batch, x * (1 - 1e-3), t)
         torch.testing.assert_close(found, x, atol=2e-3, rtol=0)
-    # In noise alone it is the mean of those asked, which others for other draws.
-    t = torch.ones(len(rows))
-    one, two = (stored.exact_x0(drawn, rows, x, t, 5, torch.Generator().manual_seed(s)) for s in (0, 1))
-    assert (one - two).abs().amax((1, 2, 3)).min() > 0.05
+        # In noise alone it is the mean of those asked, over a grey of a half.
+        found = stored.exact_x0(drawn, batch, x, torch.ones(len(x)))
+        for row, others, mean in zip(drawn.rows, drawn.others, found, strict=True):
+            asked = torch.cat([drawn.pick[row : row + 1], others])
+            objects, backdrops = stored.shown(asked, drawn.colors[row].expand(count, 4, 3))
+            torch.testing.assert_close(mean, (objects + 0.5 * backdrops).mean(0), atol=1e-3, rtol=0)
 
 
 def test_one_picture_alone_leaves_its_grey_open_and_its_target_plain(tokenizer) -> None:
     stored = alike(tokenizer, 1, size=4096)
-    drawn = stored.batch(6, torch.Generator().manual_seed(0))
-    rows, t = torch.arange(6), torch.full((6,), 0.6)
-    assert not stored.has_others(drawn.pick).any()
-    x_t = 0.4 * drawn.x + 0.6 * torch.randn(drawn.x.shape, generator=torch.Generator().manual_seed(1))
-    found = stored.exact_x0(drawn, rows, x_t, t, 8, torch.Generator())
+    drawn = stored.draws.draw(6, 8, torch.Generator().manual_seed(0))
+    assert len(drawn.rows) == 0
+    drawn = ask(drawn, stored, 8, torch.arange(6))
+    batch, t = stored.batch(drawn), torch.full((6,), 0.6)
+    x_t = 0.4 * batch.x + 0.6 * torch.randn(batch.x.shape, generator=torch.Generator().manual_seed(1))
+    found = stored.exact_x0(drawn, batch, x_t, t)
     # A grey behind 4,096 numbers is seen to within 0.6 / (0.4 sqrt(4096)).
-    off = ((found - drawn.x) * drawn.backdrops).flatten(1).sum(1) / drawn.backdrops.square().flatten(1).sum(1)
+    off = ((found - batch.x) * batch.backdrops).flatten(1).sum(1) / batch.backdrops.square().flatten(1).sum(1)
     assert off.abs().max() < 4 * 0.6 / 0.4 / 64
-    torch.testing.assert_close(found, drawn.x + off[:, None, None, None] * drawn.backdrops, atol=1e-3, rtol=0)
-    plain, exact = (flow_targets(stored, 32, torch.Generator().manual_seed(3), count) for count in (1, 8))
-    for ours, theirs in zip(plain, exact, strict=True):
-        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(found, batch.x + off[:, None, None, None] * batch.backdrops, atol=1e-3, rtol=0)
 
 
 def test_targets_are_exact_above_a_level_and_plain_below_it(tokenizer) -> None:
     stored = alike(tokenizer, 5)
-    plain, exact = (flow_targets(stored, 200, torch.Generator().manual_seed(3), count) for count in (1, 8))
-    for ours, theirs in zip(plain[:3], exact[:3], strict=True):
-        assert torch.equal(ours, theirs)  # x_t, t and ids.
-    x_t, t, _, target = plain
-    changed = (exact[3] != target).flatten(1).any(1)
+    exact = stored.draws.draw(200, 8, torch.Generator().manual_seed(3))
+    plain = ask(exact, stored, 8, torch.zeros(0, dtype=torch.long))
+    (x_t, target), (same, better) = (
+        flow_targets(stored, drawn, torch.Generator().manual_seed(4)) for drawn in (plain, exact)
+    )
+    assert torch.equal(x_t, same)
+    t, changed = exact.t, (better != target).flatten(1).any(1)
     assert not changed[t <= EXACT_ABOVE].any() and changed[t > EXACT_ABOVE].float().mean() > 0.7
+    # Below, and for the one that is alone, the target is the noise less the picture.
+    mix = t[:, None, None, None]
+    torch.testing.assert_close(x_t - mix * target, stored.batch(plain).x, atol=1e-5, rtol=0)
     # A sample's own target is what the exact one is of on average, and scatters more about the picture's mean.
     high = changed & (t > 0.8)
-    assert (exact[3] - target)[high].mean().abs() < 0.1
-    assert exact[3][high].var() < target[high].var()
+    assert (better - target)[high].mean().abs() < 0.1
+    assert better[high].var() < target[high].var()
 
 
 def test_what_is_stored_comes_with_its_scene_and_its_view(stored: Latents) -> None:
-    assert set(stored.views) == set(VIEWS) and not any(scene.held_out for scene in stored.scenes)
+    assert set(stored.draws.views) == set(VIEWS) and not any(scene.held_out for scene in stored.draws.scenes)
     label = {"things": [["mug", "red", "plain", ""]], "relation": None, "ground": "sand"}
     assert scene_of(label) == Scene((Thing("mug", "red"),), ground="sand")

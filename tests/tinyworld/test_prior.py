@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 from rfgs.tinyworld import prior
 from rfgs.tinyworld.fitting import make_optimisers
 from rfgs.tinyworld.latents import Latents
-from rfgs.tinyworld.prior import TinySD3, draw_times, flow_loss, flow_loss_by_level, load_average, sample
+from rfgs.tinyworld.prior import TinySD3, flow_loss, flow_loss_by_level, load_average, sample
 from rfgs.tinyworld.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
 
 SHAPE = (16, 16, 16)
@@ -61,14 +61,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior, "new_transformer", new_transformer)
 
 
-def test_times_are_half_logit_normal_and_half_uniform() -> None:
-    t = draw_times(100_000, torch.Generator().manual_seed(0))
-    assert 0 < t.min() and t.max() < 1
-    for level in (0.05, 0.25, 0.5, 0.9):
-        normal = torch.distributions.Normal(0.0, 1.0).cdf(torch.logit(torch.tensor(level))).item()
-        assert (t < level).float().mean().item() == pytest.approx((normal + level) / 2, abs=0.006)
-
-
 # Training
 
 
@@ -79,7 +71,8 @@ def test_the_target_is_noise_minus_data(
 ) -> None:
     """The true velocity has no loss; turned round it has 4 E (e - x)^2 = 4 (1 + 0.5^2). Exact targets agree: x is known."""
     monkeypatch.setattr(Exact, "sign", sign)
-    loss = flow_loss(Exact(), constant(), 64, torch.Generator().manual_seed(0), exact=exact)
+    data, generator = constant(), torch.Generator().manual_seed(0)
+    loss = flow_loss(Exact(), data, data.draws.draw(64, exact, generator), generator)
     assert loss.item() == pytest.approx(expected, abs=1e-4, rel=0.02)
     loss.backward()
 

@@ -27,7 +27,6 @@ from rfgs.tinyworld.unet import (
     sample,
 )
 
-
 Constant = Callable[..., Latents]
 
 
@@ -56,7 +55,8 @@ def test_the_diffusion_loss_is_zero_for_the_true_noise_and_known_for_another(con
 
     for off in (0.0, 0.3):
         network = Known(lambda *inputs, off=off: noise(*inputs) + off)
-        loss = diffusion_loss(network, constant(), alpha_bars, 32, torch.Generator().manual_seed(0))
+        data, generator = constant(), torch.Generator().manual_seed(0)
+        loss = diffusion_loss(network, data, alpha_bars, data.draws.draw(32, 1, generator), generator)
         assert loss.item() == pytest.approx(off**2, abs=1e-6)
         loss.backward()
 
@@ -101,7 +101,8 @@ def test_a_batch_of_pairs_keeps_them_together() -> None:
     number = torch.arange(50)
     latents = number[:, None, None, None].expand(50, *SHAPE).half()
     pairs = Pairs(latents, latents + 100, number[:, None].expand(50, MAX_TOKENS))
-    x, e, ids = pairs.batch(200, torch.Generator().manual_seed(0))
+    x, e, ids, t = pairs.draw(200, torch.Generator().manual_seed(0))
+    assert torch.histc(t, 4, 0, 1).min() > 30
     assert x.dtype == e.dtype == torch.float32 and len(ids[:, 0].unique()) > 40
     assert torch.equal(x[:, 0, 0, 0], e[:, 0, 0, 0] + 100) and torch.equal(e[:, 0, 0, 0], ids[:, 0].float())
 
