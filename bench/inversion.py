@@ -45,7 +45,7 @@ from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_res
 from rfgs.tinyworld.scenes import COLORS, Scene, build, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.tinyworld.train_scorer import LABELS, class_numbers
+from rfgs.tinyworld.train_scorer import class_numbers
 
 SIZE = 128
 INVERT_METHODS, EDIT_METHODS = ("irfds", "ode"), ("irfds", "ode", "flowedit")
@@ -96,8 +96,11 @@ def judge(scorer: Scorer, case: Case, image: Tensor) -> dict[str, Any]:
     """Success and what was kept, see the top; PSNR in dB to the source and to the true edit."""
     said = scorer.classify(torch.cat([image, case.source]))
     verdicts = {name: logits.argmax(dim=1).tolist() for name, logits in said.items()}
-    wanted = dict(zip(LABELS, class_numbers(case.edited, case.view), strict=True))
-    others = [name for name in LABELS if name != case.changed and wanted[name] >= 0]
+    if unknown := scorer.unknown(case.edited) + scorer.unknown(case.scene):
+        raise UserError(f"the scorer does not know {', '.join(unknown)}; train one of this world, or take other seeds")
+    numbers = class_numbers(case.edited, case.view, labels=scorer.labels)
+    wanted = dict(zip(scorer.labels, numbers, strict=True))
+    others = [name for name in scorer.labels if name != case.changed and wanted[name] >= 0]
     kept = [verdicts[name][0] == verdicts[name][1] for name in others]
     success = verdicts[case.changed][0] == wanted[case.changed]
     return {

@@ -174,6 +174,13 @@ class Meaning:
         choices = itertools.product(*(said.looks() for said in self.things))
         return [Scene(things, self.relation, self.ground) for things in choices]
 
+    def allows(self, scene: Scene) -> bool:
+        """Whether it may mean `scene`: whether that is one of its looks."""
+        if (self.relation, self.ground, len(self.things)) != (scene.relation, scene.ground, len(scene.things)):
+            return False
+        pairs = zip(self.things, scene.things, strict=True)
+        return all(said.kind == thing.kind and thing in said.looks() for said, thing in pairs)
+
 
 class UnknownThing(UserError):
     """A prompt in which a thing is named that this world does not have; `noun` is the word."""

@@ -35,6 +35,7 @@ from rfgs.render import render
 from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
 
 if TYPE_CHECKING:
+    from rfgs.tinyworld.scenes import Scene
     from rfgs.splats import Splats
 
 ROUNDS = 3
@@ -95,6 +96,15 @@ class Scorer:
         net.load_state_dict({**counters, **stored})
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Scorer(net, config["words"], labels)
+
+    def unknown(self, scene: Scene) -> list[str]:
+        """The kinds, colours and finishes of a scene that it has no classes for; its verdicts on such a scene say nothing."""
+        names = [(key, getattr(thing, key)) for thing in scene.things for key in ("kind", "color", "finish")]
+        return [name for key, name in names if name not in self.labels[key]]
+
+    def unknown_words(self, prompts: Sequence[str]) -> list[str]:
+        """The words of prompts that it does not know, in alphabetical order."""
+        return sorted({word for prompt in prompts for word in _words(prompt)} - set(self.words))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -198,6 +208,10 @@ def prepare(images: Tensor) -> Tensor:
     return images.clamp(0, 1)
 
 
+def _words(text: str) -> list[str]:
+    return text.lower().replace(",", " ").replace(".", " ").split()
+
+
 def word_ids(texts: Sequence[str], words: Sequence[str]) -> Tensor:
     """Numbers [B, L] of the words of each text, counted from 1 in the order of `words`; 0 fills short rows.
 
@@ -206,7 +220,7 @@ def word_ids(texts: Sequence[str], words: Sequence[str]) -> Tensor:
     numbers = {word: number for number, word in enumerate(words, start=1)}
     rows = []
     for text in texts:
-        said = text.lower().replace(",", " ").replace(".", " ").split()
+        said = _words(text)
         unknown = [word for word in said if word not in numbers]
         if unknown:
             raise UserError(f"scorer: {text!r}: unknown {', '.join(unknown)}; it knows {', '.join(words)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from rfgs.tinyworld.scenes import build
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, asset_views, load_scorer, score_similarities, seen_from
 from rfgs.tinyworld.scorer_data import SIZE, blur, load_pictures
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.tinyworld.train_scorer import LABELS, class_numbers
+from rfgs.tinyworld.train_scorer import class_numbers
 
 LEVELS: dict[str, tuple[float, ...]] = {
     "blur": (0, 1, 2, 4, 8),  # Sigma, pixels of 64.
@@ -41,7 +42,7 @@ def over_grey(rgba: np.ndarray | Tensor, grey: float | Tensor = BACKGROUND) -> T
 
 
 def world_views(primitives: np.ndarray) -> Tensor:
-    """The world's own render of primitives [P, 25] from all views of `asset_views`, over grey: [V, 3, 64, 64]."""
+    """The world's own render of primitives [P, 28] from all views of `asset_views`, over grey: [V, 3, 64, 64]."""
     cameras, _ = asset_views(SIZE)
     return over_grey(render_scene(primitives, cameras.viewmats.numpy(), cameras.Ks.numpy(), SIZE, SIZE))
 
@@ -60,15 +61,21 @@ def rank_correlation(levels: tuple[float, ...], scores: list[float]) -> float:
 def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     """Accuracies in percent on the pictures of `folder` over greys, without any degradation.
 
+    Pictures of what the scorer has no classes for are left out, and "left out" says so where there are any.
     "pair" is the share of pictures of two things side by side in which both are found, in whatever order: from behind and
     from a side nothing tells which is meant to be the left one.
     """
-    rgba, scenes, views, directions = load_pictures(folder)
+    rgba, *told = load_pictures(folder)
+    unknown = [scorer.unknown(scene) for scene in told[0]]
+    known = [i for i, names in enumerate(unknown) if not names]
+    rgba = rgba[known]
+    scenes, views, directions = ([column[i] for i in known] for column in told)
     grey = torch.rand(len(rgba), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
     logits = scorer.classify(over_grey(rgba.float() / 255, grey))
-    right = torch.tensor([class_numbers(*row) for row in zip(scenes, views, directions, strict=True)])
-    guess = torch.stack([logits[name].argmax(dim=1) for name in LABELS], dim=1)
-    names = list(LABELS)
+    rows = zip(scenes, views, directions, strict=True)
+    right = torch.tensor([class_numbers(*row, labels=scorer.labels) for row in rows])
+    guess = torch.stack([logits[name].argmax(dim=1) for name in scorer.labels], dim=1)
+    names = list(scorer.labels)
     beside = torch.tensor([scene.relation == "next to" for scene in scenes])
     stacked = torch.tensor([scene.relation == "on" for scene in scenes])
     overhead = torch.tensor([view == "overhead view" for view in views])
@@ -79,6 +86,7 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
 
     everything = torch.ones(len(scenes), dtype=torch.bool)
     figures: dict = {"pictures": len(scenes)}
+    figures |= left_out("pictures", unknown)
     for name in ("kind", "color", "finish"):
         figures[name] = {
             "one thing": percent(name, ~beside & ~stacked),
@@ -99,15 +107,15 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     figures["side"] = round(100 * sides.float().mean().item(), 2)
     figures["side, one thing"] = round(100 * sides[one].float().mean().item(), 2)
     figures["side, one kind"] = {
-        kind: round(100 * sides[rows].float().mean().item(), 1)
-        for kind in LABELS["kind"]
-        if (rows := one & torch.tensor([scene.things[0].kind == kind for scene in scenes])).any()
+        kind: round(100 * sides[shown].float().mean().item(), 1)
+        for kind in scorer.labels["kind"]
+        if (shown := one & torch.tensor([scene.things[0].kind == kind for scene in scenes])).any()
     }
     return figures
 
 
 def fit_splats(primitives: np.ndarray, *, count: int = 3000, steps: int = 250, seed: int = 0) -> Splats:
-    """Splats fitted to the world's own renders of primitives [P, 25], with random greys behind (mean absolute error, Adam)."""
+    """Splats fitted to the world's own renders of primitives [P, 28], with random greys behind (mean absolute error, Adam)."""
     generator = torch.Generator().manual_seed(seed)
     splats = ball(count, 0.8, generator=generator, opacity=0.3).requires_grad_()
     rates = {"means": 0.01, "quats": 0.01, "log_scales": 0.02, "logit_opacities": 0.05, "sh0": 0.03}
@@ -160,16 +168,26 @@ def damaged_splats(splats: Splats, seed: int) -> dict[str, list[Splats]]:
     }
 
 
+def left_out(what: str, unknown: Iterable[list[str]]) -> dict[str, str]:
+    """A line on how many of `what` a scorer cannot judge; `unknown` is what it does not know in each. None if that is nothing."""
+    rows = [names for names in unknown if names]
+    missing = ", ".join(sorted({name for names in rows for name in names}))
+    return {"left out": f"{len(rows)} {what}: the scorer does not know {missing}"} if rows else {}
+
+
 def asset_figures(
     scorer: Scorer, prompt_set: str, assets: int, fitted: int, rng: np.random.Generator
 ) -> dict:
     """Scores of the first `assets` prompts of a set among all of it, as the world renders them, and worse and worse.
 
     Of `fitted` of them splats are made and damaged too. Every number is a mean over assets; "wrong prompt" is the mean
-    over all other prompts of the set.
+    over all other prompts of the set. Prompts of what the scorer does not know are left out, and "left out" says so.
     """
     prompts = {caption(scene): scene for scene in held_out_scenes(prompt_set)}
-    names = list(prompts)
+    unknown = {
+        prompt: scorer.unknown(scene) or scorer.unknown_words([prompt]) for prompt, scene in prompts.items()
+    }
+    names = [prompt for prompt in prompts if not unknown[prompt]]
     _, neighbours = asset_views(SIZE)
     rows: dict[str, list[list[float]]] = {}
     truth, wrong = [], []
@@ -196,6 +214,7 @@ def asset_figures(
     figures: dict = {
         "assets": assets,
         "prompts": len(names),
+        **left_out("prompts", unknown.values()),
         "truth": dict(zip(keys, np.mean(truth, axis=0).round(3).tolist(), strict=True)),
         "wrong prompt": round(float(np.mean(wrong)), 2),
     }

@@ -43,7 +43,7 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
         images[i] = (picture[0] * 255 + 0.5).astype(np.uint8)
         labels.append(
             {
-                "things": [[thing.kind, thing.color, thing.finish] for thing in scene.things],
+                "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
                 "relation": scene.relation,
                 "ground": scene.ground,
                 "view": view_words(azimuth, elevation)[0],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,35 +23,41 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.tinyworld.kinds import KINDS
-from rfgs.tinyworld.language import caption, vocabulary
-from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, RELATIONS, Scene
+from rfgs.tinyworld.language import caption, parse, vocabulary
+from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, PAINTS, RELATIONS, Scene
 from rfgs.tinyworld.scorer import AZIMUTHS, ELEVATIONS, Scorer, nearest, word_ids
 from rfgs.tinyworld.scorer_data import degrade, load_pictures, render_pictures
 from rfgs.tinyworld.scorer_net import ScorerNet
 
 LABELS: dict[str, tuple[str, ...]] = {
     "kind": tuple(KINDS),
-    "color": tuple(COLORS),
+    "color": tuple(PAINTS),
     "finish": tuple(FINISHES),
     "second_kind": tuple(KINDS),
-    "second_color": tuple(COLORS),
+    "second_color": tuple(PAINTS),
     "relation": ("none", *RELATIONS),
     "ground": ("none", *GROUNDS),
     "view": ("front view", "back view", "left side view", "right side view", "overhead view"),
     "azimuth": AZIMUTHS,
     "elevation": ELEVATIONS,
 }
-"""The classes of each classifier. `kind`, `color` and `finish` are of the main thing, the first that a caption names."""
+"""The classes of each classifier of a new scorer; an older one may know fewer (`Scorer.labels`). `kind`, `color` and `finish` are of the main thing, the first that a caption names."""
 
 NEGATIVES = 2
 """Captions of almost the right scene that each picture brings, beside its own."""
 
 
-def class_numbers(scene: Scene, view: str, direction: tuple[float, float] | None = None) -> list[int]:
-    """The right class of each of LABELS, -100 (no loss) for a second thing that is not there.
+def class_numbers(
+    scene: Scene,
+    view: str,
+    direction: tuple[float, float] | None = None,
+    labels: Mapping[str, tuple[str, ...]] = LABELS,
+) -> list[int]:
+    """The right class of each of `labels`, -100 (no loss, no verdict) for a second thing that is not there.
 
     Args:
         direction: azimuth and elevation of the camera in degrees; None where nobody knows, which gives -100 too.
+        labels: of the scorer that is asked; what it has no class for gives -100.
     """
     first = scene.things[0]
     second = scene.things[1] if len(scene.things) > 1 else None
@@ -67,7 +73,7 @@ def class_numbers(scene: Scene, view: str, direction: tuple[float, float] | None
         "azimuth": direction and nearest(direction[0], AZIMUTHS),
         "elevation": direction and nearest(direction[1], ELEVATIONS),
     }
-    return [-100 if names[key] is None else LABELS[key].index(str(names[key])) for key in LABELS]
+    return [labels[key].index(name) if (name := names[key]) in labels[key] else -100 for key in labels]
 
 
 def almost(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -109,8 +115,8 @@ def draw_texts(scenes: list[Scene], views: list[str], rng: np.random.Generator) 
     """A caption of each of B scenes, then NEGATIVES of almost it, half of them with view words; and which fit which pictures.
 
     Returns:
-        (1 + NEGATIVES) B texts, and bools [B, (1 + NEGATIVES) B]: true where the caption tells of the picture's scene and
-        names no view or the right one.
+        (1 + NEGATIVES) B texts, and bools [B, (1 + NEGATIVES) B]: true where the caption may mean the picture's scene ("a
+        cat" means an orange one and a grey one) and names no view or the right one.
     """
     words = LABELS["view"]
     told: list[tuple[Scene, str]] = []
@@ -122,12 +128,13 @@ def draw_texts(scenes: list[Scene], views: list[str], rng: np.random.Generator) 
                 told.append((scene, words[rng.integers(len(words))]))
             else:
                 told.append((almost(scene, rng), view if rng.random() < 0.5 else ""))
-    texts = [caption(scene, rng) + (f", {view}" if view else "") for scene, view in told]
-    numbers: dict[str, int] = {}
-    names = np.array([numbers.setdefault(scene.name, len(numbers)) for scene, _ in told])
+    texts = [caption(scene, rng) for scene, _ in told]
+    means = [parse(text) for text in texts]
+    allowed = np.array([[meaning.allows(scene) for meaning in means] for scene in scenes])
     said = np.array([words.index(view) if view else -1 for _, view in told])
     seen = np.array([words.index(view) for view in views])
-    fits = (names[: len(scenes), None] == names) & ((said == -1) | (said == seen[:, None]))
+    fits = allowed & ((said == -1) | (said == seen[:, None]))
+    texts = [f"{text}, {view}" if view else text for text, (_, view) in zip(texts, told, strict=True)]
     return texts, torch.from_numpy(fits)
 
 

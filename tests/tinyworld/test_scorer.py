@@ -15,7 +15,7 @@ from rfgs.errors import UserError
 from rfgs.render import render
 from rfgs.splats import SH_C0, Splats, ball
 from rfgs.tinyworld import scorer_check, scorer_data
-from rfgs.tinyworld.language import caption, vocabulary
+from rfgs.tinyworld.language import caption, parse, vocabulary
 from rfgs.tinyworld.prompts import held_out_scenes
 from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
 from rfgs.tinyworld.scorer import (
@@ -35,6 +35,7 @@ from rfgs.tinyworld.scorer import (
 )
 from rfgs.tinyworld.scorer_check import fit_splats, over_grey, rank_correlation, world_views
 from rfgs.tinyworld.scorer_data import blur, degrade
+from rfgs.tinyworld.scorer_net import ScorerNet
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.tinyworld.train_scorer import (
     LABELS,
@@ -178,10 +179,27 @@ def test_texts_fit_the_pictures_of_their_scene_unless_they_name_another_view() -
         assert all(word in vocabulary() for text in texts for word in text.replace(",", "").split())
 
 
+def test_an_open_text_fits_every_picture_that_it_may_mean() -> None:
+    """Only an orange and a grey cat are meant by "a cat"; which of them is on the picture the text does not tell."""
+    orange, grey, black = (Scene((Thing("cat", color),)) for color in ("orange", "grey", "black"))
+    seen = set()
+    for seed in range(40):
+        texts, fits = draw_texts([orange, grey, black], ["front view"] * 3, np.random.default_rng(seed))
+        for column, text in enumerate(texts):
+            meaning = parse(text.partition(",")[0])
+            view = "view" not in text or "front view" in text
+            allowed = [scene in meaning.looks() and view for scene in (orange, grey, black)]
+            assert fits[:, column].tolist() == allowed, text
+            seen.add(tuple(allowed))
+    assert {(True, True, False), (True, False, False), (False, True, False), (False, False, True)} <= seen
+
+
 def test_classes_are_of_the_first_thing_and_of_the_second_where_there_is_one() -> None:
     def told(scene: Scene, view: str, direction: tuple[float, float] | None = None) -> dict[str, str | None]:
         numbers = class_numbers(scene, view, direction)
         return {n: None if i < 0 else LABELS[n][i] for n, i in zip(LABELS, numbers, strict=True)}
+
+    assert told(Scene((Thing("house", "plaster"),)), "back view")["color"] == "plaster"
 
     pair = dict(
         kind="cube", color="red", finish="plain", second_kind="cone", second_color="blue", relation="on"
@@ -194,6 +212,43 @@ def test_classes_are_of_the_first_thing_and_of_the_second_where_there_is_one() -
     )
     seen = {"ground": "sand", "view": "overhead view", "azimuth": "-7.5", "elevation": "72.5"}
     assert told(sand, "overhead view", (-14.0, 71.0)) == {**single, **seen}
+
+
+OLDER = {**LABELS, "kind": ("cube", "mug"), "color": ("blue", "red"), "second_kind": ("cone", "cube", "mug")}
+
+
+def test_an_older_scorer_has_its_own_numbers_and_none_for_what_it_does_not_know() -> None:
+    older = Scorer(new_net(), ["a", "blue", "cube", "mug", "red"], OLDER)
+
+    def numbers(scene: Scene) -> dict[str, int]:
+        return dict(zip(OLDER, class_numbers(scene, "back view", labels=older.labels), strict=True))
+
+    known = numbers(MUG)
+    assert (known["kind"], known["color"], known["second_kind"]) == (1, 1, -100)
+    assert older.unknown(MUG) == [] and older.unknown_words(["a red mug", "A blue cube, red"]) == []
+    cat = Scene((Thing("cat", "red"), Thing("cone", "blue")), "on")
+    assert older.unknown(cat) == ["cat", "cone"]  # The second may be a cone, and the main thing not.
+    assert (numbers(cat)["kind"], numbers(cat)["second_kind"], numbers(cat)["color"]) == (-100, 0, 1)
+    assert older.unknown(Scene((Thing("mug", "wooden", "dotted"),))) == ["wooden"]
+    assert older.unknown_words(["a red cat, front view", "the mug"]) == ["cat", "front", "the", "view"]
+
+
+def test_what_an_older_scorer_does_not_know_is_left_out_and_told_in_a_line(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, scenes, *_ = scorer_data.load_pictures(pictures)
+    rare = scenes[0].things[0].kind
+    labels = {**LABELS, "kind": tuple(kind for kind in LABELS["kind"] if kind != rare)}
+    words = [word for word in vocabulary() if word != "a"]
+    older = Scorer(ScorerNet(len(words), {n: len(c) for n, c in labels.items()}), words, labels)
+    figures = scorer_check.classifier_figures(older, pictures, seed=0)
+    lost = sum(any(thing.kind == rare for thing in scene.things) for scene in scenes)
+    assert figures["pictures"] == 16 - lost < 16
+    assert figures["left out"] == f"{lost} pictures: the scorer does not know {rare}"
+    assert scorer_check.left_out("prompts", [[], []]) == {}
+    assert scorer_check.left_out("prompts", [["cat"], [], ["brown", "cat"]]) == {
+        "left out": "2 prompts: the scorer does not know brown, cat"
+    }
 
 
 def test_angles_fall_into_the_class_around_them() -> None:
@@ -263,6 +318,8 @@ def test_pictures_resume_and_carry_their_scene(
     )
     assert [view_words(*direction)[0] for direction in directions] == views
     assert rgba[..., 3].float().mean(dim=(1, 2)).min() > 5  # Something is in every picture.
+    rng = np.random.default_rng([0, 0])
+    assert scenes[0] == scorer_data.draw_any_scene(rng)
 
 
 def test_training_goes_on_where_it_stopped_and_what_is_written_can_be_loaded(
@@ -362,20 +419,26 @@ def scorer() -> Scorer:
 
 def test_the_shipped_scorer_is_small_and_knows_the_world(scorer: Scorer) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 8 * 2**20
-    assert scorer.labels == LABELS and list(scorer.words) == vocabulary()
+    # It may be older than the world: what it knows is of the world, and it says what it does not know.
+    assert set(scorer.labels) == set(LABELS) and set(scorer.words) <= set(vocabulary())
+    for name, classes in scorer.labels.items():
+        assert set(classes) <= set(LABELS[name]), name
 
 
 def test_it_names_the_kind_and_colour_of_fresh_draws(scorer: Scorer) -> None:
     rng = np.random.default_rng(77)
     views = orbit(rng.uniform(-180, 180, 80), rng.uniform(-5, 50, 80), 3.2, 40.0, 96, 96)
-    scenes = [draw_scene(rng, "single", held_out=True) for _ in range(80)]
+    scenes: list[Scene] = []
+    while len(scenes) < 80:
+        scene = draw_scene(rng, "single", held_out=True)
+        scenes += [] if scorer.unknown(scene) else [scene]
     matrices = zip(scenes, views.viewmats.numpy(), views.Ks.numpy(), strict=True)
     rgba = np.concatenate(
         [render_scene(build(scene, rng), view[None], K[None], 96, 96) for scene, view, K in matrices]
     )
     logits = scorer.classify(over_grey(rgba))
     for name in ("kind", "color"):
-        right = torch.tensor([LABELS[name].index(getattr(scene.things[0], name)) for scene in scenes])
+        right = torch.tensor([scorer.labels[name].index(getattr(scene.things[0], name)) for scene in scenes])
         assert (logits[name].argmax(dim=1) == right).float().mean() >= 0.95
 
 
@@ -383,7 +446,9 @@ def test_every_wording_of_a_scene_is_nearer_than_other_scenes(scorer: Scorer) ->
     rng = np.random.default_rng(5)
     scene = Scene((Thing("sphere", "red", "dotted"), Thing("cube", "blue")), relation="on")
     images = world_views(build(scene, rng))
-    wordings = list({caption(scene, rng) for _ in range(60)})
+    # Those that leave its look open fit other scenes too.
+    drawn = [caption(scene, rng) for _ in range(300)]
+    wordings = sorted({text for text in drawn if parse(text).looks() == [scene] and not scorer.unknown_words([text])})
     assert len(wordings) >= 6
     others = [
         "a blue ball with white dots on a red cube",
@@ -396,7 +461,9 @@ def test_every_wording_of_a_scene_is_nearer_than_other_scenes(scorer: Scorer) ->
 
 def test_score_falls_from_truth_to_blur_to_the_wrong_prompt(scorer: Scorer) -> None:
     rng = np.random.default_rng(6)
-    prompts = [caption(draw_scene(rng, "single", held_out=True)) for _ in range(60)]
+    drawn = [draw_scene(rng, "single", held_out=True) for _ in range(120)]
+    prompts = [caption(scene) for scene in drawn if not scorer.unknown(scene)]
+    prompts = [prompt for prompt in prompts if not scorer.unknown_words([prompt])]
     prompts = list(dict.fromkeys(["a striped purple teddy bear", *prompts]))
     scene = Scene((Thing("teddy bear", "purple", "striped"),))
     images, (_, neighbours) = world_views(build(scene, rng)), asset_views(64)
