@@ -122,7 +122,9 @@ def _varied_phrase(thing: Thing, rng: np.random.Generator) -> str:
     size = f"{word(SIZE_WORDS, thing.size)} " if thing.size else ""
     leaves_look, leaves_color = rng.random() < 0.6, rng.random() < 0.3
     before, after = "", ""
-    if thing.color not in COLORS or (thing.expected and leaves_look):
+    # Some colours that people expect have no word, such as a house's.
+    color = color if thing.color in COLORS else ""
+    if thing.expected and (leaves_look or not color):
         color = ""
     else:
         if thing.finish != "plain":
@@ -133,7 +135,7 @@ def _varied_phrase(thing: Thing, rng: np.random.Generator) -> str:
         finish = None if thing.finish == "plain" else thing.finish
         if finish and leaves_color and (thing.color, finish) in expected_looks(thing.kind, finish):
             color = ""
-        elif not before and not after and color != "wooden" and rng.random() < 0.08:
+        elif color not in ("", "wooden") and not before and not after and rng.random() < 0.08:
             return f"{_article(size + kind, rng)} that is {color}"
     return _article(f"{size}{before}{color} {kind}".replace("  ", " ").strip(), rng) + after
 
