@@ -67,7 +67,7 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     lr_colors: float = 0.12
     final_lr: float = 0.1
     """Learning rates fall to this share of themselves, along a cosine."""
-    opacity_weight: float = 0.0
+    opacity_weight: float = 1.0
     """Pull that makes splats fainter, which clears haze that no view asks for, in units of a gradient that all views agree
     on (`regularise`)."""
     scale_weight: float = 0.0

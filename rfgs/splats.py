@@ -160,7 +160,12 @@ def bound_extent(splats: Splats, radius: float) -> None:
     """Bring all splats, in place, into the ball of `radius` about the origin: two standard deviations of each, world units.
 
     None may be longer than a fifth of the radius (its standard deviation), so that no single one fills the ball with fog.
+
+    Raises:
+        UserError: a radius that is not positive.
     """
+    if not radius > 0:
+        raise UserError(f"radius {radius:g}: has to be a positive number; try 1.2")
     splats.log_scales.clamp_(max=math.log(radius / 5))
     reach = radius - 2 * splats.scales.amax(dim=-1, keepdim=True)
     splats.means *= (reach / splats.means.norm(dim=-1, keepdim=True)).clamp(max=1)

@@ -170,3 +170,5 @@ def test_no_splat_leaves_its_ball():
     unbounded = before.clone()
     bound_extent(unbounded, math.inf)
     torch.testing.assert_close(unbounded.means, before.means)
+    with pytest.raises(UserError, match="radius 0: has to be a positive number"):
+        bound_extent(unbounded, 0.0)
