@@ -15,7 +15,7 @@ from .flags import AnyWords, Folder, Number, WholeNumber, default
 
 @dataclass
 class Bench:
-    """Compare methods: make assets of many prompts, score each, print a table with intervals.
+    """Compare methods: make assets of many prompts, measure each against the truth, score it, print tables with intervals.
 
     Stop it whenever you like: the same command goes on with what is missing, and several may work on one folder at once.
     """
@@ -24,9 +24,13 @@ class Bench:
     """Folder of the results: a record and an asset a run, table.md, table.png, sheet.png."""
     report: Annotated[Folder, default("make what is missing first")] = None
     """Only print and draw what this folder holds."""
-    sets: tuple[Literal["single", "surroundings", "multiple"], ...] = ("single", "surroundings", "multiple")
-    """Prompt sets."""
-    prompts: Annotated[WholeNumber, default("all 40")] = None
+    sets: tuple[Literal["single", "surroundings", "multiple", "open"], ...] = (
+        "single",
+        "surroundings",
+        "multiple",
+    )
+    """Prompt sets; open has prompts that say no colours."""
+    prompts: Annotated[WholeNumber, default("all of it")] = None
     """Number of prompts of each set."""
     skip: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Prompts of each set to leave out before the first, such as those that settings were tuned on."""
@@ -53,7 +57,7 @@ class Bench:
     """Go on where a prompt names a thing that the model has never seen. Small models know few things, and
     nobody knows what they make of others."""
     rescore: bool = False
-    """Score what the folder holds again where that was done with another scorer."""
+    """Score what the folder holds again where that was done with another scorer, or without the truth."""
     threads: Annotated[WholeNumber, default("all cores")] = None
     """Threads of each process."""
     part: Annotated[str, tyro.conf.arg(metavar="K/N")] = "1/1"
@@ -135,6 +139,17 @@ class Bench:
         work.work(runs, folder, judge, device=device, say=say)
 
 
+TRUTHS = {
+    "iou": ("Truth: IoU of the silhouettes with those of what the prompt names (docs/truth.md).", 3),
+    "psnr": ("Truth: PSNR of the colours, dB.", 1),
+    "decisiveness": (
+        "Truth: decisiveness, 0 for a mixture of all looks that an open prompt allows, 1 for one of them.",
+        2,
+    ),
+}
+"""The figures of the truth, with what they are and their decimals."""
+
+
 def report(folder: Path) -> str:
     """Writes a results folder's tables and pictures; returns the tables."""
     from rfgs.bench import ablations, pictures, plan, table
@@ -143,6 +158,9 @@ def report(folder: Path) -> str:
     records = plan.read_records(folder)
     figures = table.table(records)
     parts = [f"warning: {warning}" for warning in table.warnings(records)]
+    for key, (title, digits) in TRUTHS.items():
+        if any(key in record.get("truth", {}) for record in records):
+            parts += [title, table.table_text(table.table(records, key), digits)]
     parts += [
         "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",
         table.table_text(figures),
@@ -153,9 +171,11 @@ def report(folder: Path) -> str:
     if ablations.BASE.name in figures:
         questions = {ablation.name: ablation.question for ablation in ablations.ABLATIONS}
         # The score is near 100 for whatever works at all, so that only the harder one tells of a change.
-        rows = [["change", "effect on exact", "runs", "question"]]
+        by_truth = table.effects(records, ablations.BASE.name, "psnr")
+        rows = [["change", "effect on PSNR, dB", "on exact", "runs", "question"]]
         for name, effect in table.effects(records, ablations.BASE.name, "exact").items():
-            rows.append([name, str(effect), str(effect.runs), questions.get(name, "")])
+            true = by_truth.get(name, table.NOTHING)
+            rows.append([name, str(true), str(effect), str(effect.runs), questions.get(name, "")])
         parts += ["Effects of single changes, run by run against the base.", table.markdown(rows)]
     parts += ["What a run took.", table.costs_text(records)]
     text = "\n\n".join(parts) + "\n"

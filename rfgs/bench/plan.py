@@ -4,7 +4,7 @@
     RESULTS/COLUMN/SET-PROMPT-SEED.ply      the asset
     RESULTS/.locks/                         who is at work on what
 
-Records of bounds (`TRUTH`, `WRONG`, `START`) lie in folders beside, without assets.
+Records of bounds (`BOUNDS`) lie in folders beside, without assets.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from rfgs.export.files import atomic
 from rfgs.job import QUALITIES, Densify, Guidance, Quality
 from rfgs.runs import slug
 
-SETS = ("single", "surroundings", "multiple")
-TRUTH, WRONG, START = "truth", "wrong", "start"
+SETS = ("single", "surroundings", "multiple", "open")
+TRUTH, FIT, WRONG, START = "truth", "fit", "wrong", "start"
 BOUNDS = {
     TRUTH: "upper bound: the world's own renders of what the prompt names",
+    FIT: "upper bound: splats fitted to what the prompt names, by the loop's own renderer and settings",
     WRONG: "lower bound: the world's own renders of the set's next prompt",
     START: "lower bound: the ball of splats that a run starts from",
 }
@@ -108,7 +109,7 @@ def plan(
 def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quality) -> Run:
     settings = dict(column.settings)
     if column.name in BOUNDS:
-        # Nothing is optimised, so that bounds are the same whatever the columns beside them do.
+        # Bounds are the same whatever the columns beside them do.
         settings, quality = {}, Quality(0, 0, QUALITIES["normal"].splats, densify="none")
     return Run(
         column=column.name,

@@ -36,11 +36,15 @@ class Figure:
     runs: int
 
     def __str__(self) -> str:
+        return self.told()
+
+    def told(self, digits: int = 1) -> str:
+        """For tables, with so many decimals."""
         if math.isnan(self.mean):
             return "-"
         if math.isnan(self.low):
-            return f"{self.mean:.1f}"
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+            return f"{self.mean:.{digits}f}"
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
     def rounded(self) -> list[float]:
         """Mean, low and high end, for files of results."""
@@ -71,13 +75,18 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
     return Figure(mean, float(low), float(high), prompts, runs)
 
 
+def figures_of(record: Record) -> dict[str, float]:
+    """All figures of a run by name: the scorer's, and those of the truth where it was measured."""
+    return {**record["score"], **record.get("truth", {})}
+
+
 def values_of(records: Sequence[Record], column: str, prompt_set: str, key: str) -> dict[str, list[float]]:
-    """Each prompt's values of a score's field in a column and set, seed by seed; prompts that have none are left out."""
+    """Each prompt's values of a figure in a column and set, seed by seed; prompts that have none are left out."""
     values: dict[str, list[float]] = {}
     for record in records:
         if record["run"]["column"] == column and record["run"]["prompt_set"] == prompt_set:
-            if key in record["score"]:
-                values.setdefault(record["run"]["prompt"], []).append(record["score"][key])
+            if key in figures_of(record):
+                values.setdefault(record["run"]["prompt"], []).append(figures_of(record)[key])
     return values
 
 
@@ -91,7 +100,11 @@ def columns_in(records: Sequence[Record]) -> list[str]:
 
 def table(records: Sequence[Record], key: str = "score") -> dict[str, dict[str, Figure]]:
     """Figures by column and then by row: the sets that have results, and their average where a column has all of them."""
-    sets = [name for name in SETS if any(record["run"]["prompt_set"] == name for record in records)]
+    sets = [
+        name
+        for name in SETS
+        if any(record["run"]["prompt_set"] == name and key in figures_of(record) for record in records)
+    ]
     figures: dict[str, dict[str, Figure]] = {}
     for column in columns_in(records):
         groups = {name: values_of(records, column, name, key) for name in sets}
@@ -100,12 +113,12 @@ def table(records: Sequence[Record], key: str = "score") -> dict[str, dict[str, 
     return figures
 
 
-def table_text(figures: dict[str, dict[str, Figure]]) -> str:
+def table_text(figures: dict[str, dict[str, Figure]], digits: int = 1) -> str:
     """The table for people, as Markdown: methods side by side and prompt sets down, or turned where methods are many."""
     columns = list(figures)
     lines = [["", *(head(column) for column in columns)]]
     for name in figures[columns[0]]:
-        lines.append([name.capitalize(), *(str(figures[column][name]) for column in columns)])
+        lines.append([name.capitalize(), *(figures[column][name].told(digits) for column in columns)])
     lines.append(["Runs", *(_count(figures[column]) for column in columns)])
     return markdown(lines if len(columns) <= ACROSS else list(zip(*lines, strict=True)))
 
@@ -160,18 +173,23 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     Raises:
         UserError: the base has no runs.
     """
-    known = {_place(record): record["score"][key] for record in records if record["run"]["column"] == base}
-    if not known:
+    if not any(record["run"]["column"] == base for record in records):
         raise UserError(f"{base}: has no results yet, and everything else is compared with it")
+    known = {
+        _place(record): figures_of(record)[key]
+        for record in records
+        if record["run"]["column"] == base and key in figures_of(record)
+    }
     found: dict[str, Figure] = {}
     for column in columns_in(records):
         if column == base or column in BOUNDS:
             continue
         groups: dict[str, dict[str, list[float]]] = {}
         for record in records:
-            if record["run"]["column"] == column and _place(record) in known:
+            there = _place(record) in known and key in figures_of(record)
+            if record["run"]["column"] == column and there:
                 prompts = groups.setdefault(record["run"]["prompt_set"], {})
-                difference = record["score"][key] - known[_place(record)]
+                difference = figures_of(record)[key] - known[_place(record)]
                 prompts.setdefault(record["run"]["prompt"], []).append(difference)
         found[column] = figure(list(groups.values()))
     return dict(sorted(found.items(), key=lambda item: -np.nan_to_num(item[1].mean, nan=-1e9)))

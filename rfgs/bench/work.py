@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from importlib.resources import files
@@ -19,6 +20,7 @@ from torch import Tensor
 from rfgs import machine
 from rfgs.bench.plan import (
     BOUNDS,
+    FIT,
     RUN_SETTINGS,
     TRUTH,
     WRONG,
@@ -34,15 +36,20 @@ from rfgs.distill import DistillConfig, distill
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.generate import START_RADIUS
+from rfgs.job import QUALITIES
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.recipes import recipe
 from rfgs.splats import Splats, ball, without_haze
-from rfgs.tinyworld.prompts import captioned, rivals
-from rfgs.tinyworld.scenes import build
+from rfgs.tinyworld import truth
+from rfgs.tinyworld.data import thing_colors
+from rfgs.tinyworld.language import UnknownThing, parse
+from rfgs.tinyworld.prompts import OPEN, captioned, rivals
+from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
 from rfgs.tinyworld.scorer_check import world_views
 from rfgs.tinyworld.scorer_data import SIZE
+from rfgs.tinyworld.shapes import cameras_at, traced
 
 SCORE_FIELDS = ("score", "peak", "top1", "rank", "similarity")
 
@@ -57,7 +64,7 @@ class Judge:
 
     def splats(self, splats: Splats, run: Run) -> dict[str, float]:
         """The score of an asset among all prompts of its set. Splats with numbers that are not finite are not seen."""
-        finite = torch.stack([value.flatten(1).isfinite().all(dim=1) for value in _rows(splats)]).all(dim=0)
+        finite = are_finite(splats)
         if not finite.any():
             rank = float(len(read_prompts([run.prompt_set])[run.prompt_set]))
             return {"score": 0.0, "exact": 0.0, "peak": 0.0, "top1": 0.0, "rank": rank, "similarity": 0.0}
@@ -66,16 +73,28 @@ class Judge:
     def bound(self, run: Run) -> dict[str, float]:
         """The score of what a bound shows in place of an asset."""
         if run.column not in (TRUTH, WRONG):
-            return self.splats(first_splats(run), run)
-        scenes = captioned(run.prompt_set)
-        names = list(scenes)
-        if run.prompt not in names:
-            raise UserError(
-                f"{run.prompt!r}: is not a prompt of the set {run.prompt_set}, so the world cannot draw it"
-            )
-        shown = names.index(run.prompt) + (run.column == WRONG)
-        primitives = build(scenes[names[shown % len(names)]], np.random.default_rng([run.seed, shown]))
-        return self.views(world_views(primitives), asset_views(SIZE)[1], run)
+            return self.splats(bound_splats(run), run)
+        return self.views(world_views(bound_rows(run)[1]), asset_views(SIZE)[1], run)
+
+    def truth(self, splats: Splats, run: Run) -> dict[str, float]:
+        """How near an asset is to what its prompt names (`rfgs.tinyworld.truth`); nothing for prompts of another world."""
+        finite = are_finite(splats)
+        try:
+            return truth.measure(splats.select(finite), run.prompt).figures()
+        except UnknownThing:
+            return {}
+
+    def bound_truth(self, run: Run) -> dict[str, float]:
+        """`truth` of what a bound shows in place of an asset."""
+        if run.column not in (TRUTH, WRONG):
+            return self.truth(bound_splats(run), run)
+        scene, rows = bound_rows(run)
+        layers = traced(rows, cameras_at(truth.VIEWS, truth.SIZE))
+        behind = truth.GREY * (1 - layers[..., 7:])
+        rgb = layers[..., :4] @ thing_colors(scene) + layers[..., 4:7] + behind
+        return truth.measure_views(
+            rgb.astype(np.float64), layers[..., 7] > 0.5, parse(run.prompt).looks()
+        ).figures()
 
     def views(self, images: Tensor, neighbours: Tensor, run: Run) -> dict[str, float]:
         """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away."""
@@ -83,14 +102,46 @@ class Judge:
         vectors = self.scorer.embed_images(images)
         result = self.scorer.score_vectors(vectors, run.prompt, names, neighbours)
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
-        scene = captioned(run.prompt_set).get(run.prompt)
+        scene = None if run.prompt_set == OPEN else captioned(run.prompt_set).get(run.prompt)
         if scene:
             found["exact"] = self.scorer.score_vectors(vectors, run.prompt, rivals(scene), neighbours).score
         return found
 
 
-def _rows(splats: Splats) -> Iterable[torch.Tensor]:
-    return (value.reshape(len(splats), -1) for value in splats.parameters().values())
+def are_finite(splats: Splats) -> Tensor:
+    """Which splats have numbers throughout, [N]."""
+    values = [value.reshape(len(splats), -1) for value in splats.parameters().values()]
+    return torch.stack([value.isfinite().all(dim=1) for value in values]).all(dim=0)
+
+
+def bound_rows(run: Run) -> tuple[Scene, np.ndarray]:
+    """The scene that the bound TRUTH or WRONG shows, in a size of the seed's own, and its primitives."""
+    names = read_prompts([run.prompt_set])[run.prompt_set]
+    if run.prompt not in names:
+        raise UserError(
+            f"{run.prompt!r}: is not a prompt of the set {run.prompt_set}, so the world cannot draw it"
+        )
+    shown = names.index(run.prompt) + (run.column == WRONG)
+    looks = parse(names[shown % len(names)]).looks()
+    scene = looks[run.seed % len(looks)]
+    return scene, build(scene, np.random.default_rng([run.seed, shown]))
+
+
+@functools.lru_cache(maxsize=1)
+def _fitted(prompt: str, seed: int, splats: int) -> Splats:
+    looks = parse(prompt).looks()
+    generator = torch.Generator().manual_seed(seed)
+    normal = QUALITIES["normal"]
+    config = DistillConfig(steps=normal.steps, views_per_step=normal.views_per_step)
+    config.densify, config.max_splats = normal.densify, 2 * splats
+    start = ball(splats, START_RADIUS, generator=generator)
+    fitted = truth.fit_truth(looks[seed % len(looks)], start, config, generator=generator)
+    return without_haze(fitted)
+
+
+def bound_splats(run: Run) -> Splats:
+    """What the bounds START and FIT show."""
+    return _fitted(run.prompt, run.seed, run.splats) if run.column == FIT else first_splats(run)
 
 
 def work(
@@ -126,9 +177,13 @@ def work(
         done += 1
         say(
             f"{number}/{len(open_runs)} {run.column}: {run.prompt}, seed {run.seed}: "
-            f"score {record['score']['score']:.1f}, {record['seconds']['total']:.0f} s"
+            f"{_told(record['truth'])}score {record['score']['score']:.1f}, {record['seconds']['total']:.0f} s"
         )
     return done
+
+
+def _told(true: dict[str, float]) -> str:
+    return f"IoU {true['iou']:.3f}, {true['psnr']:.1f} dB, " if true else ""
 
 
 def do(
@@ -141,7 +196,7 @@ def do(
     path.parent.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"run": asdict(run)}
     if prior is None:
-        score = judge.bound(run)
+        score, true = judge.bound(run), judge.bound_truth(run)
     else:
         config = config_of(run, prior)
         record["config"] = asdict(config)
@@ -149,9 +204,10 @@ def do(
         write_ply(splats, path.with_suffix(".ply"))
         record["splats"] = len(splats)
         scoring = time.perf_counter()
-        score = judge.splats(splats, run)
+        score, true = judge.splats(splats, run), judge.truth(splats, run)
         seconds["score"] = time.perf_counter() - scoring  # type: ignore[assignment]
     record |= {
+        "truth": true,
         "score": score,
         "scorer": judge.identity,
         "evaluations": dict(evaluations),
@@ -205,19 +261,19 @@ def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
 
 
 def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> int:
-    """Score all that is in a folder again, with another scorer; returns how many scores were replaced."""
+    """Score again what is in a folder with another scorer's score or without the truth; returns how many were replaced."""
     replaced = 0
     for path in sorted(folder.glob("*/*.json")):
         record = read_record(path)
-        if path.name.startswith(".") or record["scorer"] == judge.identity:
+        if path.name.startswith(".") or (record["scorer"] == judge.identity and "truth" in record):
             continue
         run = Run(**record["run"])
-        score = (
-            judge.bound(run)
-            if run.column in BOUNDS
-            else judge.splats(read_ply(path.with_suffix(".ply")), run)
-        )
-        write_record(path, {**record, "score": score, "scorer": judge.identity})
+        if run.column in BOUNDS:
+            score, true = judge.bound(run), judge.bound_truth(run)
+        else:
+            splats = read_ply(path.with_suffix(".ply"))
+            score, true = judge.splats(splats, run), judge.truth(splats, run)
+        write_record(path, {**record, "truth": true, "score": score, "scorer": judge.identity})
         replaced += 1
         say(f"{run.column}: {run.prompt}, seed {run.seed}: score {score['score']:.1f}")
     return replaced

@@ -1,4 +1,4 @@
-"""What a tiny prior is worth: what its samples show of what they were asked for, as the scorer sees it; its time and size.
+"""What a tiny prior is worth: how near its samples are to the truth, what the scorer sees in them; its time and size.
 
     python -m rfgs.tinyworld.prior_check tiny-sd3 --output results/tiny-sd3.json
     python -m rfgs.tinyworld.prior_check tiny-instaflow --output results/tiny-instaflow.json
@@ -25,9 +25,10 @@ from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.tinyworld.data import draw_view
-from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.language import caption, parse
+from rfgs.tinyworld.picture_truth import measure_picture
 from rfgs.tinyworld.prior_cost import evaluation_seconds, load_seconds, megabytes
-from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, held_out_scenes
+from rfgs.tinyworld.prompts import FOLDER, OPEN, PROMPT_SETS, captioned, held_out_scenes, open_prompts
 from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
 from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank, seen_from
@@ -41,8 +42,32 @@ ASKED = {
     "multiple": ("kind", "color", "finish", "view", "second_kind", "second_color", "relation"),
 }
 """What the prompts of each set say, by the names of the scorer's classifiers."""
+SETS = (*PROMPT_SETS, OPEN)
+"""Sets of prompts; the open ones, which leave looks to choose, are measured by the truth alone."""
 STRAIGHT = 4
 """Prompts of each set whose paths are followed for the straightness."""
+
+
+def set_prompts(name: str) -> dict[str, Scene]:
+    """The prompts of a set, each with a scene that it may mean."""
+    return captioned(name) if name != OPEN else {text: parse(text).looks()[0] for text in open_prompts()}
+
+
+def truth_figures(images: Sequence[Tensor], prompts: Sequence[str]) -> dict[str, float]:
+    """The truth (`rfgs.tinyworld.picture_truth`), means over pictures: "iou" in percent, "psnr" in dB, and of prompts that
+    leave colours open "decisiveness" in percent.
+
+    Args:
+        images: of each prompt the same number of pictures of each of VIEWS in order, [K * 5, 3, H, W].
+    """
+    found = [
+        measure_picture(picture, f"{prompt}, {view}").figures()
+        for prompt, pictures in zip(prompts, images, strict=True)
+        for picture, view in zip(pictures, len(pictures) // len(VIEWS) * VIEWS, strict=True)
+    ]
+    units = {"iou": 100, "psnr": 1, "decisiveness": 100}
+    values = {name: [unit * one[name] for one in found if name in one] for name, unit in units.items()}
+    return {name: round(float(np.mean(numbers)), 2) for name, numbers in values.items() if numbers}
 
 
 def figures(
@@ -152,9 +177,9 @@ def straightness(prior: Prior, prompts: Sequence[str], noise: Tensor, steps: int
 
 
 def best_scale(samples: dict[str, dict[str, dict[str, float]]], scales: Sequence[float]) -> float:
-    """The scale at which "mean", averaged over the sets, is highest; of equal ones the lowest."""
+    """The scale at which "iou", averaged over the sets, is highest; of equal ones the lowest."""
     return max(
-        sorted(scales), key=lambda scale: np.mean([row["mean"] for row in samples[f"{scale:g}"].values()])
+        sorted(scales), key=lambda scale: np.mean([row["iou"] for row in samples[f"{scale:g}"].values()])
     )
 
 
@@ -167,7 +192,7 @@ def check(
     scales: Sequence[float],
     say: Callable[[str], None] = print,
 ) -> None:
-    """Add to `results` what it lacks of the samples' figures, and call `save` after each of them.
+    """Add to `results` what it lacks of the samples' figures, the truth first, and call `save` after each of them.
 
     "world" and "autoencoder" are the same figures for the world's own pictures, and for those encoded and decoded: the
     most that the scorer lets any prior have. "samples" and, of flows, "one_step" (one Euler step) have a table for each scale.
@@ -183,11 +208,12 @@ def check(
         table = (
             results.setdefault(part, {}) if key is None else results.setdefault(part, {}).setdefault(key, {})
         )
-        for number, name in enumerate(PROMPT_SETS):
+        for number, name in enumerate(SETS):
             if name in table:
                 continue
-            start, scenes, pictures = time.perf_counter(), held_out_scenes(name), []
-            for index, scene in enumerate(scenes[:count]):
+            start, asked, pictures = time.perf_counter(), set_prompts(name), []
+            prompts, scenes = list(asked), list(asked.values())
+            for index, (prompt, scene) in enumerate(zip(prompts[:count], scenes, strict=False)):
                 if key is None:
                     picture = world_pictures(
                         scene, prior.image_size, np.random.default_rng([seed, number, index])
@@ -197,15 +223,16 @@ def check(
                             picture = prior.decode(prior.encode(picture))
                 else:
                     seeds = [seed, number, index]
-                    picture = sample_views(prior, caption(scene), each, length, scale, seeds)
+                    picture = sample_views(prior, prompt, each, length, scale, seeds)
                 pictures.append(picture.cpu())
-            prompts = [caption(scene) for scene in scenes]
-            table[name] = figures(scorer, pictures, scenes[:count], prompts, ASKED[name])
+            table[name] = truth_figures(pictures, prompts[:count])
+            if name in ASKED:
+                table[name] |= figures(scorer, pictures, scenes[:count], prompts, ASKED[name])
             save()
             took = time.perf_counter() - start
             label = part if key is None else f"{part} at {key}"
             say(
-                f"{label}, {name}: {took:.0f} s, mean {table[name]['mean']:.1f} %, top1 {table[name]['top1']:.1f} %"
+                f"{label}, {name}: {took:.0f} s, IoU {table[name]['iou']:.1f} %, PSNR {table[name]['psnr']:.1f} dB"
             )
 
 
@@ -214,9 +241,9 @@ def sheet_rows(
 ) -> list[tuple[str, list[Tensor]]]:
     """The first prompts of every set at a scale, from each of VIEWS; of flows the same in one step beside them."""
     shown = []
-    for number, name in enumerate(PROMPT_SETS):
-        for index, scene in enumerate(held_out_scenes(name)[: min(rows, settings["prompts"])]):
-            prompt, seeds = caption(scene), [settings["seed"], number, index]
+    for number, name in enumerate(SETS):
+        for index, prompt in enumerate(list(set_prompts(name))[: min(rows, settings["prompts"])]):
+            seeds = [settings["seed"], number, index]
             pictures = [*sample_views(prior, prompt, 1, settings["steps"], scale, seeds)]
             if prior.kind == "flow":
                 pictures += sample_views(prior, prompt, 1, 1, 1.0, seeds)
@@ -226,7 +253,8 @@ def sheet_rows(
 
 def table(results: dict[str, Any]) -> str:
     """All samples' figures in Markdown."""
-    columns = ["kind", "color", "finish", "view", "side", "ground", "second_kind", "second_color", "relation"]
+    columns = ["iou", "psnr", "decisiveness", "kind", "color", "finish", "view", "side", "ground"]
+    columns += ["second_kind", "second_color", "relation"]
     columns += ["kinds", "colors", "mean", "all", "top1"]
     parts = [(part, results[part]) for part in ("world", "autoencoder")]
     parts += [

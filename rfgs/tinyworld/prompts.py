@@ -1,8 +1,11 @@
-"""The three prompt sets, all of scenes that training never shows: `python -m rfgs.tinyworld.prompts` writes them.
+"""The prompt sets: `python -m rfgs.tinyworld.prompts` writes them. Three are of scenes that training never shows.
 
 As T3Bench (He et al. 2023) has them: a single object, a single object with surroundings, multiple objects. Whoever
 generates from these prompts asks for compositions that the priors have not seen. `held_out.txt` lists, by name, all single
 things and all scenes with surroundings that training never shows; pairs are too many for a list, see `Scene.held_out`.
+
+A fourth set, "open", says no colours: every kind alone ("a cactus"), and between them scenes with surroundings and pairs that
+training never shows in any look.
 """
 
 from __future__ import annotations
@@ -15,16 +18,26 @@ from pathlib import Path
 
 import numpy as np
 
-from rfgs.tinyworld.language import caption
-from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, KINDS, RELATIONS, THINGS, Scene, draw_scene
+from rfgs.tinyworld.language import caption, open_phrase, parse
+from rfgs.tinyworld.scenes import (
+    COLORS,
+    FINISHES,
+    GROUNDS,
+    KINDS,
+    RELATIONS,
+    THINGS,
+    Scene,
+    Thing,
+    draw_scene,
+)
 
 PROMPTS = 40
 """Prompts in each set."""
 PROMPT_SETS = ("single", "surroundings", "multiple")
+OPEN = "open"
+"""The set of prompts that leave colours open."""
 FOLDER = Path(str(files("rfgs.assets"))) / "prompts"
-_AT_MOST = (
-    2  # Scenes of a set that any one kind may begin: 40 are then spread over at least 20 of the 31 kinds.
-)
+_AT_MOST = 2  # Scenes of a set that any one kind may begin: 40 are then spread over at least 20 kinds.
 
 
 def held_out_scenes(prompt_set: str, seed: int = 0) -> list[Scene]:
@@ -49,9 +62,35 @@ def captioned(prompt_set: str) -> dict[str, Scene]:
     return {caption(scene): scene for scene in held_out_scenes(prompt_set)}
 
 
+def open_prompts(seed: int = 0) -> list[str]:
+    """Every kind alone and as many prompts of a whole scene, in turns; of these no look is ever shown in training.
+
+    Such a scene is of kinds that people expect one look of: all eight colours are never held out together.
+    """
+    rng = np.random.default_rng([seed, len(PROMPT_SETS)])
+    kinds = list(KINDS)
+    alone = [open_phrase(Thing(kinds[i], "white")) for i in rng.permutation(len(kinds))]
+    return [prompt for pair in zip(alone, _open_scenes(len(alone), rng), strict=True) for prompt in pair]
+
+
+def _open_scenes(count: int, rng: np.random.Generator) -> list[str]:
+    """Prompts with surroundings and of pairs, in turns; no kind comes first in more than four of them."""
+    prompts: list[str] = []
+    kinds: Counter[str] = Counter()
+    while len(prompts) < count:
+        scene = draw_scene(rng, PROMPT_SETS[1 + len(prompts) % 2], held_out=True)
+        prompt, kind = caption(scene, closed=False), scene.things[0].kind
+        hidden = all(look.held_out for look in parse(prompt).looks())
+        two = len({thing.kind for thing in scene.things}) == len(scene.things)
+        if hidden and two and prompt not in prompts and kinds[kind] < 2 * _AT_MOST:
+            prompts.append(prompt)
+            kinds[kind] += 1
+    return prompts
+
+
 def prompt_sets() -> dict[str, list[str]]:
-    """The plainest captions of the held-out scenes of every set."""
-    return {name: list(captioned(name)) for name in PROMPT_SETS}
+    """The prompts of every set: the plainest captions of the held-out scenes, and the open ones."""
+    return {**{name: list(captioned(name)) for name in PROMPT_SETS}, OPEN: open_prompts()}
 
 
 def near_misses(scene: Scene) -> list[Scene]:

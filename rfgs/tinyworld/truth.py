@@ -100,14 +100,16 @@ def measure_views(rgb: np.ndarray, silhouettes: np.ndarray, looks: list[Scene]) 
 class SquaredErrors:
     """Mean squared error of pictures against a shape's in any colours, inside masks, as a quadratic form in the colours."""
 
-    def __init__(self, rgb: np.ndarray, layers: np.ndarray, inside: np.ndarray) -> None:
-        """`rgb` [V, H, W, 3] over mid grey, `layers` [V, H, W, 8], `inside` [V, H, W]; the mean over V comes last."""
+    def __init__(
+        self, rgb: np.ndarray, layers: np.ndarray, inside: np.ndarray, behind: float | np.ndarray = GREY
+    ) -> None:
+        """`rgb` [V, H, W, 3] over the colour `behind`, `layers` [V, H, W, 8], `inside` [V, H, W]; the mean over V is last."""
         self.square, self.dot, self.gram = np.zeros(3), np.zeros((4, 3)), np.zeros((4, 4))
         for picture, parts, mask in zip(rgb, layers, inside, strict=True):
             if not mask.any():
                 continue
             own = parts[mask][:, :4].astype(np.float64) / 255
-            fixed = parts[mask][:, 4:7] / 255.0 + GREY * (1 - parts[mask][:, 7:] / 255.0)
+            fixed = parts[mask][:, 4:7] / 255.0 + behind * (1 - parts[mask][:, 7:] / 255.0)
             rest = picture[mask] - fixed
             share = 1 / (3 * mask.sum() * len(rgb))
             self.square += share * np.square(rest).sum(axis=0)

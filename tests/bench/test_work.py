@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rfgs.bench.plan import Column, plan, read_records, record_path
+from rfgs.bench import work as bench_work
+from rfgs.bench.plan import BOUNDS, Column, plan, read_records, record_path, write_record
 from rfgs.bench.work import Judge, rescore, work
+from rfgs.cli.bench import report
 from rfgs.cli.main import main
 from rfgs.distill import distill
 from rfgs.export import read_ply
@@ -34,6 +36,11 @@ def write_scorer(folder: Path, seed: int) -> Path:
     torch.save({"average": new_net().state_dict()}, folder / "checkpoint.pt")
     export(folder / "checkpoint.pt", folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_work.QUALITIES, "normal", TINY)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +82,24 @@ def test_from_nothing_to_the_table_and_on(
     main(command(scorer, tmp_path, "--part", "1/2"))
     assert "tiny-sd3 RFDS" in capsys.readouterr().out
     some = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
-    assert len(some) == 5
+    assert len(some) == 6
     main(command(scorer, tmp_path))
     out = capsys.readouterr().out
-    assert "5 of 10 runs are done already" in out and "| Single " in out and "| Average " in out
+    assert "6 of 12 runs are done already" in out and "| Single " in out and "| Average " in out
     assert all(path.stat().st_mtime_ns == when for path, when in some.items())
     records = read_records(tmp_path)
-    assert len(records) == 10
+    assert len(records) == 12
 
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds-vsd")
     assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
     assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
     assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
+    assert set(record["truth"]) == {"iou", "psnr"} and 0 <= record["truth"]["iou"] < 0.9
+    assert "Truth: IoU" in out and out.index("Truth: PSNR") < out.index("Score, 0 to 100")
+    assert "decisiveness" not in out
+    bounds = {r["run"]["column"]: r["truth"] for r in records if r["run"]["prompt"] == "a white donut"}
+    assert bounds["truth"]["iou"] > 0.97 and bounds["truth"]["psnr"] > 25
+    assert bounds["wrong"]["iou"] < 0.9 and bounds["wrong"]["psnr"] < 20
     assert set(record["score"]) == {"score", "exact", "peak", "top1", "rank", "similarity"}
     assert {"versions", "cpu", "git_commit", "threads", "scorer", "finished"} <= set(record)
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds")
@@ -104,7 +117,7 @@ def test_from_nothing_to_the_table_and_on(
 
 def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
     (run,) = plan(
-        [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white chair"]}, 1, TINY
+        [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white donut"]}, 1, TINY
     )
     assert work([run], tmp_path, Judge(scorer), say=lambda line: None) == 1
     prior = load_prior("tiny-sd3", dtype=distillation_dtype("cpu"))
@@ -112,14 +125,14 @@ def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
     config.steps, config.views_per_step, config.resolution = 2, 1, prior.image_size
     generator = torch.Generator().manual_seed(0)
     splats = ball(60, START_RADIUS, generator=generator, opacity=0.3)
-    *_, last = distill("a white chair", prior, splats, config, generator=generator)
+    *_, last = distill("a white donut", prior, splats, config, generator=generator)
     made = read_ply(record_path(tmp_path, run).with_suffix(".ply"))
     torch.testing.assert_close(made.means, without_haze(last.splats.detach()).means)
 
 
 def test_a_second_guidance_has_the_second_half(scorer: Path, tmp_path: Path) -> None:
     column = Column("tiny-sd3", "rfds-rev", {"second_guidance": "rfds"})
-    (run,) = plan([column], {"single": ["a white chair"]}, 1, TINY)
+    (run,) = plan([column], {"single": ["a white donut"]}, 1, TINY)
     work([run], tmp_path, Judge(scorer), say=lambda line: None)
     (record,) = read_records(tmp_path)
     assert record["evaluations"]["forward"] == 3 + 2 and record["config"]["guidance"] == "rfds-rev"
@@ -145,20 +158,51 @@ def _score():
     return AssetScore(1, 1, 1, 1, 1, torch.ones(1))
 
 
+def test_open_prompts_have_decisiveness_and_bounds(scorer: Path, tmp_path: Path) -> None:
+    columns = [Column("tiny-sd3", "rfds"), *(Column("world", "rfds", label=name) for name in BOUNDS)]
+    runs = plan(columns, {"open": ["a sphere"]}, 1, TINY)
+    work(runs, tmp_path, Judge(scorer), say=lambda line: None)
+    found = {record["run"]["column"]: record for record in read_records(tmp_path)}
+    assert set(found) == {"tiny-sd3:rfds", *BOUNDS}
+    for record in found.values():
+        assert set(record["truth"]) == {"iou", "psnr", "decisiveness"} and "exact" not in record["score"]
+    assert found["truth"]["truth"]["decisiveness"] > 0.95 > found["start"]["truth"]["decisiveness"]
+    assert "Truth: decisiveness" in report(tmp_path)
+
+
+def test_records_of_before_the_truth_are_printed_and_measured(scorer: Path, tmp_path: Path) -> None:
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
+    judge = Judge(scorer)
+    work([run], tmp_path, judge, say=lambda line: None)
+    path = record_path(tmp_path, run)
+    (record,) = read_records(tmp_path)
+    true = record.pop("truth")
+    write_record(path, record)
+    assert "Truth" not in report(tmp_path)
+    assert rescore(tmp_path, judge, lambda line: None) == 1
+    assert read_records(tmp_path)[0]["truth"] == pytest.approx(true, abs=1e-4)
+    assert "Truth: IoU" in report(tmp_path)
+
+
+def test_prompts_of_another_world_have_no_truth(scorer: Path) -> None:
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a zebra"]}, 1, TINY)
+    assert Judge(scorer).truth(ball(10, 0.5, generator=torch.Generator()), run) == {}
+
+
 def test_splats_that_are_no_numbers_are_not_seen(scorer: Path) -> None:
     judge = Judge(scorer)
-    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white chair"]}, 1, TINY)
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
     splats = ball(50, 0.5, generator=torch.Generator().manual_seed(0))
     whole = judge.splats(splats.select(slice(10, 50)), run)
     splats.means[:10, 1] = torch.nan
     assert judge.splats(splats, run) == whole
     splats.sh0[:] = torch.inf
-    assert judge.splats(splats, run)["score"] == 0
+    assert judge.splats(splats, run)["score"] == 0 and judge.truth(splats, run)["iou"] == 0
 
 
 def test_another_scorer_scores_again(scorer: Path, tmp_path: Path) -> None:
     columns = [Column("tiny-sd3", "rfds"), Column("world", "rfds", label="start")]
-    runs = plan(columns, {"single": ["a white chair"]}, 1, TINY)
+    runs = plan(columns, {"single": ["a white donut"]}, 1, TINY)
     work(runs, tmp_path / "results", Judge(scorer), say=lambda line: None)
     before = read_records(tmp_path / "results")
     other = Judge(write_scorer(tmp_path / "scorer", 1))

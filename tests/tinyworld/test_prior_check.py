@@ -136,8 +136,7 @@ class Painter:
 
     def __init__(self) -> None:
         self.calls = 0
-        scenes = [s for name in prior_check.PROMPT_SETS for s in prior_check.held_out_scenes(name)]
-        self.scenes = {prior_check.caption(scene): scene for scene in scenes}
+        self.scenes = {k: v for name in prior_check.SETS for k, v in prior_check.set_prompts(name).items()}
         self.prompts: list[str] = []
 
     def embed(self, prompts: Sequence[str]) -> Condition:
@@ -158,8 +157,23 @@ class Painter:
         return verdicts(scene, 0, color="red" if scene.things[0].color != "red" else "blue")
 
 
+class Measured:
+    """In the place of the truth: better for verdicts with the colour that the prompt's first look has."""
+
+    def __init__(self, picture: Tensor, prompt: str) -> None:
+        color = list(LABELS["color"])[int(picture[0, 0, list(LABELS).index("color")])]
+        expected = prior_check.parse(prompt).looks()[0].things[0].color
+        self.good, self.open = color == expected, expected not in prompt
+
+    def figures(self) -> dict[str, float]:
+        return {"iou": 0.9 if self.good else 0.5, "psnr": 20.0} | (
+            {"decisiveness": 0.75} if self.open else {}
+        )
+
+
 def test_a_check_finds_the_best_scale_and_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior_check, "world_pictures", lambda scene, *rest: verdicts(scene, 0))
+    monkeypatch.setattr(prior_check, "measure_picture", Measured)
     settings = {"steps": 3, "prompts": 2, "per_prompt": 1, "seed": 0}
     results: dict[str, Any] = {"settings": settings}
     painter, saved, lines = Painter(), [], []
@@ -168,17 +182,20 @@ def test_a_check_finds_the_best_scale_and_is_gone_on_with(monkeypatch: pytest.Mo
         check(painter, Oracle(), results, lambda: saved.append(1), scales=scales, say=lines.append)  # type: ignore[arg-type]
 
     again([1, 4])
-    assert painter.calls == 2 * 2 * 3 * 2  # Steps or one step, scales, sets, prompts.
-    assert len(saved) == len(lines) == 2 * 3 + 2 * 2 * 3
+    assert painter.calls == 2 * 2 * 4 * 2  # Steps or one step, scales, sets, prompts.
+    assert len(saved) == len(lines) == 2 * 4 + 2 * 2 * 4
     for name in ASKED:
         assert results["samples"]["4"][name]["color"] == results["world"][name]["all"] == 100
         assert results["samples"]["1"][name]["color"] == results["one_step"]["4"][name]["color"] == 0
+        assert results["samples"]["4"][name]["iou"] == 90 and results["samples"]["1"][name]["iou"] == 50
+        assert next(iter(results["samples"]["4"][name])) == "iou"
+    assert results["samples"]["4"]["open"] == {"iou": 90, "psnr": 20, "decisiveness": 75}
     assert best_scale(results["samples"], [1, 4]) == 4
-    assert best_scale({"1": {"a": {"mean": 5.0}}, "2": {"a": {"mean": 5.0}}}, [2, 1]) == 1
+    assert best_scale({"1": {"a": {"iou": 5.0}}, "2": {"a": {"iou": 5.0}}}, [2, 1]) == 1
     again([1, 4])
-    assert painter.calls == 24
+    assert painter.calls == 32
     again([2])
-    assert painter.calls == 24 + 2 * 3 * 2 and results["samples"]["2"]["single"]["color"] == 0
-    assert len(prior_check.table(results).splitlines()) == 2 + 2 * 3 + 2 * 3 * 3
+    assert painter.calls == 32 + 2 * 4 * 2 and results["samples"]["2"]["single"]["color"] == 0
+    assert len(prior_check.table(results).splitlines()) == 2 + 2 * 4 + 2 * 3 * 4
     rows = prior_check.sheet_rows(painter, settings, 4)
-    assert len(rows) == 6 and all(len(pictures) == 10 for _, pictures in rows)
+    assert len(rows) == 8 and all(len(pictures) == 10 for _, pictures in rows)
