@@ -30,9 +30,9 @@ from rfgs.tinyworld.vae import PATCH
 class Grid:
     """Views and sizes; see docs/exact.md for what is lost by coarser ones."""
 
-    azimuths: int = 24
+    azimuths: int = 36
     """A whole turn in equal steps, from half a step beside the front where 45 degrees are a number of steps."""
-    elevations: tuple[float, ...] = (-10, 5, 20, 35, 50, 65, 80)
+    elevations: tuple[float, ...] = (-10, 0, 10, 20, 30, 40, 50, 60, 70, 80)
     fractions: tuple[float, ...] = (0.0, 0.5, 1.0)
     supersample: int = 1
 
