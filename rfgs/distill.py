@@ -67,9 +67,9 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     lr_colors: float = 0.12
     final_lr: float = 0.1
     """Learning rates fall to this share of themselves, along a cosine."""
-    opacity_weight: float = 1.0
-    """Pull that makes splats fainter, which clears haze that no view asks for, in units of a gradient that all views agree
-    on (`regularise`)."""
+    opacity_weight: float = 0.0
+    """Pull that makes splats fainter where the views do not ask for more, in units of a gradient that all views agree on
+    (`regularise`). 1 clears haze, and takes too much from drafts (docs/guidance.md)."""
     scale_weight: float = 0.0
     """Pull that makes splats smaller, in the same units, of a splat whose standard deviation is one world unit."""
     anisotropy_weight: float = 0.0
@@ -261,8 +261,8 @@ def regularise(splats: Splats, optimiser: torch.optim.Optimizer, config: Distill
     rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
     if config.opacity_weight:
         logits = splats.logit_opacities
-        # Only where the views do not ask for more: what shows little against what is behind it, such as something white,
-        # has gradients that agree too little to hold against a pull on all (docs/guidance.md has what that costs).
+        # Only where the views do not ask for more: what shows little against what is behind it, such as something white, has
+        # gradients that agree too little to hold against a pull on all.
         unasked = agreement(optimiser, logits) >= 0
         logits -= rates["lr_opacities"] * config.opacity_weight * unasked
     if config.scale_weight:

@@ -53,7 +53,7 @@ ABLATIONS = (
     Ablation("perp-neg", {"perp_neg": True}, "Does Perp-Neg help?"),
     Ablation("splats-half", {"splats": 0.5}, "Are half the splats enough?"),
     Ablation("splats-double", {"splats": 2}, "Do twice the splats help?"),
-    Ablation("opacity-weight-0", {"opacity_weight": 0.0}, "Is there haze to clear?"),
+    Ablation("opacity-weight", {"opacity_weight": 1.0}, "Is there haze to clear?"),
     Ablation("radius-10", {"radius": 10.0}, "Do splats put up walls where they may?"),
     Ablation("scale-weight", {"scale_weight": 5.0}, "Do smaller splats look better?"),
     Ablation("anisotropy-weight", {"anisotropy_weight": 0.5}, "Do needles harm?"),
