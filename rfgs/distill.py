@@ -135,7 +135,7 @@ def distill(
     if resume is not None:
         splats = Splats.from_parameters({name: value.to(device) for name, value in resume["splats"].items()})
     splats = splats.detach().clone().requires_grad_()
-    optimiser = _make_optimiser(splats, config)
+    optimiser = make_optimiser(splats, config)
     growth = Growth()
     if resume is not None:
         optimiser.load_state_dict(resume["optimiser"])
@@ -152,11 +152,11 @@ def distill(
         index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
-        _set_learning_rates(optimiser, config, progress)
+        set_learning_rates(optimiser, config, progress)
         views = config.views_per_step
         size = resolution_at(progress, config)
-        cameras = _draw_cameras(index, size, config, generator).to(device)
-        background = _draw_background(config, generator).to(device)
+        cameras = draw_cameras(index, size, config, generator).to(device)
+        background = draw_background(config, generator).to(device)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         clock.lap("render")
         rgb = frames.rgb
@@ -295,7 +295,7 @@ def resolution_at(progress: float, config: DistillConfig) -> int:
     return max(1, round(share * config.resolution))
 
 
-def _draw_cameras(index: int, size: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
+def draw_cameras(index: int, size: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
     """The views of one step, spread around the object; now and then a whole step looks from above."""
     above = config.overhead_every > 0 and index % config.overhead_every == 0
     return sample_orbit(
@@ -309,7 +309,7 @@ def _draw_cameras(index: int, size: int, config: DistillConfig, generator: torch
     )
 
 
-def _draw_background(config: DistillConfig, generator: torch.Generator) -> Tensor:
+def draw_background(config: DistillConfig, generator: torch.Generator) -> Tensor:
     """Colours behind the views of one step, [views, 3]."""
     if config.background == "white":
         return torch.ones(config.views_per_step, 3)
@@ -329,7 +329,7 @@ _RATES = {
 }
 
 
-def _make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
+def make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
     """Adam with one group a parameter, in one fused call."""
     groups = [
         {"params": [value], "lr": getattr(config, _RATES[name]), "rate": _RATES[name]}
@@ -339,7 +339,7 @@ def _make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimi
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
 
-def _set_learning_rates(optimiser: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
+def set_learning_rates(optimiser: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
     share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     for group in optimiser.param_groups:
         group["lr"] = share * getattr(config, group["rate"])

@@ -69,7 +69,7 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     unknown = [scorer.unknown(scene) for scene in told[0]]
     known = [i for i, names in enumerate(unknown) if not names]
     rgba = rgba[known]
-    scenes, views, directions = ([column[i] for i in known] for column in told)
+    scenes, views, directions = ([column[i] for i in known] for column in told)  # type: ignore[attr-defined, index]
     grey = torch.rand(len(rgba), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
     logits = scorer.classify(over_grey(rgba.float() / 255, grey))
     rows = zip(scenes, views, directions, strict=True)

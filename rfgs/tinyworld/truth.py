@@ -26,10 +26,10 @@ from torch import Tensor
 from rfgs.densify import Growth, densify, wants_absgrad
 from rfgs.distill import (
     DistillConfig,
-    _draw_background,
-    _draw_cameras,
-    _make_optimiser,
-    _set_learning_rates,
+    draw_background,
+    draw_cameras,
+    make_optimiser,
+    set_learning_rates,
 )
 from rfgs.render import render
 from rfgs.splats import Splats
@@ -157,15 +157,15 @@ def fit_truth(
 
     Its views are drawn as the loop draws them, `pool` of them, none of which is measured; so are backgrounds.
     """
-    shown = [_draw_cameras(i, SIZE, config, generator) for i in range(1, pool // config.views_per_step + 1)]
+    shown = [draw_cameras(i, SIZE, config, generator) for i in range(1, pool // config.views_per_step + 1)]
     rows = rows_at(scene, 0.5)
     targets = [_pictures(traced(rows, cameras), thing_colors(scene)) for cameras in shown]
     splats = splats.detach().clone().requires_grad_()
-    optimiser, growth = _make_optimiser(splats, config), Growth()
+    optimiser, growth = make_optimiser(splats, config), Growth()
     for index in range(1, config.steps + 1):
-        _set_learning_rates(optimiser, config, (index - 1) / max(config.steps - 1, 1))
+        set_learning_rates(optimiser, config, (index - 1) / max(config.steps - 1, 1))
         cameras, (objects, behind) = shown[index % len(shown)], targets[index % len(shown)]
-        background = _draw_background(config, generator)
+        background = draw_background(config, generator)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         difference = frames.rgb - (objects + behind * background[:, :, None, None])
         (difference.square().sum() / 2).backward()
