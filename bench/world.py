@@ -47,7 +47,10 @@ def scenes() -> list[tuple[str, Scene]]:
     pairs = [
         ("apple on table", Scene((Thing("apple", "red"), Thing("table", "wooden")), "on")),
         ("tree next to house", Scene((Thing("tree", "green"), Thing("house", "plaster")), "next to")),
-        ("small on big", Scene((Thing("cube", "red", size="small"), Thing("sphere", "blue", size="big")), "on")),
+        (
+            "small on big",
+            Scene((Thing("cube", "red", size="small"), Thing("sphere", "blue", size="big")), "on"),
+        ),
         ("cat next to dog", Scene((Thing("cat", "grey"), Thing("dog", "brown")), "next to")),
         ("robot on present", Scene((Thing("robot", "grey"), Thing("present", "green", "striped")), "on")),
     ]

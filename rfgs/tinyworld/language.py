@@ -175,7 +175,11 @@ class Meaning:
 
     def allows(self, scene: Scene) -> bool:
         """Whether it may mean `scene`: whether that is one of its looks."""
-        if (self.relation, self.ground, len(self.things)) != (scene.relation, scene.ground, len(scene.things)):
+        if (self.relation, self.ground, len(self.things)) != (
+            scene.relation,
+            scene.ground,
+            len(scene.things),
+        ):
             return False
         pairs = zip(self.things, scene.things, strict=True)
         return all(said.kind == thing.kind and thing in said.looks() for said, thing in pairs)
@@ -203,7 +207,9 @@ _FINISHES = _table(FINISH_WORDS, tuple(FINISHES)[1:]) | {
 _RELATIONS = _table(RELATION_WORDS, RELATIONS)
 _GROUNDS = _table(GROUND_WORDS, tuple(GROUNDS))
 _SMALL_WORDS = {"a", "an", "the", "one", "single", "of", "with", "that", "is", "and", "view", "made"}
-_AFTER_NOUN = set("a an the with without that which made of in on at under over by near from for to and or is has".split())
+_AFTER_NOUN = set(
+    "a an the with without that which made of in on at under over by near from for to and or is has".split()
+)
 """What no name of a thing goes on with: a noun before one of these stands whole."""
 _STOPS = ".,;:!?\"'()\u2018\u2019\u201c\u201d\u2026"
 

@@ -81,7 +81,7 @@ class Latents:
         return Batch(x, self.ids(texts), pick, colors, objects, backdrops)
 
     def shown(self, pick: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents [B, 16, 16, 16] of the pictures `pick` [B] in `colors` [B, 4, 3] over black, and what a background of 1 adds."""
+        """Latents [B, 16, 16, 16] of pictures `pick` [B] in `colors` [B, 4, 3] over black, and what a background of 1 adds."""
         stored = self.parts.view(len(self) * PARTS, -1)
         weights = F.pad(colors.flatten(1), (0, 1), value=1.0)
         # Most pictures have one plain thing, so that most of their parts are 0 and need not be read.

@@ -64,6 +64,7 @@ GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
     "stone": ("on stone", MOTTLED, (0.42, 0.42, 0.43), (0.60, 0.60, 0.61), 0.22),
 }
 
+
 def second_color(color: str) -> str:
     """The colour of the stripes and dots of a thing of `color`: white, or black on white and yellow."""
     return "black" if color in ("white", "yellow") else "white"

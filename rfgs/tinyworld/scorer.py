@@ -35,8 +35,8 @@ from rfgs.render import render
 from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
 
 if TYPE_CHECKING:
-    from rfgs.tinyworld.scenes import Scene
     from rfgs.splats import Splats
+    from rfgs.tinyworld.scenes import Scene
 
 ROUNDS = 3
 """How often the similarities of a view are averaged with those of its neighbours (T3Bench's number)."""

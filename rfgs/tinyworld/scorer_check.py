@@ -65,11 +65,11 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     "pair" is the share of pictures of two things side by side in which both are found, in whatever order: from behind and
     from a side nothing tells which is meant to be the left one.
     """
-    rgba, *told = load_pictures(folder)
-    unknown = [scorer.unknown(scene) for scene in told[0]]
+    rgba, scenes, views, directions = load_pictures(folder)
+    unknown = [scorer.unknown(scene) for scene in scenes]
     known = [i for i, names in enumerate(unknown) if not names]
-    rgba = rgba[known]
-    scenes, views, directions = ([column[i] for i in known] for column in told)
+    rgba, scenes = rgba[known], [scenes[i] for i in known]
+    views, directions = [views[i] for i in known], [directions[i] for i in known]
     grey = torch.rand(len(rgba), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
     logits = scorer.classify(over_grey(rgba.float() / 255, grey))
     rows = zip(scenes, views, directions, strict=True)

@@ -65,7 +65,9 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     )
 
 
-def take_words(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path, part: str) -> None:
+def take_words(
+    encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, folder: Path, part: str
+) -> None:
     """Give `encoder` the weights of the text encoder in `folder`, each word those of the same word.
 
     `tokenizer` may know other words than that model's own, or number them otherwise; words that are new keep their weights.
@@ -80,7 +82,9 @@ def take_words(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, f
     encoder.load_state_dict({**state, key: words})
 
 
-def same_words(own: torch.Tensor, tokenizer: CLIPTokenizer, theirs: torch.Tensor, folder: Path) -> torch.Tensor:
+def same_words(
+    own: torch.Tensor, tokenizer: CLIPTokenizer, theirs: torch.Tensor, folder: Path
+) -> torch.Tensor:
     """Rows `own` [V, C] of the words of `tokenizer`, each that the tokenizer in `folder` has too with its row of `theirs`."""
     numbers = CLIPTokenizer.from_pretrained(folder).get_vocab()
     rows = own.clone()

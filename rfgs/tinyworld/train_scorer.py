@@ -41,7 +41,10 @@ LABELS: dict[str, tuple[str, ...]] = {
     "azimuth": AZIMUTHS,
     "elevation": ELEVATIONS,
 }
-"""The classes of each classifier of a new scorer; an older one may know fewer (`Scorer.labels`). `kind`, `color` and `finish` are of the main thing, the first that a caption names."""
+"""The classes of each classifier of a new scorer; an older one may know fewer (`Scorer.labels`).
+
+`kind`, `color` and `finish` are of the main thing, the first that a caption names.
+"""
 
 NEGATIVES = 2
 """Captions of almost the right scene that each picture brings, beside its own."""

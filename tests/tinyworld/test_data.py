@@ -79,7 +79,9 @@ def test_a_picture_is_what_is_rendered_in_its_colours(tmp_path: Path) -> None:
         assert data.scene_of(label) == scene and label["azimuth"] == azimuth
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, 32, 32)
         rows = build(scene, rng)
-        np.testing.assert_allclose(data.thing_colors(scene)[: 2 * len(scene.things)], own_colors(rows)[: 2 * len(scene.things)])
+        np.testing.assert_allclose(
+            data.thing_colors(scene)[: 2 * len(scene.things)], own_colors(rows)[: 2 * len(scene.things)]
+        )
         expected = render_scene(rows, camera.viewmats.numpy(), camera.Ks.numpy(), 32, 32)[0]
         assert shard[i].dtype == np.uint8
         assert np.abs(shard[i] - 255 * expected).max() < 2.1
@@ -107,7 +109,12 @@ def test_labels_are_whole_and_consistent_and_none_is_held_out(tmp_path: Path, mo
         assert not scene.held_out
         assert label["view"] == view_words(label["azimuth"], label["elevation"])[0]
         for thing in scene.things:
-            assert thing.kind in KINDS and thing.color in PAINTS and thing.finish in FINISHES and thing.size in SIZES
+            assert (
+                thing.kind in KINDS
+                and thing.color in PAINTS
+                and thing.finish in FINISHES
+                and thing.size in SIZES
+            )
             assert thing.color in COLORS or thing.expected
         forms = {(1, False, False): "single", (1, False, True): "surroundings", (2, True, False): "multiple"}
         shares[forms[len(scene.things), bool(scene.relation), bool(scene.ground)]] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,16 @@ from rfgs.tinyworld.data import scene_of, thing_colors
 from rfgs.tinyworld.language import VIEWS, parse, vocabulary
 from rfgs.tinyworld.latents import PARTS, Batch, Latents, encode_layers, recolor
 from rfgs.tinyworld.prior import EXACT_ABOVE, flow_targets
-from rfgs.tinyworld.scenes import COLORS, PAINTS, Scene, Thing, build, draw_scene, expected_looks, second_color
+from rfgs.tinyworld.scenes import (
+    COLORS,
+    PAINTS,
+    Scene,
+    Thing,
+    build,
+    draw_scene,
+    expected_looks,
+    second_color,
+)
 from rfgs.tinyworld.text import MAX_TOKENS, write_tokenizer
 from rfgs.tinyworld.tracer import render_layers, render_scene
 
@@ -81,7 +89,9 @@ def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder) -> None
     camera = orbit(30, 20, 3.2, 40, PIXELS, PIXELS)
     view = camera.viewmats.numpy(), camera.Ks.numpy(), PIXELS, PIXELS
     scenes = [draw_scene(rng, name) for name in SETS for _ in range(8)]
-    layers = [render_layers(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(scenes)]
+    layers = [
+        render_layers(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(scenes)
+    ]
     parts = encode_layers(torch.from_numpy(np.stack(layers)), *encoder).half()
     assert parts.shape == (24, PARTS, 16, PIXELS // 8, PIXELS // 8)
     data_ = Latents(parts, scenes, ["front view"] * 24, None)
@@ -90,7 +100,9 @@ def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder) -> None
     colors = torch.from_numpy(np.stack([thing_colors(scene) for scene in shown]))
     objects, backdrops = data_.shown(torch.arange(24), colors)
     assert objects.dtype == backdrops.dtype == torch.float32
-    rgba = np.stack([render_scene(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(shown)])
+    rgba = np.stack(
+        [render_scene(build(scene, np.random.default_rng(i)), *view)[0] for i, scene in enumerate(shown)]
+    )
     picture = torch.from_numpy(rgba).movedim(-1, 1)
     for grey in (0.0, 0.3, 1.0):
         over = picture[:, :3] + (1 - picture[:, 3:]) * grey
@@ -119,7 +131,9 @@ def test_no_caption_of_training_says_or_shows_what_is_held_out_and_all_tell_what
     for _ in range(20):
         drawn = stored.batch(128, generator)
         assert drawn.x.shape == (128, 16, 4, 4) and drawn.ids.shape == (128, MAX_TOKENS)
-        for number, scene, ids in zip(drawn.pick.tolist(), scenes_shown(drawn, stored), drawn.ids, strict=True):
+        for number, scene, ids in zip(
+            drawn.pick.tolist(), scenes_shown(drawn, stored), drawn.ids, strict=True
+        ):
             assert not scene.held_out, scene.name
             said, view = told(ids, tokenizer)
             shares["empty"] += said == ""
@@ -150,7 +164,9 @@ def test_a_batch_is_over_every_grey_and_in_every_colour(stored: Latents) -> None
     behind = drawn.backdrops.flatten(1)
     grey = ((drawn.x - drawn.objects).flatten(1) * behind).sum(1) / behind.square().sum(1)
     assert torch.histc(grey, 10, 0, 1).min() > 100
-    torch.testing.assert_close(drawn.x, drawn.objects + grey[:, None, None, None] * drawn.backdrops, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        drawn.x, drawn.objects + grey[:, None, None, None] * drawn.backdrops, atol=1e-4, rtol=0
+    )
     objects, backdrops = stored.shown(drawn.pick, drawn.colors)
     assert torch.equal(objects, drawn.objects) and torch.equal(backdrops, drawn.backdrops)
     colors = Counter(thing.color for scene in scenes_shown(drawn, stored) for thing in scene.things)
@@ -262,7 +278,9 @@ def test_the_exact_target_is_the_mean_over_pictures_that_are_alike_in_the_sample
     for row, mean in zip(rows.tolist(), found, strict=True):
         weights = torch.cat([drawn.colors[row].flatten(), torch.ones(1)]).double()
         parts = stored.parts[:3].double().flatten(2)
-        pictures = torch.einsum("p,npd->nd", weights, parts[:, :-1])[:, None] + greys[:, None] * parts[:, None, -1]
+        pictures = (
+            torch.einsum("p,npd->nd", weights, parts[:, :-1])[:, None] + greys[:, None] * parts[:, None, -1]
+        )
         misfit = (x_t[row].double().flatten() - (1 - t[row].double()) * pictures).square().sum(-1)
         likely = (-misfit / (2 * t[row].double() ** 2)).flatten().softmax(0).view_as(misfit)
         expected = torch.einsum("ng,ngd->d", likely, pictures)

@@ -185,10 +185,14 @@ def test_each_set_has_its_form_and_draws_all_there_is() -> None:
         assert sum(kinds[kind] for kind in SOLIDS) / 3000 == pytest.approx(10 / 46, abs=0.05)
         firsts = [scene.things[0] for scene in scenes]
         assert {thing.finish for thing in firsts} == set(FINISHES)
-        assert {thing.size for thing in firsts} == set(SIZES) and set(COLORS) < {thing.color for thing in firsts} == set(PAINTS)
+        assert {thing.size for thing in firsts} == set(SIZES) and set(COLORS) < {
+            thing.color for thing in firsts
+        } == set(PAINTS)
         # Half as people expect it, and what is drawn so by chance.
         assert 0.5 < np.mean([thing.expected for thing in firsts]) < 0.72
-    sized = {name: np.mean([scene.things[0].size != "" for scene in scenes]) for name, scenes in drawn.items()}
+    sized = {
+        name: np.mean([scene.things[0].size != "" for scene in scenes]) for name, scenes in drawn.items()
+    }
     assert sized == pytest.approx({"single": 0.06, "surroundings": 0.06, "multiple": 0.15}, abs=0.02)
     for scene in drawn["multiple"]:
         assert scene.things[0].unsized != scene.things[1].unsized
@@ -215,7 +219,9 @@ def test_a_thing_is_drawn_in_its_colour_finish_and_canonical_pose(kind: str) -> 
             turn = row[4:13].reshape(3, 3)
             np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-6)
             if tone != MAIN:
-                assert row[20] == PLAIN and row[27] == row[25] == 0  # Its colour is fixed, and its edges are sharp.
+                assert (
+                    row[20] == PLAIN and row[27] == row[25] == 0
+                )  # Its colour is fixed, and its edges are sharp.
                 np.testing.assert_allclose(row[17:20], TONES[tone], atol=1e-6)
         # Its parts stand to one another as in its plan: no turn, no mirror.
         plan = np.array([part[1] for part in KINDS[kind]], dtype=float)
@@ -411,4 +417,6 @@ def test_sizes_vary_with_the_generator_and_repeat_with_its_seed_and_colours_do_n
     one, again, other = (build(scene, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.isclose(one[:, 13], other[:, 13]).any()
-    assert np.array_equal(one[:, 17:20], other[:, 17:20])  # Pictures in other colours are made without a tracer.
+    assert np.array_equal(
+        one[:, 17:20], other[:, 17:20]
+    )  # Pictures in other colours are made without a tracer.

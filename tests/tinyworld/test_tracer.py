@@ -19,6 +19,7 @@ from rfgs.tinyworld.tracer import (
     DOTTED,
     ELLIPSOID,
     FRUSTUM,
+    LAYERS,
     MOTTLED,
     PLAIN,
     PLANKS,
@@ -28,7 +29,6 @@ from rfgs.tinyworld.tracer import (
     SPHERE,
     STRIPED,
     TORUS,
-    LAYERS,
     own_colors,
     primitive_radii,
     render_layers,
@@ -284,7 +284,9 @@ def smooth_minimum(a: float, b: float, k: float) -> float:
     return min(a, b) - (max(k - abs(a - b), 0) ** 2 / (4 * k) if k else 0)
 
 
-def melting(code: int, sizes: tuple[float, ...], center: tuple[float, float, float], k: float, thing: int = 0):
+def melting(
+    code: int, sizes: tuple[float, ...], center: tuple[float, float, float], k: float, thing: int = 0
+):
     row = primitive(code, sizes, center=center)
     row[25], row[26], row[27] = k, thing, 1
     return row
@@ -331,9 +333,13 @@ def test_where_parts_melt_the_shading_is_that_of_the_smooth_surface() -> None:
         unit = np.array(direction) / np.linalg.norm(direction)
         low, high = 0.1, 1.5
         for _ in range(60):
-            low, high = ((low + high) / 2, high) if truth((low + high) / 2 * unit) < 0 else (low, (low + high) / 2)
+            low, high = (
+                ((low + high) / 2, high) if truth((low + high) / 2 * unit) < 0 else (low, (low + high) / 2)
+            )
         point = low * unit
-        assert min(np.linalg.norm(point - center) for center in centers) > radius + 0.02  # Between them, on neither.
+        assert (
+            min(np.linalg.norm(point - center) for center in centers) > radius + 0.02
+        )  # Between them, on neither.
         gradient = np.array([truth(point + e) - truth(point - e) for e in 1e-5 * np.eye(3)])
         normal = gradient / np.linalg.norm(gradient)
         sky = min(max(truth(point + 0.15 * normal) / 0.15, 0), 1)
@@ -377,7 +383,9 @@ def test_a_picture_is_the_sum_of_its_layers_in_their_colours(scene: Scene) -> No
     assert layers.shape == (2, 24, 24, LAYERS) and layers.min() >= 0
     assert not layers[..., 2 * len(scene.things) : 4].any()
     for number, thing in enumerate(scene.things):
-        assert layers[..., 2 * number].any() and layers[..., 2 * number + 1].any() == (thing.finish != "plain")
+        assert layers[..., 2 * number].any() and layers[..., 2 * number + 1].any() == (
+            thing.finish != "plain"
+        )
     # A thing in black adds nothing, and its share is the one that is lost.
     rows[(rows[:, 26] == 0) & (rows[:, 27] > 0), 17:20] = 0
     lost = trace(fixed, camera) - trace(rows, camera)
