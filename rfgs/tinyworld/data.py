@@ -62,7 +62,7 @@ def render_shard(folder: Path, index: int, seed: int, shape: tuple[int, int] | N
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, size, size)
         rows = build(scene, rng)
         traced = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), size, size)
-        layers[i] = (traced[0] * 255 + 0.5).astype(np.uint8)
+        layers[i] = (traced[0] * 255 + 0.5).clip(0, 255).astype(np.uint8)  # 256 would be black.
         labels.append(
             {
                 "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
