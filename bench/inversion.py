@@ -97,7 +97,9 @@ def judge(scorer: Scorer, case: Case, image: Tensor) -> dict[str, Any]:
     said = scorer.classify(torch.cat([image, case.source]))
     verdicts = {name: logits.argmax(dim=1).tolist() for name, logits in said.items()}
     if unknown := scorer.unknown(case.edited) + scorer.unknown(case.scene):
-        raise UserError(f"the scorer does not know {', '.join(unknown)}; train one of this world, or take other seeds")
+        raise UserError(
+            f"the scorer does not know {', '.join(unknown)}; train one of this world, or take other seeds"
+        )
     numbers = class_numbers(case.edited, case.view, labels=scorer.labels)
     wanted = dict(zip(scorer.labels, numbers, strict=True))
     others = [name for name in scorer.labels if name != case.changed and wanted[name] >= 0]

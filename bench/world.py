@@ -1,4 +1,4 @@
-"""A picture of the tiny world: every kind in some colour and finish, and below them the grounds and the relations.
+"""A picture of the tiny world: every kind as people expect it, and below them finishes, sizes, grounds and relations.
 
 python bench/world.py --output assets/docs/world.png          # a few seconds
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from rfgs.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS
-from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, Scene, Thing, build
+from rfgs.tinyworld.scenes import ANY, GROUNDS, Scene, Thing, build, expected_looks
 from rfgs.tinyworld.tracer import render_scene
 
 COLUMNS, TILE, LABEL, BACKGROUND = 8, 112, 14, 0.96
@@ -26,23 +26,35 @@ VIEW = (
 
 
 def scenes() -> list[tuple[str, Scene]]:
-    """What is shown, with its labels: every kind alone, every ground, and a few pairs."""
-    # Steps of 3 through 8 colours and of 1 through the finishes show all of them, neighbours different.
-    looks = [(tuple(COLORS)[3 * i % 8], tuple(FINISHES)[i % 3]) for i in range(len(KINDS))]
-    alone = [(kind, Scene((Thing(kind, *look),))) for kind, look in zip(KINDS, looks, strict=True)]
-    on_grounds = zip(("cactus", "chair", "teddy bear", "snowman", "duck", "rocket"), GROUNDS, strict=True)
+    """What is shown, with its labels: every kind alone, and a few finishes, sizes, grounds and pairs."""
+    alone = []
+    for i, kind in enumerate(KINDS):
+        looks = expected_looks(kind)
+        # Where any colour may come, steps of 3 through the eight make neighbours different.
+        look = looks[3 * i % 8] if len(looks) == len(ANY) else looks[0]
+        alone.append((kind, Scene((Thing(kind, *look),))))
+    finished = [
+        ("striped purple cat", Scene((Thing("cat", "purple", "striped"),))),
+        ("dotted green mug", Scene((Thing("mug", "green", "dotted"),))),
+        ("golden teddy bear", Scene((Thing("teddy bear", "golden"),))),
+        ("wooden rocket", Scene((Thing("rocket", "wooden"),))),
+    ]
+    on_grounds = zip(("cactus", "chair", "teddy bear", "snowman", "duck", "castle"), GROUNDS, strict=True)
     standing = [
-        (f"{kind}, {ground}", Scene((Thing(kind, color),), ground=ground))
-        for (kind, ground), color in zip(
-            on_grounds, ("green", "purple", "orange", "white", "yellow", "red"), strict=True
-        )
+        (f"{kind}, {ground}", Scene((Thing(kind, *expected_looks(kind)[0]),), ground=ground))
+        for kind, ground in on_grounds
     ]
     pairs = [
-        ("mug on table", Scene((Thing("mug", "red", "dotted"), Thing("table", "blue")), "on")),
-        ("tree next to house", Scene((Thing("tree", "green"), Thing("house", "yellow")), "next to")),
-        ("robot on present", Scene((Thing("robot", "purple"), Thing("present", "green", "striped")), "on")),
+        ("apple on table", Scene((Thing("apple", "red"), Thing("table", "wooden")), "on")),
+        ("tree next to house", Scene((Thing("tree", "green"), Thing("house", "plaster")), "next to")),
+        (
+            "small on big",
+            Scene((Thing("cube", "red", size="small"), Thing("sphere", "blue", size="big")), "on"),
+        ),
+        ("cat next to dog", Scene((Thing("cat", "grey"), Thing("dog", "brown")), "next to")),
+        ("robot on present", Scene((Thing("robot", "grey"), Thing("present", "green", "striped")), "on")),
     ]
-    return alone + standing + pairs
+    return alone + finished + standing + pairs
 
 
 def sheet() -> Image.Image:

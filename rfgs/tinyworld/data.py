@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +44,26 @@ def thing_colors(scene: Scene) -> np.ndarray:
     return colors
 
 
-def render_shard(folder: Path, index: int, seed: int) -> None:
-    """Write shard `index`: `layers-NNNN.npy` [SHARD, 128, 128, 8] uint8, `labels-NNNN.json`."""
+def render_shard(folder: Path, index: int, seed: int, shape: tuple[int, int] | None = None) -> None:
+    """Write shard `index`: `layers-NNNN.npy` [SHARD, 128, 128, 8] uint8, `labels-NNNN.json`.
+
+    Args:
+        shape: the number of pictures and their pixels in place of SHARD and IMAGE_SIZE.
+    """
     labels_file, layers_file = folder / f"labels-{index:04d}.json", folder / f"layers-{index:04d}.npy"
     if labels_file.exists():
         return
+    count, size = shape or (SHARD, IMAGE_SIZE)
     rng = np.random.default_rng([seed, index])
-    layers = np.empty((SHARD, IMAGE_SIZE, IMAGE_SIZE, LAYERS), dtype=np.uint8)
+    layers = np.empty((count, size, size, LAYERS), dtype=np.uint8)
     labels = []
-    for i in range(SHARD):
+    for i in range(count):
         scene = draw_scene(rng, str(rng.choice(list(SETS), p=list(SETS.values()))))
         azimuth, elevation, distance = draw_view(rng)
-        camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, IMAGE_SIZE, IMAGE_SIZE)
+        camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, size, size)
         rows = build(scene, rng)
-        traced = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), IMAGE_SIZE, IMAGE_SIZE)
-        layers[i] = (traced[0] * 255 + 0.5).astype(np.uint8)
+        traced = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), size, size)
+        layers[i] = (traced[0] * 255 + 0.5).clip(0, 255).astype(np.uint8)  # 256 would be black.
         labels.append(
             {
                 "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
@@ -94,7 +100,9 @@ def render_dataset(folder: Path, count: int, seed: int, workers: int = 2) -> Ite
         return
     # Processes that begin anew: a fork of one that computes with threads may hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(render_shard, [folder] * len(missing), missing, [seed] * len(missing)):
+        # These have the module's constants anew, whatever they are here.
+        render = partial(render_shard, folder, seed=seed, shape=(SHARD, IMAGE_SIZE))
+        for _ in pool.map(render, missing):
             done += 1
             yield done * SHARD
 

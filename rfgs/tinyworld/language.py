@@ -178,7 +178,11 @@ class Meaning:
 
     def allows(self, scene: Scene) -> bool:
         """Whether it may mean `scene`: whether that is one of its looks."""
-        if (self.relation, self.ground, len(self.things)) != (scene.relation, scene.ground, len(scene.things)):
+        if (self.relation, self.ground, len(self.things)) != (
+            scene.relation,
+            scene.ground,
+            len(scene.things),
+        ):
             return False
         pairs = zip(self.things, scene.things, strict=True)
         return all(said.kind == thing.kind and thing in said.looks() for said, thing in pairs)

@@ -68,9 +68,8 @@ def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
     rgba, scenes, views, directions = load_pictures(folder)
     unknown = [scorer.unknown(scene) for scene in scenes]
     known = [i for i, names in enumerate(unknown) if not names]
-    rgba = rgba[known]
-    scenes, views = [scenes[i] for i in known], [views[i] for i in known]
-    directions = [directions[i] for i in known]
+    rgba, scenes = rgba[known], [scenes[i] for i in known]
+    views, directions = [views[i] for i in known], [directions[i] for i in known]
     grey = torch.rand(len(rgba), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
     logits = scorer.classify(over_grey(rgba.float() / 255, grey))
     rows = zip(scenes, views, directions, strict=True)

@@ -40,7 +40,7 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
         azimuth, elevation, distance = draw_view(rng)
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, SIZE, SIZE)
         picture = render_scene(build(scene, rng), camera.viewmats.numpy(), camera.Ks.numpy(), SIZE, SIZE)
-        images[i] = (picture[0] * 255 + 0.5).astype(np.uint8)
+        images[i] = (picture[0] * 255 + 0.5).clip(0, 255).astype(np.uint8)
         labels.append(
             {
                 "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],

@@ -276,7 +276,8 @@ def trace(prims, radii, viewmat, K, width, height, supersample, out):
                 near, _ = _nearest(prims, everything, count, x + 0.15 * nx, y + 0.15 * ny, z + 0.15 * nz)
                 open_sky = min(max(near / 0.15, 0.0), 1.0)
                 sun = max(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0.0)
-                light = share * ((0.50 + 0.12 * nz) * (0.55 + 0.45 * open_sky) + 0.40 * sun)
+                # Where a surface looks between sun and sky the sum is 1.0025.
+                light = share * min((0.50 + 0.12 * nz) * (0.55 + 0.45 * open_sky) + 0.40 * sun, 1.0)
                 second = _second_share(p, x, y, z, nx, ny, nz)
                 pixel = out[row, col]
                 if p[27] > 0.0:

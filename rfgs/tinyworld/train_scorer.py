@@ -43,7 +43,8 @@ LABELS: dict[str, tuple[str, ...]] = {
 }
 """The classes of each classifier of a new scorer; an older one may know fewer (`Scorer.labels`).
 
-`kind`, `color` and `finish` are of the main thing, the first that a caption names."""
+`kind`, `color` and `finish` are of the main thing, the first that a caption names.
+"""
 
 NEGATIVES = 2
 """Captions of almost the right scene that each picture brings, beside its own."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior
 from rfgs.tinyworld.language import vocabulary
@@ -26,10 +27,24 @@ def test_its_folder_is_small_and_says_how_it_was_made(name: str) -> None:
     assert before.get("rectified", before)["samples"] > 100_000  # A flow's training has two stages.
 
 
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_its_words_are_of_the_world_and_each_is_one_token(name: str) -> None:
+    """It may be older than the world, and know fewer words; then it says which."""
+    words = json.loads((ASSETS / name / "rfgs.json").read_text())["vocabulary"]
+    assert set(words) <= set(vocabulary()) and {"a", "red", "cube", "view"} <= set(words)
+    for folder in (ASSETS / name).glob("tokenizer*"):
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
+        assert [word for word, found in zip(words, ids, strict=True) if len(found) != 1] == []
+        assert len({found[0] for found in ids}) == len(words)
+
+
 @pytest.mark.parametrize(("name", "kind"), EMBEDDED.items())
 def test_it_draws_what_it_is_asked_for(name: str, kind: str) -> None:
     prior = load_prior(name, None)
-    assert prior.kind == kind and prior.image_size == 128 and prior.vocabulary == frozenset(vocabulary())
+    assert prior.kind == kind and prior.image_size == 128
+    words = json.loads((ASSETS / name / "rfgs.json").read_text())["vocabulary"]
+    assert prior.vocabulary == frozenset(words)
     prompts = [f"a {color} sphere, front view" for color in ("red", "blue")]
     red, blue = prior.sample(
         prior.embed(prompts),

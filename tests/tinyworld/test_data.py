@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld import data
-from rfgs.tinyworld.kinds import SOLIDS
-from rfgs.tinyworld.language import vocabulary
-from rfgs.tinyworld.scenes import COLORS, Scene, Thing, draw_scene
+from rfgs.tinyworld.kinds import KINDS, SOLIDS
+from rfgs.tinyworld.scenes import COLORS, FINISHES, PAINTS, SIZES, Scene, Thing, build, draw_scene
+from rfgs.tinyworld.tracer import LAYERS, own_colors, render_scene
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +33,8 @@ def test_shards_are_the_same_for_one_seed_in_any_order_and_differ_otherwise(tmp_
         data.render_shard(tmp_path / "b", index, 5)
     first = files(tmp_path / "a")
     assert first == files(tmp_path / "b")
-    assert sorted(first) == ["images-0000.npy", "images-0001.npy", "labels-0000.json", "labels-0001.json"]
-    assert first["images-0000.npy"] != first["images-0001.npy"]
+    assert sorted(first) == ["labels-0000.json", "labels-0001.json", "layers-0000.npy", "layers-0001.npy"]
+    assert first["layers-0000.npy"] != first["layers-0001.npy"]
     list(data.render_dataset(tmp_path / "c", 6, seed=6))
     assert files(tmp_path / "c")["labels-0000.json"] != first["labels-0000.json"]
 
@@ -45,29 +44,58 @@ def test_rendering_goes_on_where_it_stopped_and_redoes_a_half_written_shard(tmp_
     whole = files(tmp_path)
     (tmp_path / "labels-0000.json").write_text('[{"kept": true}]')
     (tmp_path / "labels-0001.json").unlink()
-    (tmp_path / "images-0001.npy").write_bytes(b"half")
-    assert list(data.render_dataset(tmp_path, 18, seed=5)) == [6, 12, 18]
+    (tmp_path / "layers-0001.npy").write_bytes(b"half")
+    assert list(data.render_dataset(tmp_path, 18, seed=5)) == [12, 18]  # One of three is there.
     after = files(tmp_path)
     assert after["labels-0000.json"] == b'[{"kept": true}]'  # A finished shard is not touched.
     assert after["labels-0001.json"] == whole["labels-0001.json"]
-    assert after["images-0001.npy"] == whole["images-0001.npy"]
+    assert after["layers-0001.npy"] == whole["layers-0001.npy"]
     assert "labels-0002.json" in after
 
 
 def test_labels_and_pictures_come_in_one_order_and_unfinished_shards_are_left_out(tmp_path: Path) -> None:
     list(data.render_dataset(tmp_path, 12, seed=5))
-    (tmp_path / "images-0002.npy").write_bytes(b"half")
-    labels, images = data.load_labels(tmp_path), data.open_images(tmp_path)
-    assert [shard.shape for shard in images] == [(6, 32, 32, 4)] * 2 and len(labels) == 12
+    (tmp_path / "layers-0002.npy").write_bytes(b"half")
+    labels, shards = data.load_labels(tmp_path), data.open_shards(tmp_path)
+    assert [shard.layers.shape for shard in shards] == [(6, 32, 32, LAYERS)] * 2 and len(labels) == 12
+    assert [len(shard) for shard in shards] == [6, 6]
     for index in (0, 1):
         assert labels[6 * index : 6 * index + 6] == json.loads(
             (tmp_path / f"labels-000{index}.json").read_text()
         )
-        assert np.array_equal(images[index], np.load(tmp_path / f"images-000{index}.npy"))
+        assert np.array_equal(shards[index].layers, np.load(tmp_path / f"layers-000{index}.npy"))
+        for label, colors in zip(labels[6 * index :], shards[index].colors, strict=False):
+            assert np.array_equal(colors, data.thing_colors(data.scene_of(label)))
 
 
-def scene_of(label: dict) -> Scene:
-    return Scene(tuple(Thing(*thing) for thing in label["things"]), label["relation"], label["ground"])
+def test_a_picture_is_what_is_rendered_in_its_colours(tmp_path: Path) -> None:
+    """Drawn again from the same numbers, and traced in colour: the layers lose no more than their 256 steps."""
+    data.render_shard(tmp_path, 3, seed=1)
+    [shard] = data.open_shards(tmp_path)
+    rng = np.random.default_rng([1, 3])
+    for i, label in enumerate(data.load_labels(tmp_path)):
+        scene = draw_scene(rng, str(rng.choice(list(data.SETS), p=list(data.SETS.values()))))
+        azimuth, elevation, distance = data.draw_view(rng)
+        assert data.scene_of(label) == scene and label["azimuth"] == azimuth
+        camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, 32, 32)
+        rows = build(scene, rng)
+        np.testing.assert_allclose(
+            data.thing_colors(scene)[: 2 * len(scene.things)], own_colors(rows)[: 2 * len(scene.things)]
+        )
+        expected = render_scene(rows, camera.viewmats.numpy(), camera.Ks.numpy(), 32, 32)[0]
+        assert shard[i].dtype == np.uint8
+        assert np.abs(shard[i] - 255 * expected).max() < 2.1
+    # By any index that numpy takes.
+    assert np.array_equal(shard[1:3], np.stack([shard[1], shard[2]]))
+    assert np.array_equal(shard[np.array([4, 0])], np.stack([shard[4], shard[0]]))
+
+
+def test_colours_of_layers_are_those_of_the_things_in_order() -> None:
+    house, cone = Thing("house", "plaster"), Thing("cone", "white", "striped")
+    colors = data.thing_colors(Scene((house, cone), "next to"))
+    expected = [PAINTS["plaster"], COLORS["white"], COLORS["white"], COLORS["black"]]
+    np.testing.assert_allclose(colors, expected, rtol=1e-6)
+    assert colors.shape == (4, 3) and not data.thing_colors(Scene((cone,)))[2:].any()
 
 
 def test_labels_are_whole_and_consistent_and_none_is_held_out(tmp_path: Path, monkeypatch) -> None:
@@ -75,16 +103,21 @@ def test_labels_are_whole_and_consistent_and_none_is_held_out(tmp_path: Path, mo
     monkeypatch.setattr(data, "IMAGE_SIZE", 4)
     data.render_shard(tmp_path, 0, seed=1)
     labels = data.load_labels(tmp_path)
+    shares: Counter[str] = Counter()
     for label in labels:
-        scene = scene_of(label)
-        assert scene.name == label["scene"] and not scene.held_out
-        assert set(re.findall(r"\w+", f"{label['caption']} {label['view']}")) <= set(vocabulary())
+        scene = data.scene_of(label)
+        assert not scene.held_out
         assert label["view"] == view_words(label["azimuth"], label["elevation"])[0]
-        forms = {"single": (1, False, False), "surroundings": (1, False, True), "multiple": (2, True, False)}
-        assert forms[label["set"]] == (len(scene.things), bool(scene.relation), bool(scene.ground))
-        assert all(thing.color in label["caption"] for thing in scene.things)
-        assert scene.ground is None or scene.ground in label["caption"]
-    shares = Counter(label["set"] for label in labels)
+        for thing in scene.things:
+            assert (
+                thing.kind in KINDS
+                and thing.color in PAINTS
+                and thing.finish in FINISHES
+                and thing.size in SIZES
+            )
+            assert thing.color in COLORS or thing.expected
+        forms = {(1, False, False): "single", (1, False, True): "surroundings", (2, True, False): "multiple"}
+        shares[forms[len(scene.things), bool(scene.relation), bool(scene.ground)]] += 1
     assert sum(data.SETS.values()) == pytest.approx(1)
     for name, share in data.SETS.items():
         assert shares[name] / 150 == pytest.approx(share, abs=0.1)
@@ -105,15 +138,15 @@ def test_labels_say_what_the_pictures_show(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(data, "draw_scene", draw)
     monkeypatch.setattr(data, "SHARD", 120)
     data.render_shard(tmp_path, 0, seed=1)
-    images, checked = data.open_images(tmp_path)[0], Counter()
+    images, checked = data.open_shards(tmp_path)[0][:], Counter()
     for label, image in zip(data.load_labels(tmp_path), images, strict=True):
-        colors = [thing.color for thing in scene_of(label).things]
-        if label["ground"] or {"white", "black"} & set(colors) or len(set(colors)) < len(colors):
-            continue  # Greys, and two of one colour, cannot be told apart by hue.
+        colors = [thing.color for thing in data.scene_of(label).things]
+        if label["ground"] or not set(colors) <= set(HUES) or len(set(colors)) < len(colors):
+            continue  # Greys, two of one colour, and those alike, cannot be told apart by hue.
         centers = [centroid(image, color, colors) for color in colors]
         if not label["relation"]:
             column, row = centers[0] - 16  # Alone, it is in the middle; most are heavier below.
-            assert abs(column) < 2 and -4 < row < (7 if "cone" in label["scene"] else 2), label
+            assert abs(column) < 2 and -4 < row < (7 if label["things"][0][0] == "cone" else 2), label
         elif all(center is not None for center in centers) and label["elevation"] < 45:
             first, second = expected(label)
             if np.abs(first - second).max() < 3:
@@ -125,12 +158,15 @@ def test_labels_say_what_the_pictures_show(tmp_path: Path, monkeypatch: pytest.M
     assert all(checked[relation] >= 3 for relation in (None, "on", "next to")), checked
 
 
+HUES = ("red", "green", "blue", "yellow", "orange", "purple")
+
+
 def centroid(image: np.ndarray, color: str, candidates: list[str]) -> np.ndarray | None:
     """Mean (column, row) of the pixels whose hue is nearer to `color` than to the other candidates; None if very few."""
     rows, columns = np.nonzero(image[..., 3] == 255)
     hues = image[rows, columns, :3] / np.linalg.norm(image[rows, columns, :3], axis=1, keepdims=True)
     # Against all chromatic colours, so that a wrong colour in the picture is noticed.
-    names = [name for name in COLORS if name not in ("white", "black")]
+    names = list(HUES)
     unit = np.array([COLORS[name] for name in names])
     nearest = (hues @ (unit / np.linalg.norm(unit, axis=1, keepdims=True)).T).argmax(axis=1)
     assert {names[i] for i in np.flatnonzero(np.bincount(nearest) > 0.15 * len(rows))} <= set(candidates)

@@ -96,7 +96,9 @@ def test_captions_use_the_vocabulary_the_right_articles_and_the_right_words_in_o
     kinds = {word: kind for kind in KINDS for word in KIND_WORDS.get(kind, (kind,))}
     kind_pattern = "|".join(sorted(kinds, key=len, reverse=True))
     colors = {word: color for color in COLORS for word in COLOR_WORDS.get(color, (color,))}
-    finishes = {word: f for table in (FINISH_WORDS, PATTERN_WORDS) for f, said in table.items() for word in said}
+    finishes = {
+        word: f for table in (FINISH_WORDS, PATTERN_WORDS) for f, said in table.items() for word in said
+    }
     sizes = {word: size for size, said in SIZE_WORDS.items() for word in said}
     for scene, text in drawn(700, seed=1):
         assert set(text.split()) <= words, text
@@ -109,7 +111,9 @@ def test_captions_use_the_vocabulary_the_right_articles_and_the_right_words_in_o
             ends = [end for end in GROUND_WORDS[scene.ground] if text.endswith(f" {end}")]
             assert ends, text
             said = text.removesuffix(ends[0])
-        assert [sizes[w] for w in said.split() if w in sizes] == [t.size for t in scene.things if t.size], text
+        assert [sizes[w] for w in said.split() if w in sizes] == [t.size for t in scene.things if t.size], (
+            text
+        )
         seconds = re.findall(r"with (\w+) (?:stripes|dots|spots)", said)
         assert set(seconds) <= {second_color(thing.color) for thing in scene.things}, text
         # What is said of colours and finishes is right and in order; what is not said may be anything.
@@ -121,7 +125,9 @@ def test_captions_use_the_vocabulary_the_right_articles_and_the_right_words_in_o
         # A look that nobody expects is always said.
         for thing in scene.things:
             if not thing.expected:
-                assert thing.finish == "plain" or any(finishes.get(w) == thing.finish for w in own.split()), text
+                assert thing.finish == "plain" or any(finishes.get(w) == thing.finish for w in own.split()), (
+                    text
+                )
         if scene.relation:
             assert any(f" {word} " in text for word in RELATION_WORDS[scene.relation]), text
 
@@ -137,15 +143,21 @@ def test_captions_repeat_with_the_seed_and_use_every_wording() -> None:
     cubes = set(draw(single("cube", "red"), 0))
     named = {f"{color}{kind}" for color, kind in product(("red ", ""), ("cube", "box", "block"))}
     whole = {f"{article}{name}" for article, name in product(("a ", "the ", ""), named)}
-    relative = {f"{article}{kind} that is red" for article, kind in product(("a ", "the ", ""), ("cube", "box", "block"))}
+    relative = {
+        f"{article}{kind} that is red"
+        for article, kind in product(("a ", "the ", ""), ("cube", "box", "block"))
+    }
     assert whole <= cubes <= whole | relative and len(cubes & relative) > 3
     # Red is none of the colours of a cactus, so it is always told.
     assert all("red" in text for text in draw(single("cactus", "red"), 0))
     assert {"a cactus", "a green cactus", "cactus"} <= set(draw(single("cactus", "green"), 0))
     # A red mushroom has white dots where nothing is said; without them it is called red.
-    assert {"a mushroom", "a dotted mushroom", "a mushroom with white dots", "a red toadstool with white spots"} <= set(
-        draw(single("mushroom", "red", "dotted"), 0)
-    )
+    assert {
+        "a mushroom",
+        "a dotted mushroom",
+        "a mushroom with white dots",
+        "a red toadstool with white spots",
+    } <= set(draw(single("mushroom", "red", "dotted"), 0))
     assert all("red" in text for text in draw(single("mushroom", "red"), 0))
 
 
@@ -162,11 +174,16 @@ def test_what_is_left_open_in_captions() -> None:
 
 def test_no_caption_with_its_view_is_longer_than_what_models_read() -> None:
     # The longest words for everything, which are drawn about once in a million captions.
-    things = Thing("ice cream", "golden", "striped", "small"), Thing("traffic cone", "golden", "dotted", "big")
+    things = (
+        Thing("ice cream", "golden", "striped", "small"),
+        Thing("traffic cone", "golden", "dotted", "big"),
+    )
     rng = np.random.default_rng(0)
     texts = [caption(Scene(things, relation), rng) for relation in RELATIONS for _ in range(4000)]
     longest = max(len(text.split()) for text in texts)
-    assert longest == LONGEST and all(parse(text).looks() == [Scene(things, r)] for text, r in zip(texts[::4000], RELATIONS, strict=True))
+    assert longest == LONGEST and all(
+        parse(text).looks() == [Scene(things, r)] for text, r in zip(texts[::4000], RELATIONS, strict=True)
+    )
     marks, comma, view = 2, 1, max(len(words.split()) for words in VIEWS)
     assert LONGEST + marks + comma + view == MAX_TOKENS
 
@@ -181,10 +198,19 @@ def test_the_vocabulary_is_sorted_single_words_that_all_occur_and_holds_the_view
 
 
 def test_no_word_means_two_things() -> None:
-    for tables in ((KIND_WORDS, KINDS), (COLOR_WORDS, COLORS), (GROUND_WORDS, GROUNDS), (RELATION_WORDS, RELATIONS)):
+    for tables in (
+        (KIND_WORDS, KINDS),
+        (COLOR_WORDS, COLORS),
+        (GROUND_WORDS, GROUNDS),
+        (RELATION_WORDS, RELATIONS),
+    ):
         words = [word for key in tables[1] for word in tables[0].get(key, (key,))]
         assert len(set(words)) == len(words)
-    assert set(KIND_WORDS) <= set(KINDS) and set(COLOR_WORDS) <= set(COLORS) and set(SIZE_WORDS) == set(SIZES) - {""}
+    assert (
+        set(KIND_WORDS) <= set(KINDS)
+        and set(COLOR_WORDS) <= set(COLORS)
+        and set(SIZE_WORDS) == set(SIZES) - {""}
+    )
     assert set(FINISH_WORDS) == set(PATTERN_WORDS) == set(FINISHES) - {"plain"}
 
 
@@ -198,13 +224,27 @@ def test_what_is_not_said_is_what_people_expect() -> None:
     assert looks("a cactus") == {("green", "plain", "")}
     assert looks("a tiny cat") == {("orange", "plain", "small"), ("grey", "plain", "small")}
     assert looks("a striped cat") == {("orange", "striped", ""), ("grey", "striped", "")}
-    assert looks("a mushroom") == {("red", "dotted", "")} and looks("a red mushroom") == {("red", "plain", "")}
+    assert looks("a mushroom") == {("red", "dotted", "")} and looks("a red mushroom") == {
+        ("red", "plain", "")
+    }
     assert looks("a cube") == {(color, "plain", "") for color in ANY}
     assert looks("a house") == {("plaster", "plain", "")}
     pair = parse("a cat on a mug")
     assert len(pair.looks()) == 2 * len(ANY) and {scene.relation for scene in pair.looks()} == {"on"}
     assert {kind for kind in KINDS if kind not in NATURAL} == {
-        *("cube", "sphere", "cylinder", "cone", "torus", "mug", "car", "hat", "umbrella", "lollipop", "present")
+        *(
+            "cube",
+            "sphere",
+            "cylinder",
+            "cone",
+            "torus",
+            "mug",
+            "car",
+            "hat",
+            "umbrella",
+            "lollipop",
+            "present",
+        )
     }
 
 
@@ -297,7 +337,11 @@ def test_a_thing_that_is_not_there_is_named(prompt: str) -> None:
 
 def test_no_text_raises_anything_else() -> None:
     rng = np.random.default_rng(0)
-    words = [*vocabulary(), *"and made of wood in , . - ' two cats unicorn wearing ä 7 \t \u201cred\u201d".split(" "), ""]
+    words = [
+        *vocabulary(),
+        *"and made of wood in , . - ' two cats unicorn wearing ä 7 \t \u201cred\u201d".split(" "),
+        "",
+    ]
     understood = 0
     for _ in range(6000):
         text = " ".join(words[i] for i in rng.integers(len(words), size=rng.integers(9)))

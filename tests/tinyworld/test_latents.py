@@ -148,7 +148,7 @@ def alike(tokenizer: CLIPTokenizer, count: int, size: int = 16) -> Latents:
 
 
 def ask(drawn: Draw, stored: Latents, count: int, rows: Tensor | None = None) -> Draw:
-    """The same draw with up to `count` - 1 others for each of `rows`, whatever its noise fraction; None takes all that have any."""
+    """The same draw with up to `count` - 1 others for each of `rows`, whatever its t; None takes all that have any."""
     if rows is None:
         rows = (drawn.pick < len(stored) - 1).nonzero()[:, 0]
     others = torch.full((len(rows), count - 1), -1)

@@ -23,13 +23,16 @@ def integral(best: float, spread: float) -> tuple[float, float]:
     def density(step: np.ndarray) -> np.ndarray:
         return np.exp(-step * (2 * top + step - 2 * best) / (2 * spread**2))
 
+    def weighted(step: np.ndarray) -> np.ndarray:
+        return step * density(step)
+
     steps = np.concatenate([[0], np.geomspace(1e-16, 1, 120)])
     share = moment = 0.0
     for sign, room in ((1, 1 - top), (-1, top)):
         edges = np.unique(np.minimum(steps, room))
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            share += fixed_quad(lambda u: density(sign * u), low, high, n=20)[0]
-            moment += fixed_quad(lambda u: sign * u * density(sign * u), low, high, n=20)[0]
+            share += sign * fixed_quad(density, sign * low, sign * high, n=20)[0]
+            moment += sign * fixed_quad(weighted, sign * low, sign * high, n=20)[0]
     return math.log(share) - (top - best) ** 2 / (2 * spread**2), top + moment / share
 
 
@@ -97,7 +100,10 @@ def test_the_posterior_mean_is_the_sum_over_pictures_and_greys(level: float, pic
         moved = objects.clone()
         moved[1, 2:] += 3
         torch.testing.assert_close(posterior_mean(x_t, t, moved, backdrops, there), found)
-        assert not torch.allclose(posterior_mean(x_t, t, objects, backdrops)[1], found[1], atol=1e-4) or level < 0.5
+        assert (
+            not torch.allclose(posterior_mean(x_t, t, objects, backdrops)[1], found[1], atol=1e-4)
+            or level < 0.5
+        )
 
 
 def test_without_noise_it_is_the_picture_itself_and_in_noise_alone_the_mean_of_all() -> None:
@@ -132,6 +138,8 @@ def test_pictures_are_told_apart_at_small_noise_where_squares_would_cancel() -> 
 
 def test_pictures_that_hide_the_background_have_no_grey() -> None:
     objects = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    found = posterior_mean(torch.tensor([[0.3, 0.2]]), torch.tensor([0.8]), objects, torch.zeros_like(objects))
+    found = posterior_mean(
+        torch.tensor([[0.3, 0.2]]), torch.tensor([0.8]), objects, torch.zeros_like(objects)
+    )
     log = torch.tensor([-((0.3 - 0.2) ** 2) - 0.2**2, -(0.3**2) - (0.2 - 0.2) ** 2]) / (2 * 0.8**2)
     torch.testing.assert_close(found, log.softmax(0)[None])

@@ -275,7 +275,10 @@ def test_a_side_is_right_up_to_one_class_beyond_its_border() -> None:
     assert [view for view in views if seen_from(said(0, 0), [view])] == ["front view"]
     assert [view for view in views if seen_from(said(50, 0), [view])] == ["front view", "left side view"]
     assert [view for view in views if seen_from(said(130, 20), [view])] == ["back view", "left side view"]
-    assert [view for view in views if seen_from(said(-90, 58), [view])] == ["right side view", "overhead view"]
+    assert [view for view in views if seen_from(said(-90, 58), [view])] == [
+        "right side view",
+        "overhead view",
+    ]
     assert [view for view in views if seen_from(said(-90, 70), [view])] == ["overhead view"]
 
 
@@ -448,7 +451,9 @@ def test_every_wording_of_a_scene_is_nearer_than_other_scenes(scorer: Scorer) ->
     images = world_views(build(scene, rng))
     # Those that leave its look open fit other scenes too.
     drawn = [caption(scene, rng) for _ in range(300)]
-    wordings = sorted({text for text in drawn if parse(text).looks() == [scene] and not scorer.unknown_words([text])})
+    wordings = sorted(
+        {text for text in drawn if parse(text).looks() == [scene] and not scorer.unknown_words([text])}
+    )
     assert len(wordings) >= 6
     others = [
         "a blue ball with white dots on a red cube",

@@ -140,7 +140,10 @@ def test_a_word_keeps_its_embedding_under_another_tokenizer_and_a_new_one_what_i
     assert {"aeroplane</w>", "blue</w>", "zebra</w>"} <= set(numbers) - set(known)
     # So a prompt of words that both know means the same.
     prompt = "a red mug on a cube, zzz"
-    ids = [torch.tensor(t(prompt, padding="max_length", max_length=MAX_TOKENS).input_ids)[None] for t in (old, new)]
+    ids = [
+        torch.tensor(t(prompt, padding="max_length", max_length=MAX_TOKENS).input_ids)[None]
+        for t in (old, new)
+    ]
     with torch.no_grad():
         for one, other in zip(encode_text([theirs], ids[0]), encode_text([encoder], ids[1]), strict=True):
             torch.testing.assert_close(one, other)

@@ -9,6 +9,7 @@ import pytest
 
 from rfgs.cameras import Cameras, orbit
 from rfgs.tinyworld import tracer
+from rfgs.tinyworld.kinds import KINDS, MELTS
 from rfgs.tinyworld.scenes import Scene, Thing, build
 from rfgs.tinyworld.tracer import (
     BOX,
@@ -18,6 +19,7 @@ from rfgs.tinyworld.tracer import (
     DOTTED,
     ELLIPSOID,
     FRUSTUM,
+    LAYERS,
     MOTTLED,
     PLAIN,
     PLANKS,
@@ -27,10 +29,13 @@ from rfgs.tinyworld.tracer import (
     SPHERE,
     STRIPED,
     TORUS,
+    own_colors,
     primitive_radii,
+    render_layers,
     render_scene,
 )
 from rfgs.tinyworld.tracer import _distance as distance
+from rfgs.tinyworld.tracer import _nearest as nearest
 from rfgs.tinyworld.tracer import _second_share as second_share
 
 
@@ -252,14 +257,149 @@ def test_pictures_are_the_same_when_no_primitive_is_passed_over() -> None:
     """Rays ask only the primitives whose ball they meet: with boundless balls they ask all, and see the same."""
     camera = orbit(30, 20, 3.2, 40, 24, 24)
     view, K = camera.viewmats[0].numpy(), camera.Ks[0].numpy()
-    for kind in ("teddy bear", "sailboat", "crown", "mug"):
+    for kind in ("teddy bear", "sailboat", "crown", "mug", "dog", "pumpkin"):
         prims = build(Scene((Thing(kind, "red", "dotted"),)), np.random.default_rng(0))
-        out = np.zeros((24, 24, 4), dtype=np.float32)
-        tracer.trace(prims, np.full(len(prims), 9, np.float32), view, K, 24, 24, 2, np.float32(9), out)
-        picture = trace(prims, camera)[0]
-        assert np.array_equal(picture[..., 3], out[..., 3])
-        # Where two parts meet, a march that steps a little differently may end on the other one.
+        out = np.zeros((24, 24, LAYERS), dtype=np.float32)
+        tracer.trace(prims, np.full(len(prims), 9, np.float32), view, K, 24, 24, 2, out)
+        picture = render_layers(prims, view[None], K[None], 24, 24)[0]
+        # A march that steps a little differently may end on the other of two parts that meet, or just miss an outline.
         assert np.mean(np.abs(picture - out) > 0.01) < 0.005
+
+
+def test_radii_hold_what_parts_melt_into() -> None:
+    rng = np.random.default_rng(0)
+    for kind in MELTS:
+        rows = build(Scene((Thing(kind, "red"),)), rng)
+        radii, everything = primitive_radii(rows), np.arange(len(rows))
+        for point in rng.uniform(-1, 1, (4000, 3)):
+            if nearest(rows, everything, len(rows), *point)[0] < 1e-3:
+                assert (np.linalg.norm(rows[:, 1:4] - point, axis=1) < radii).any(), kind
+
+
+# Melting
+
+
+def smooth_minimum(a: float, b: float, k: float) -> float:
+    """The polynomial that meets min(a, b) with its slope where they differ by k: with d = |a - b|, min - (k - d)^2 / 4k."""
+    return min(a, b) - (max(k - abs(a - b), 0) ** 2 / (4 * k) if k else 0)
+
+
+def melting(
+    code: int, sizes: tuple[float, ...], center: tuple[float, float, float], k: float, thing: int = 0
+):
+    row = primitive(code, sizes, center=center)
+    row[25], row[26], row[27] = k, thing, 1
+    return row
+
+
+def test_parts_of_one_thing_melt_by_the_closed_form_and_are_never_farther_than_the_sharp_ones() -> None:
+    k = 0.3
+    rows = np.stack(
+        [
+            melting(SPHERE, (0.5,), (0.0, 0.0, 0.0), k),
+            primitive(BOX, (0.2, 0.2, 0.2, 0.02), center=(0.0, 0.6, 0.3)),  # A sharp part between them.
+            melting(SPHERE, (0.4,), (0.6, 0.0, 0.1), k),
+            melting(TORUS, (0.5, 0.1), (0.0, 0.2, -0.3), k),
+            melting(SPHERE, (0.3,), (-0.5, -0.3, 0.2), 0.2, thing=1),
+            melting(SPHERE, (0.3,), (-0.7, -0.3, 0.4), 0.2, thing=1),
+        ]
+    )
+    melted = sharp = 0
+    for point in np.random.default_rng(0).uniform(-1.2, 1.2, (3000, 3)):
+        a, box, b, c, d, e = (distance(row, *point) for row in rows)
+        first = smooth_minimum(smooth_minimum(a, b, k), c, k)
+        second = smooth_minimum(d, e, 0.2)
+        found, index = nearest(rows, np.arange(6), 6, *point)
+        assert found == pytest.approx(min(first, second, box), abs=1e-5)
+        hard = min(a, b, c, d, e, box)
+        # Lower by a quarter of the radius at most for each of the parts that join.
+        assert hard - 0.5 * k - 1e-6 <= found <= hard + 1e-6
+        melted, sharp = melted + (found < hard - 1e-3), sharp + (abs(found - hard) < 1e-6)
+        # The part that it is of is the nearest one of that thing.
+        group = [0, 2, 3] if first <= min(second, box) else [4, 5] if second <= box else [1]
+        assert index == min(group, key=lambda i: (a, box, b, c, d, e)[i])
+    assert melted > 500 and sharp > 500
+
+
+def test_where_parts_melt_the_shading_is_that_of_the_smooth_surface() -> None:
+    """Normals by finite differences of the closed form in float64, at the crease between two balls."""
+    k, radius, centers = 0.4, 0.5, np.array([[0.0, -0.4, 0.0], [0.0, 0.4, 0.0]])
+    rows = np.stack([melting(SPHERE, (radius,), tuple(center), k) for center in centers])
+
+    def truth(p: np.ndarray) -> float:
+        return smooth_minimum(*(np.linalg.norm(p - center) - radius for center in centers), k)
+
+    for direction in ([1.0, 0.0, 0.0], [0.8, 0.1, 0.6], [0.6, -0.2, -0.5]):
+        unit = np.array(direction) / np.linalg.norm(direction)
+        low, high = 0.1, 1.5
+        for _ in range(60):
+            low, high = (
+                ((low + high) / 2, high) if truth((low + high) / 2 * unit) < 0 else (low, (low + high) / 2)
+            )
+        point = low * unit
+        assert (
+            min(np.linalg.norm(point - center) for center in centers) > radius + 0.02
+        )  # Between them, on neither.
+        gradient = np.array([truth(point + e) - truth(point - e) for e in 1e-5 * np.eye(3)])
+        normal = gradient / np.linalg.norm(gradient)
+        sky = min(max(truth(point + 0.15 * normal) / 0.15, 0), 1)
+        sun = max(normal @ [0.48, 0.34, 0.81], 0)
+        light = (0.50 + 0.12 * normal[2]) * (0.55 + 0.45 * sky) + 0.40 * sun
+        azimuth = math.degrees(math.atan2(normal[1], normal[0]))
+        camera = orbit(azimuth, math.degrees(math.asin(normal[2])), 2.5, 1, 1, 1, target=point.tolist())
+        layers = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), 1, 1, 1)[0, 0, 0]
+        assert layers[0] == pytest.approx(light, abs=0.01) and layers[7] == 1
+
+
+# Layers
+
+
+def painted(scene: Scene, seed: int) -> np.ndarray:
+    """A scene whose things have colours that nothing else has."""
+    rows = build(scene, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    for number in range(len(scene.things)):
+        own = (rows[:, 26] == number) & (rows[:, 27] > 0)
+        rows[own, 17:20], rows[own, 21:24] = rng.uniform(0, 1, (2, 3))
+    return rows
+
+
+PAINTED = [
+    Scene((Thing("cat", "red", "striped"),)),
+    Scene((Thing("house", "red", "dotted"), Thing("teddy bear", "blue", "striped")), "next to"),
+    Scene((Thing("mug", "red", "dotted"), Thing("table", "blue")), "on"),
+    Scene((Thing("duck", "red", "striped"),), ground="water"),
+]
+
+
+@pytest.mark.parametrize("scene", PAINTED, ids=lambda scene: scene.name.replace(" ", "-"))
+def test_a_picture_is_the_sum_of_its_layers_in_their_colours(scene: Scene) -> None:
+    """Against colours that are mixed ray by ray, as those of fixed parts are."""
+    rows, camera = painted(scene, 3), orbit([20, -110], [10, 50], 3.2, 40, 24, 24)
+    fixed = rows.copy()
+    fixed[:, 27] = 0
+    np.testing.assert_allclose(trace(rows, camera), trace(fixed, camera), atol=1e-6)
+    layers = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), 24, 24)
+    assert layers.shape == (2, 24, 24, LAYERS) and layers.min() >= 0
+    assert not layers[..., 2 * len(scene.things) : 4].any()
+    for number, thing in enumerate(scene.things):
+        assert layers[..., 2 * number].any() and layers[..., 2 * number + 1].any() == (
+            thing.finish != "plain"
+        )
+    # A thing in black adds nothing, and its share is the one that is lost.
+    rows[(rows[:, 26] == 0) & (rows[:, 27] > 0), 17:20] = 0
+    lost = trace(fixed, camera) - trace(rows, camera)
+    np.testing.assert_allclose(lost[..., :3], layers[..., :1] * own_colors(painted(scene, 3))[0], atol=1e-6)
+
+
+def test_no_picture_is_brighter_than_its_coverage() -> None:
+    cameras = orbit([0, 35, 120, -100], [10, 80, 30, -10], 3.2, 40, 24, 24)
+    for kind in KINDS:
+        rows = build(Scene((Thing(kind, "white"),), ground="snow"), np.random.default_rng(0))
+        rows[:, 17:20] = rows[:, 21:24] = 1
+        picture = trace(rows, cameras)
+        assert (picture[..., :3] <= picture[..., 3:] + 1e-6).all(), kind
+        assert picture[..., :3].max() > 0.8, kind
 
 
 # Letting one scene down on another
@@ -509,7 +649,7 @@ def test_a_lone_sphere_is_shaded_by_its_true_normal() -> None:
         a, e = math.radians(azimuth), math.radians(elevation)
         normal = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
         seen = colour_of(prims, 0.8 * normal, [azimuth], [elevation])[0, :3]
-        light = 0.54 + 0.14 * normal[2] + 0.44 * max(normal @ sun, 0)
+        light = 0.50 + 0.12 * normal[2] + 0.40 * max(normal @ sun, 0)
         np.testing.assert_allclose(seen, color * light, atol=0.005)
 
 
@@ -522,7 +662,7 @@ def test_an_ellipsoid_is_shaded_by_its_true_normal() -> None:
         normal = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
         point = radii**2 * normal / np.linalg.norm(radii * normal)  # Where the surface has this normal.
         seen = colour_of(prims, point, [azimuth], [elevation])[0, :3]
-        light = 0.54 + 0.14 * normal[2] + 0.44 * max(normal @ sun, 0)
+        light = 0.50 + 0.12 * normal[2] + 0.40 * max(normal @ sun, 0)
         np.testing.assert_allclose(seen, np.array([0.5, 0.25, 0.75]) * light, atol=0.005)
 
 
@@ -550,5 +690,5 @@ def test_pixels_are_means_of_their_rays_with_colour_multiplied_by_coverage() -> 
     np.testing.assert_allclose(picture, mean, atol=2e-3)
     partial = (picture[..., 3] > 0) & (picture[..., 3] < 1)
     assert partial.sum() > 20
-    # Premultiplied: no channel is brighter than coverage allows (none of these colours is lit beyond white).
+    # Premultiplied: no channel is brighter than coverage allows.
     assert (picture[..., :3] <= picture[..., 3:] + 1e-6).all()

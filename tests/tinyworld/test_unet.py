@@ -134,7 +134,11 @@ def test_the_text_encoder_ends_where_sd3_reads_it_whatever_the_words_numbers_are
             tokens = model.text_encoder(ids(tokenizer))[0]
             torch.testing.assert_close(tokens, F.layer_norm(expected, (96,)))
             # And from a model with a UNet all of it.
-            for name, part in (("unet", model.unet), ("text_encoder", model.text_encoder), ("tokenizer", tokenizer)):
+            for name, part in (
+                ("unet", model.unet),
+                ("text_encoder", model.text_encoder),
+                ("tokenizer", tokenizer),
+            ):
                 part.save_pretrained(tmp_path / "sd" / name)
             again = TinyUNet(theirs)
             again.start_from(tmp_path / "sd")

@@ -32,13 +32,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD", 8)
         patch.setattr(data, "IMAGE_SIZE", 48)
-        list(data.render_dataset(folder, 16, seed=0))
+        list(data.render_dataset(folder, 16, seed=0, workers=1))
     return folder
 
 
 @pytest.fixture(scope="module")
 def encoder(pictures: Path) -> tuple[Tensor, Tensor]:
-    rgba = np.concatenate(data.open_images(pictures))
+    rgba = np.concatenate([shard[:] for shard in data.open_shards(pictures)])
     return fit_encoder(torch.from_numpy(data.composite(rgba, np.random.default_rng(0))))
 
 
@@ -129,7 +129,7 @@ def test_the_fit_is_the_principal_components_with_the_square_roots_of_their_devi
 
 def test_the_fit_is_the_best_linear_one_and_repeats(pictures: Path, encoder) -> None:
     """No other 16 directions reconstruct the patches better: the error is the sum of the variances left out (Eckart-Young)."""
-    rgba = np.concatenate(data.open_images(pictures))
+    rgba = np.concatenate([shard[:] for shard in data.open_shards(pictures)])
     images = torch.from_numpy(data.composite(rgba, np.random.default_rng(0)))
     patches = F.unfold(images, PATCH, stride=PATCH).movedim(1, -1).reshape(-1, 192).double()
     centred = patches - patches.mean(0)
@@ -167,9 +167,10 @@ def test_psnr_is_the_mean_over_pictures_with_a_peak_of_two_and_clamps_the_output
 
 
 def test_crops_are_cut_from_the_pictures_and_repeat_with_the_generator() -> None:
-    ramp = np.zeros((1, 16, 16, 4), dtype=np.uint8)
-    ramp[..., 0], ramp[..., 1] = np.arange(16)[:, None] * 10, np.arange(16) * 10
-    ramp[..., 3] = 255
+    layers = np.zeros((1, 16, 16, data.LAYERS), dtype=np.uint8)
+    layers[..., 4], layers[..., 5] = np.arange(16)[:, None] * 10, np.arange(16) * 10
+    layers[..., 7] = 255
+    ramp = data.Shard(layers, np.zeros((1, 4, 3), dtype=np.float32))
     crops = random_crops([ramp], 20, 8, np.random.default_rng(0))
     assert crops.shape == (20, 3, 8, 8) and crops.dtype == torch.float32
     rows, columns = ((crops[:, :2] + 1) / 2 * 25.5).unbind(1)
