@@ -59,7 +59,7 @@ _SD15 = (
 _INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
 
 BACKENDS = (
-    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 31 kinds of things in a small world"),
+    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 41 kinds of things in a small world"),
     Backend("tiny-instaflow", "InstaFlow in miniature, part of rfgs; the same world", family="instaflow"),
     Backend(
         "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family="sd"
