@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rfgs.tinyworld.kinds import NATURAL
 from rfgs.tinyworld.language import caption, open_phrase, parse
 from rfgs.tinyworld.scenes import (
     COLORS,
@@ -117,8 +118,11 @@ def rivals(scene: Scene) -> list[str]:
 
 def held_out_names() -> list[str]:
     """Names of all held-out things and then of all held-out scenes with surroundings."""
-    scenes = [Scene((thing,)) for thing in THINGS]
-    scenes += [Scene((thing,), ground=ground) for thing in THINGS for ground in GROUNDS]
+    # Looks that people expect may have a colour that is never said.
+    unsaid = [(kind, color) for kind, looks in NATURAL.items() for color, _ in looks if color not in COLORS]
+    things = [*THINGS, *(Thing(kind, color, finish) for kind, color in unsaid for finish in FINISHES)]
+    scenes = [Scene((thing,)) for thing in things]
+    scenes += [Scene((thing,), ground=ground) for thing in things for ground in GROUNDS]
     return [scene.name for scene in scenes if scene.held_out]
 
 

@@ -56,7 +56,9 @@ def test_generate_stop_resume_export(tmp_path: Path) -> None:
     earlier, record = record, json.loads((tmp_path / RUN / "run.json").read_text())
     assert record["state"] == "finished" and record["steps_done"] == done + 3
     assert record["resumed_after_steps"] == [done]
-    assert not np.allclose(first, read_ply(tmp_path / RUN / "splats.ply").means)
+    means = read_ply(tmp_path / RUN / "splats.ply").means
+    # Which splats are haze may change, too.
+    assert first.shape != means.shape or not np.allclose(first, means)
     # What the record says it took is what it took, but for starting Python and ending it.
     took = sum(record["seconds"].values()) - sum(earlier["seconds"].values())
     assert 0.5 * wall < took < wall

@@ -61,7 +61,7 @@ def test_training_json_says_how_the_model_was_made_and_what_it_measures(run: Pat
 def test_stored_latents_are_normalised_and_are_what_the_prior_encodes_over_any_grey(run: Path) -> None:
     stored = latents.load_latents(run / "work", CLIPTokenizer.from_pretrained(run / "work" / "tokenizer"))
     assert stored.parts.shape == (24, latents.PARTS, 16, 16, 16) and stored.parts.dtype == torch.float16
-    colors = torch.from_numpy(np.stack([data.thing_colors(scene) for scene in stored.scenes]))
+    colors = torch.from_numpy(np.stack([data.thing_colors(scene) for scene in stored.draws.scenes]))
     objects, backdrops = stored.shown(torch.arange(24), colors)
     shards = data.open_shards(run / "work" / "data")
     pixels = torch.from_numpy(np.concatenate([shard[:] for shard in shards]).astype(np.float32))
