@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, QualityName
+from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, Method, QualityName
 
 from .flags import (
     AnyWords,
@@ -57,10 +57,11 @@ class Generate:
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
-    guidance: Guidance = "rfds-rev"
+    guidance: Literal["auto", "sds", "vsd", "rfds", "rfds-rev", "rfds-vsd"] = "auto"
     """How the model judges the views. With rectified flows (tiny-sd3, sd3, ...): rfds is faster; rfds-rev first finds
-    the noise that belongs to each view, and looks better; rfds-vsd trains a LoRA on the views beside. With diffusion
-    models (tiny-sd, sd15, sd21): sds, and vsd, which trains a LoRA too."""
+    the noise that belongs to each view; rfds-vsd trains a LoRA on the views beside. With diffusion models (tiny-sd, sd15,
+    sd21): sds, and vsd, which trains a LoRA too. auto is rfds for the small models of rfgs, rfds-rev for other flows, and
+    sds for diffusion models."""
     steps: Annotated[WholeNumber, default(by_quality("steps"))] = None
     """Number of optimisation steps."""
     views_per_step: Annotated[WholeNumber, default(by_quality("views_per_step"))] = None
@@ -148,6 +149,11 @@ class Generate:
         backend = backends.find_backend(self.backend)
         source = backends.source_of(backend, self.model)
         small = backends.is_small(source)
+        guidance: Guidance = (
+            methods.usual_guidance(source, small, Method(**asdict(self.details)))
+            if self.guidance == "auto"
+            else self.guidance
+        )
         preset = (QUALITIES if small else BIG_QUALITIES)[self.quality]
         steps = preset.steps if self.steps is None else self.steps
         views = preset.views_per_step if self.views_per_step is None else self.views_per_step
@@ -159,7 +165,7 @@ class Generate:
             views_per_step=preflight.check_count("--views-per-step", views, preset.views_per_step),
             splats=preflight.check_count("--splats", splats, preset.splats),
             resolution=None if self.resolution is None else preflight.check_resolution(self.resolution),
-            guidance=self.guidance,
+            guidance=guidance,
             guidance_scale=None
             if self.guidance_scale is None
             else preflight.check_guidance_scale(self.guidance_scale),

@@ -12,7 +12,7 @@ from rfgs.backends import BACKENDS
 from rfgs.errors import UserError
 from rfgs.guidance import GUIDES, GuidanceConfig
 from rfgs.job import KINDS, Guidance, Job, Method
-from rfgs.methods import check_method, check_pair, kind_of
+from rfgs.methods import check_method, check_pair, kind_of, usual_guidance
 
 
 def test_all_lists_of_guidances_agree() -> None:
@@ -100,3 +100,17 @@ def test_settings_that_can_be() -> None:
     check_method(Method())
     check_method(Method(inner_steps=3, inner_step_size=0.1, inner_optimiser="adam", renormalise_noise=True))
     check_method(Method(guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3))
+
+
+def test_the_usual_guidance_suits_the_model_and_what_is_asked_of_it() -> None:
+    for source, small, usual in (
+        ("tiny-sd3", True, "rfds"),
+        ("tiny-exact", True, "rfds"),
+        ("tiny-sd", True, "sds"),
+        ("sd3", False, "rfds-rev"),
+        ("sd15", False, "sds"),
+    ):
+        assert usual_guidance(source, small, Method()) == usual, source
+    # Settings of the inner steps ask for RFDS-Rev, also where they are wrong and will be refused.
+    for settings in ({"inner_steps": 2}, {"inner_steps": 0}, {"inner_optimiser": "adam"}, {"renormalise_noise": True}):
+        assert usual_guidance("tiny-sd3", True, Method(**settings)) == "rfds-rev"

@@ -92,5 +92,6 @@ def test_a_short_run_makes_the_asset(prior: Prior, guidance) -> None:
         assert nearest_color(rgb[:, 28:54, 52:76]) == "red"
         assert nearest_color(rgb[:, 74:100, 52:76]) == "blue"
         assert alpha[0, 32:96, 56:72].mean() > 0.6
-        border = torch.cat([alpha[0, :8].flatten(), alpha[0, -8:].flatten(), alpha[0, :, :8].flatten()])
-        assert border.mean() < 0.02  # A start of radius 0.9 reaches there: no haze is left.
+        # A start of radius 0.7 reaches there, and the stack does not: no haze is left at its sides.
+        sides = torch.cat([alpha[0, :, :24].flatten(), alpha[0, :, -24:].flatten()])
+        assert sides.mean() < 0.02

@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
 def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", " a  red cube "])
     ((job, folder, options),) = asked
-    assert job == Job("a red cube") and folder == Path("runs/a-red-cube-0") and options["resume"] is False
+    assert job == Job("a red cube", guidance="rfds") and folder == Path("runs/a-red-cube-0") and options["resume"] is False
     out, err = capsys.readouterr()
     assert "open it:  rfgs view runs/a-red-cube-0\n" in out
     assert 'making "a red cube" with tiny-sd3 on the cpu; writing to runs/a-red-cube-0\n' in err
@@ -115,7 +115,7 @@ def test_details_of_the_guidance_arrive(asked: list) -> None:
 def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     main("generate cube --splats 50 --densify quantile --max-splats 80".split())
     ((job, _, _),) = asked
-    assert job == Job("cube", splats=50, densify="quantile", max_splats=80)
+    assert job == Job("cube", guidance="rfds", splats=50, densify="quantile", max_splats=80)
     for flags, message in (
         ("--densify none --max-splats 80", "--max-splats: bounds what --densify adds"),
         (

@@ -259,7 +259,7 @@ PARSING = {
     ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
     ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
     ("generate", "x", "--guidance", "ism"): (
-        "invalid choice 'ism' for argument '--guidance'. Expected one of ('sds', 'vsd', 'rfds', 'rfds-rev', 'rfds-vsd')."
+        "invalid choice 'ism' for argument '--guidance'. Expected one of ('auto', 'sds', 'vsd', 'rfds', 'rfds-rev', 'rfds-vsd')."
     ),
     ("generate", "x", "--setps", "3"): "--steps N Number of optimisation steps.",
     ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",
