@@ -97,15 +97,32 @@ class Judge:
         ).figures()
 
     def views(self, images: Tensor, neighbours: Tensor, run: Run) -> dict[str, float]:
-        """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away."""
-        names = read_prompts([run.prompt_set])[run.prompt_set]
+        """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away.
+
+        Prompts that the scorer does not know do not compete, and have no scores of their own.
+        """
+        names = self._known(read_prompts([run.prompt_set])[run.prompt_set])
+        if run.prompt not in names or len(names) < 2:
+            return {}
         vectors = self.scorer.embed_images(images)
         result = self.scorer.score_vectors(vectors, run.prompt, names, neighbours)
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
         scene = None if run.prompt_set == OPEN else captioned(run.prompt_set).get(run.prompt)
         if scene:
-            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, rivals(scene), neighbours).score
+            others = self._known(rivals(scene))
+            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbours).score
         return found
+
+    def _known(self, prompts: Sequence[str]) -> list[str]:
+        """Those prompts of whose words and looks the scorer, which may be older than the world, knows all."""
+
+        def looks_known(prompt: str) -> bool:
+            try:
+                return not any(self.scorer.unknown(scene) for scene in parse(prompt).looks())
+            except UnknownThing:
+                return True
+
+        return [p for p in prompts if not self.scorer.unknown_words([p]) and looks_known(p)]
 
 
 def are_finite(splats: Splats) -> Tensor:
@@ -177,9 +194,14 @@ def work(
         done += 1
         say(
             f"{number}/{len(open_runs)} {run.column}: {run.prompt}, seed {run.seed}: "
-            f"{_told(record['truth'])}score {record['score']['score']:.1f}, {record['seconds']['total']:.0f} s"
+            f"{_told(record['truth'])}{_scored(record['score'])}{record['seconds']['total']:.0f} s"
         )
     return done
+
+
+def _scored(score: dict[str, float]) -> str:
+    """The score for a line of progress; nothing where the scorer does not know the prompt."""
+    return f"score {score['score']:.1f}, " if score else ""
 
 
 def _told(true: dict[str, float]) -> str:
@@ -275,7 +297,7 @@ def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> i
             score, true = judge.splats(splats, run), judge.truth(splats, run)
         write_record(path, {**record, "truth": true, "score": score, "scorer": judge.identity})
         replaced += 1
-        say(f"{run.column}: {run.prompt}, seed {run.seed}: score {score['score']:.1f}")
+        say(f"{run.column}: {run.prompt}, seed {run.seed}: {_told(true)}{_scored(score)}".rstrip(", "))
     return replaced
 
 
