@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
