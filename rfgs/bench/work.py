@@ -50,6 +50,7 @@ from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scor
 from rfgs.tinyworld.scorer_check import world_views
 from rfgs.tinyworld.scorer_data import SIZE
 from rfgs.tinyworld.shapes import cameras_at, traced
+from rfgs.tinyworld.tracer import painted
 
 SCORE_FIELDS = ("score", "peak", "top1", "rank", "similarity")
 
@@ -90,8 +91,7 @@ class Judge:
             return self.truth(bound_splats(run), run)
         scene, rows = bound_rows(run)
         layers = traced(rows, cameras_at(truth.VIEWS, truth.SIZE))
-        behind = truth.GREY * (1 - layers[..., 7:])
-        rgb = layers[..., :4] @ thing_colors(scene) + layers[..., 4:7] + behind
+        rgb = painted(layers, thing_colors(scene)) + truth.GREY * (1 - layers[..., 7:])
         return truth.measure_views(
             rgb.astype(np.float64), layers[..., 7] > 0.5, parse(run.prompt).looks()
         ).figures()

@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.scenes import COLORS, Scene, Thing, expected_looks
+from rfgs.tinyworld.shapes import shape_of
 from rfgs.tinyworld.text import MAX_TOKENS
 
 EXACT_ABOVE = 0.5
@@ -59,7 +60,7 @@ class Draws:
 
     def __post_init__(self) -> None:
         alike: dict[tuple, list[int]] = defaultdict(list)
-        keys = [(_shape(scene), view) for scene, view in zip(self.scenes, self.views, strict=True)]
+        keys = [(shape_of(scene), view) for scene, view in zip(self.scenes, self.views, strict=True)]
         for i, key in enumerate(keys):
             alike[key].append(i)
         groups = {key: torch.tensor(members) for key, members in alike.items()}
@@ -110,12 +111,6 @@ class Draws:
         """Token ids [B, 24]."""
         encoded = self.tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True)
         return torch.tensor(encoded.input_ids)
-
-
-def _shape(scene: Scene) -> tuple:
-    """What a picture shows but for colours."""
-    things = tuple((thing.kind, thing.finish, thing.size) for thing in scene.things)
-    return things, scene.relation, scene.ground
 
 
 def _seen_parts(scene: Scene) -> list[bool]:

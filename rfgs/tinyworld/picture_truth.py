@@ -23,6 +23,7 @@ from rfgs.tinyworld.data import IMAGE_SIZE, thing_colors
 from rfgs.tinyworld.language import VIEWS, parse
 from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape, cameras_at, rows_at, traced
+from rfgs.tinyworld.tracer import painted
 from rfgs.tinyworld.truth import SquaredErrors, Truth, decisiveness
 
 TOLD = 0.1
@@ -63,7 +64,7 @@ def _figures(
 ) -> Truth:
     there = layers[..., 7] > 127
     parts = layers / 255.0
-    true = parts[..., :4] @ thing_colors(scene) + parts[..., 4:7] + behind * (1 - parts[..., 7:])
+    true = painted(parts, thing_colors(scene)) + behind * (1 - parts[..., 7:])
     hidden = there & (np.abs(true - behind).max(axis=-1) <= TOLD)
     silhouette = np.abs(rgb - behind).max(axis=-1) > TOLD
     both, either = silhouette & there & ~hidden, (silhouette | there) & ~hidden

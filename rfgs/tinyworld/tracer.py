@@ -331,8 +331,12 @@ def render_scene(
 ) -> np.ndarray:
     """Premultiplied RGBA images `[C, height, width, 4]` in [0, 1] of a scene seen by `C` cameras (OpenCV, pixels)."""
     layers = render_layers(prims, viewmats, Ks, width, height, supersample)
-    rgb = layers[..., :4] @ own_colors(prims) + layers[..., 4:7]
-    return np.concatenate([rgb, layers[..., 7:]], axis=-1)
+    return np.concatenate([painted(layers, own_colors(prims)), layers[..., 7:]], axis=-1)
+
+
+def painted(layers: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Premultiplied RGB `[..., 3]` of LAYERS `[..., 8]` in the colours `[4, 3]` of their first four."""
+    return layers[..., :4] @ colors + layers[..., 4:7]
 
 
 def primitive_radii(prims: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape, cameras_at, rows_at, traced
+from rfgs.tinyworld.tracer import painted
 
 SIZE = 128
 """Pixels of a view."""
@@ -186,5 +187,5 @@ def fit_truth(
 
 def _pictures(layers: np.ndarray, colors: np.ndarray) -> tuple[Tensor, Tensor]:
     """Objects [V, 3, H, W] over black, and how much of the background is seen [V, 1, H, W]."""
-    rgb = torch.from_numpy(layers[..., :4] @ colors + layers[..., 4:7])
+    rgb = torch.from_numpy(painted(layers, colors))
     return rgb.permute(0, 3, 1, 2), torch.from_numpy(1 - layers[..., 7:]).permute(0, 3, 1, 2)
