@@ -26,20 +26,20 @@ from typing import Any
 
 import torch
 
-from rfgs.backends import check_source, locate
 from rfgs.distill import Step
 from rfgs.errors import UserError
-from rfgs.generate import generate
-from rfgs.image_recipes import particle_recipe
-from rfgs.job import QUALITIES, Job
-from rfgs.methods import KINDS, check_pair
-from rfgs.particles import ParticleStep, optimise
+from rfgs.flat.particles import ParticleStep, optimise
+from rfgs.flat.recipes import particle_recipe
+from rfgs.models.catalogue import check_source, locate
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.runs import slug
+from rfgs.runs.folders import slug
+from rfgs.runs.generate import generate
+from rfgs.runs.job import KINDS, QUALITIES, Job
+from rfgs.runs.methods import check_pair
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, captioned, rivals
-from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
+from rfgs.training.results import fingerprint, markdown, open_results, save_results
 
 METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-instaflow,rfds-rev:tiny-instaflow,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from rfgs.bench import work
-from rfgs.bench.plan import Run
 from rfgs.export import read_ply, write_ply
 from rfgs.export.turntable import views_strip
-from rfgs.job import QUALITIES
+from rfgs.measure import work
+from rfgs.measure.plan import Run
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.runs import slug
+from rfgs.runs.folders import slug
+from rfgs.runs.job import QUALITIES
 
 PROMPTS = (
     "a cactus",

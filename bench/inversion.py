@@ -31,21 +31,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfgs.backends import check_source, locate
-from rfgs.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.errors import UserError
-from rfgs.image_jobs import EditJob, InvertJob
-from rfgs.image_runs import edit_photo, invert_photo
-from rfgs.images import psnr, read_image, save_image
-from rfgs.tinyworld.data import SETS, draw_view
+from rfgs.flat.images import psnr, read_image, save_image
+from rfgs.flat.jobs import EditJob, InvertJob
+from rfgs.flat.runs import edit_photo, invert_photo
+from rfgs.models.catalogue import check_source, locate
+from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.pictures import SETS, draw_view
 from rfgs.tinyworld.prompts import FOLDER
-from rfgs.tinyworld.results import fingerprint, markdown, open_results, save_results, write_sheet
 from rfgs.tinyworld.scenes import COLORS, Scene, build, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.tinyworld.train_scorer import class_numbers
+from rfgs.training.results import fingerprint, markdown, open_results, save_results, write_sheet
+from rfgs.training.scorer_labels import class_numbers
 
 SIZE = 128
 INVERT_METHODS, EDIT_METHODS = ("irfds", "ode"), ("irfds", "ode", "flowedit")

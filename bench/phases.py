@@ -8,7 +8,7 @@ do not count. Times are wall-clock; "backward" goes through the encoder and the 
 loads the rasterizer.
 """
 
-from rfgs import machine  # before torch, so that its threads wait as they do in `rfgs generate`
+from rfgs.models import machine  # before torch, so that its threads wait as they do in `rfgs generate`
 
 # isort: split
 import json
@@ -19,12 +19,12 @@ import tyro
 from rasterizer import RESULTS
 
 from rfgs.distill import distill
-from rfgs.generate import START_RADIUS
-from rfgs.job import KINDS, QUALITIES
+from rfgs.distill.recipes import recipe
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.recipes import recipe
-from rfgs.recorder import STEP_PARTS
+from rfgs.runs.generate import START_RADIUS
+from rfgs.runs.job import KINDS, QUALITIES
+from rfgs.runs.recorder import STEP_PARTS
 from rfgs.splats import ball
 
 PARTS = ("startup", *STEP_PARTS, "files", "rest")

@@ -9,7 +9,9 @@ preemption by other programs does not count against; ratios and shares are of pr
 limit counts 99 floating-point operations (37 forward, 62 backward) for each lane that the compositor may evaluate.
 """
 
-from rfgs import machine  # before torch, whose threads would spin on the second thread's core otherwise
+from rfgs.models import (
+    machine,  # before torch, whose threads would spin on the second thread's core otherwise
+)
 
 # isort: split
 import json
@@ -23,10 +25,10 @@ import torch
 import tyro
 from torch_tiles import rasterization as torch_rasterization
 
-from rfgs.cameras import sample_orbit
 from rfgs.render import cpu
+from rfgs.render.access import load, next_item, store
+from rfgs.render.cameras import sample_orbit
 from rfgs.render.jit import COUNTER, F1, Kernel, kernel
-from rfgs.render.memory import load, next_item, store
 from rfgs.render.simd import fma, splat
 
 RESULTS = Path(__file__).parent / "results"

@@ -21,9 +21,9 @@ import torch
 import tyro
 from rasterizer import RESULTS, ball, step, with_looks
 
-from rfgs import machine
-from rfgs.cameras import orbit
+from rfgs.models import machine
 from rfgs.render import cpu
+from rfgs.render.cameras import orbit
 
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SERIES = {

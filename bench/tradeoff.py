@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 
-from rfgs.bench.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts, records_of
-from rfgs.bench.table import AVERAGE, Figure, head, table
-from rfgs.bench.work import Judge, work
 from rfgs.errors import UserError
-from rfgs.job import QUALITIES
-from rfgs.tinyworld.results import markdown, save_results
+from rfgs.measure.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts, records_of
+from rfgs.measure.table import AVERAGE, Figure, head, table
+from rfgs.measure.work import Judge, work
+from rfgs.runs.job import QUALITIES
+from rfgs.training.results import markdown, save_results
 
 
 def columns_of(what: str, values: list[int], densify: list[str], method: str) -> dict[str, list[Column]]:

@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from rfgs.bench.plan import (
+from rfgs.errors import UserError
+from rfgs.measure.plan import (
     COLUMNS,
     SETS,
     Column,
@@ -33,10 +34,9 @@ from rfgs.bench.plan import (
     read_prompts,
     records_of,
 )
-from rfgs.bench.table import AVERAGE, effects, head, table
-from rfgs.bench.work import Judge, work
-from rfgs.errors import UserError
-from rfgs.tinyworld.results import markdown, save_results
+from rfgs.measure.table import AVERAGE, effects, head, table
+from rfgs.measure.work import Judge, work
+from rfgs.training.results import markdown, save_results
 
 BASE = "scale 4"
 """What all trials are compared with, and part of those that do not change the scale."""

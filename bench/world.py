@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rfgs.cameras import orbit
+from rfgs.render.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.scenes import ANY, GROUNDS, Scene, Thing, build, expected_looks
 from rfgs.tinyworld.tracer import render_scene

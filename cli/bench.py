@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rfgs.job import QualityName
+from rfgs.runs.job import QualityName
 
 from .flags import AnyWords, Folder, Number, WholeNumber, default
 
@@ -67,12 +67,13 @@ class Bench:
 
     def run(self) -> None:
         """Makes what is missing, then reports."""
-        from rfgs import preflight
         from rfgs.errors import UserError
+
+        from . import checks
 
         folder = self.output if self.report is None else self.report
         if self.report is None:
-            device = preflight.check_device(self.device)
+            device = checks.check_device(self.device)
             for flag, value in (
                 ("--prompts", self.prompts),
                 ("--seeds", self.seeds),
@@ -86,8 +87,8 @@ class Bench:
         print(report(folder))
 
     def _runs(self) -> list:
-        from rfgs.bench import ablations, plan, work
         from rfgs.errors import UserError
+        from rfgs.measure import ablations, plan, work
 
         if self.ablations and self.columns:
             raise UserError("--columns: --ablations has columns of its own; leave one of the two out")
@@ -115,9 +116,9 @@ class Bench:
     def _work(self, runs: list, folder: Path, device: str) -> None:
         import torch
 
-        from rfgs import backends
-        from rfgs.bench import plan, work
-        from rfgs.prompt_words import Knowledge
+        from rfgs.measure import plan, work
+        from rfgs.models import catalogue
+        from rfgs.models.words import Knowledge
 
         def say(line: str) -> None:
             print(line, flush=True)
@@ -125,7 +126,7 @@ class Bench:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         for model in dict.fromkeys(run.model for run in runs if run.column not in plan.BOUNDS):
-            backends.check_source(model)
+            catalogue.check_source(model)
             prompts = dict.fromkeys(run.prompt for run in runs if run.model == model)
             remark = Knowledge.of(model).check(
                 {f'prompt "{prompt}"': prompt for prompt in prompts}, any_words=self.any_words
@@ -152,8 +153,8 @@ TRUTHS = {
 
 def report(folder: Path) -> str:
     """Writes a results folder's tables and pictures; returns the tables."""
-    from rfgs.bench import ablations, pictures, plan, table
-    from rfgs.export.files import atomic
+    from rfgs.export.writing import atomic
+    from rfgs.measure import ablations, plan, sheets, table
 
     records = plan.read_records(folder)
     figures = table.table(records)
@@ -181,6 +182,6 @@ def report(folder: Path) -> str:
     text = "\n\n".join(parts) + "\n"
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    pictures.write_plot(folder / "table.png", figures)
-    pictures.write_sheet(folder / "sheet.png", folder, records)
+    sheets.write_plot(folder / "table.png", figures)
+    sheets.write_sheet(folder / "sheet.png", folder, records)
     return text + f"\nwrote {folder / 'table.md'}, {folder / 'table.png'} and {folder / 'sheet.png'}"

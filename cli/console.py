@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from rfgs.job import Job
+from rfgs.runs.job import Job
 
 if TYPE_CHECKING:
     from rfgs.distill import Step
-    from rfgs.generate import Result
+    from rfgs.runs.generate import Result
 
 PERIOD = 0.2
 """Least seconds between two looks at the loss, since each look waits for the GPU."""

@@ -20,7 +20,9 @@ class Doctor:
 
     def run(self) -> None:
         """Prints one line for each fact; a problem comes with its remedy."""
-        from rfgs import backends, machine, preflight
+        from rfgs.models import catalogue, machine
+
+        from . import checks
 
         if self.cards:
             print(_cards())
@@ -42,15 +44,15 @@ class Doctor:
             ("gsplat", f"{versions['gsplat'] or 'not installed'}, {_KERNELS[machine.gsplat_state()]}")
         )
         rows.append(("disk", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free at {Path.cwd()}"))
-        rows.append(("model hub", backends.hub_state()))
+        rows.append(("model hub", catalogue.hub_state()))
 
-        cuda = preflight.cuda_problem()
-        kernels = None if cuda else preflight.gsplat_problem()
+        cuda = checks.cuda_problem()
+        kernels = None if cuda else checks.gsplat_problem()
         rows.append(("--device", "cuda" if not (cuda or kernels) else "cpu"))
         rows += [("", f"no cuda: {problem}") for problem in (cuda, kernels) if problem]
         gpus = machine.gpus() if cuda is None else []
         memory = gpus[0].memory if gpus else None
-        overview = backends.overview(gpu=cuda is None, memory=memory)
+        overview = catalogue.overview(gpu=cuda is None, memory=memory)
         rows += [("--backend", f"{name}: {status}") for name, status in overview]
         rows.append(
             ("", "memory is estimated, not measured; rfgs doctor --cards says what other cards could run")
@@ -71,7 +73,7 @@ _KERNELS = {
 
 def _cards() -> str:
     """A table: backends by sizes of cards, the estimated peak and the views of each step."""
-    from rfgs.memory import CARDS, FOOTPRINTS, GIB, plan
+    from rfgs.models.memory import CARDS, FOOTPRINTS, GIB, plan
 
     lines = [["estimated peak, GiB", *[f"{size} GiB card" for size in CARDS]]]
     for name in FOOTPRINTS:
@@ -91,7 +93,7 @@ def _cards() -> str:
 
 
 def _build() -> str:
-    from rfgs import machine
+    from rfgs.models import machine
 
     cuda = machine.torch_cuda()
     return f"CUDA {cuda}" if cuda else "the CPU"

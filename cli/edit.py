@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rfgs.image_jobs import EditMethod
+from rfgs.flat.jobs import EditMethod
 
 from .flags import AnyWords, Folder, LoadFlags, Loads, Number, Text, WholeNumber, default
 from .meter import Meter
@@ -56,39 +56,43 @@ class Edit:
 
     def run(self) -> None:
         """Checks, the photograph too, then edits."""
-        from rfgs import backends, load_checks, photos, preflight, runs
-        from rfgs.image_jobs import EditJob, check_side, check_strength, check_words
-        from rfgs.prompt_words import Knowledge
+        from rfgs.flat import photos
+        from rfgs.flat.jobs import EditJob, check_side, check_strength, check_words
+        from rfgs.models import catalogue
+        from rfgs.models.words import Knowledge
+        from rfgs.runs import folders
+
+        from . import checks, load_checks
 
         photos.read_photo(self.photo)
-        backend = backends.find_backend(self.backend)
+        backend = catalogue.find_backend(self.backend)
         job = EditJob(
             photo=str(self.photo),
             source=check_words("--from", self.source, "a red cube"),
             target=check_words("--to", self.target, "a blue cube"),
             method=self.method,
-            steps=None if self.steps is None else preflight.check_count("--steps", self.steps, 50),
+            steps=None if self.steps is None else checks.check_count("--steps", self.steps, 50),
             resolution=None if self.resolution is None else check_side(self.resolution),
             guidance_scale=None
             if self.guidance_scale is None
-            else preflight.check_guidance_scale(self.guidance_scale),
+            else checks.check_guidance_scale(self.guidance_scale),
             strength=check_strength(self.strength, self.method),
-            seed=preflight.check_seed(self.seed),
-            device=preflight.check_device(self.device),
-            model=backends.source_of(backend, self.model),
+            seed=checks.check_seed(self.seed),
+            device=checks.check_device(self.device),
+            model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=backends.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model))
         prompts = {"--from": job.source, "--to": job.target}
         remark = Knowledge.of(job.model).check(prompts, any_words=self.any_words)
         name = f"edit {self.photo.stem}"
-        folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
+        folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"editing {job.photo} with {job.model} on the {job.device}; writing to {folder}")
             if remark:
                 meter.say(remark)
-            from rfgs.image_runs import edit_photo
+            from rfgs.flat.runs import edit_photo
 
             meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop))

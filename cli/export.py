@@ -26,10 +26,10 @@ class Export:
 
     def run(self) -> None:
         """Reads, converts, writes."""
-        from rfgs import preflight
+        from . import checks
 
-        preflight.check_source_file(self.source)
-        preflight.check_target(self.target, overwrite=self.overwrite)
+        checks.check_source_file(self.source)
+        checks.check_target(self.target, overwrite=self.overwrite)
         from rfgs.export import export, read_ply
 
         export(read_ply(self.source), self.target)

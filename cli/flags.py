@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from rfgs.job import BIG_QUALITIES, QUALITIES, Quality, QualityName
+from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Quality, QualityName
 
 
 def _optional(parse: Callable[[str], Any], metavar: str, kind: str) -> PrimitiveConstructorSpec:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rfgs.job import BIG_QUALITIES, LORA_GUIDANCES, LORA_RANK, QUALITIES, Guidance, Job, Method, QualityName
+from rfgs.runs.job import (
+    BIG_QUALITIES,
+    LORA_GUIDANCES,
+    LORA_RANK,
+    QUALITIES,
+    Guidance,
+    Job,
+    Method,
+    QualityName,
+)
 
 from .flags import (
     AnyWords,
@@ -118,20 +127,23 @@ class Generate:
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
-        from rfgs import backends, load_checks, preflight, runs
-        from rfgs.prompt_words import Knowledge
+        from rfgs.models import catalogue
+        from rfgs.models.words import Knowledge
+        from rfgs.runs import folders
 
-        preflight.check_port(self.port)
+        from . import checks, load_checks
+
+        checks.check_port(self.port)
         if self.resume is None:
             job = self._job()
             knowledge = Knowledge.of(job.model)
             remark = knowledge.check({"": job.prompt}, job.negative_prompt, any_words=self.any_words)
-            folder = runs.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
+            folder = folders.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
         else:
             self._check_only_steps()
-            job = runs.job_to_resume(self.resume, steps=self.steps)
-            load_checks.check_loading(job, preflight.check_device(job.device), job.guidance, source=job.model)
-            backends.check_source(job.model)
+            job = folders.job_to_resume(self.resume, steps=self.steps)
+            load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
+            catalogue.check_source(job.model)
             folder = self.resume
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.negative_prompt)
@@ -144,11 +156,14 @@ class Generate:
             raise
 
     def _job(self) -> Job:
-        from rfgs import backends, load_checks, methods, preflight
+        from rfgs.models import catalogue
+        from rfgs.runs import methods
 
-        backend = backends.find_backend(self.backend)
-        source = backends.source_of(backend, self.model)
-        small = backends.is_small(source)
+        from . import checks, load_checks
+
+        backend = catalogue.find_backend(self.backend)
+        source = catalogue.source_of(backend, self.model)
+        small = catalogue.is_small(source)
         guidance: Guidance = (
             methods.usual_guidance(source, small, Method(**asdict(self.details)))
             if self.guidance == "auto"
@@ -160,24 +175,24 @@ class Generate:
         splats = preset.splats if self.splats is None else self.splats
         densify = preset.densify if self.densify == "auto" else self.densify
         job = Job(
-            prompt=preflight.check_prompt(self.prompt),
-            steps=preflight.check_count("--steps", steps, preset.steps),
-            views_per_step=preflight.check_count("--views-per-step", views, preset.views_per_step),
-            splats=preflight.check_count("--splats", splats, preset.splats),
-            resolution=None if self.resolution is None else preflight.check_resolution(self.resolution),
+            prompt=checks.check_prompt(self.prompt),
+            steps=checks.check_count("--steps", steps, preset.steps),
+            views_per_step=checks.check_count("--views-per-step", views, preset.views_per_step),
+            splats=checks.check_count("--splats", splats, preset.splats),
+            resolution=None if self.resolution is None else checks.check_resolution(self.resolution),
             guidance=guidance,
             guidance_scale=None
             if self.guidance_scale is None
-            else preflight.check_guidance_scale(self.guidance_scale),
+            else checks.check_guidance_scale(self.guidance_scale),
             negative_prompt=self.negative_prompt,
-            seed=preflight.check_seed(self.seed),
-            device=preflight.check_device(self.device),
+            seed=checks.check_seed(self.seed),
+            device=checks.check_device(self.device),
             smooth_views=self.smooth_views,
             perp_neg=self.perp_neg,
             densify=densify,
             max_splats=None
             if self.max_splats is None
-            else preflight.check_max_splats(self.max_splats, splats, densify),
+            else checks.check_max_splats(self.max_splats, splats, densify),
             **asdict(self.details),
             **asdict(self.loading),
         )
@@ -186,7 +201,7 @@ class Generate:
         load_checks.check_loading(job, job.device, job.guidance, source=source, small=small)
         if self.model is None:
             lora_rank = (job.lora_rank or LORA_RANK) if job.guidance in LORA_GUIDANCES else 0
-            preflight.check_memory(
+            checks.check_memory(
                 backend.name,
                 job.device,
                 views=job.views_per_step,
@@ -196,7 +211,7 @@ class Generate:
                 full=job.dtype == "float32",
             )
         # Last, since it may ask the model hub.
-        return replace(job, model=backends.find_model(backend, self.model))
+        return replace(job, model=catalogue.find_model(backend, self.model))
 
     def _check_only_steps(self) -> None:
         from dataclasses import fields
@@ -231,7 +246,7 @@ class Generate:
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
             if remark:
                 progress.say(remark)
-            from rfgs.generate import generate
+            from rfgs.runs.generate import generate
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rfgs.job import Guidance
+from rfgs.runs.job import Guidance
 
 from .flags import (
     AnyWords,
@@ -68,37 +68,40 @@ class Image:
 
     def run(self) -> None:
         """Checks, then makes."""
-        from rfgs import backends, load_checks, methods, preflight, runs
-        from rfgs.image_jobs import ImageJob, check_side, check_words
-        from rfgs.prompt_words import Knowledge
+        from rfgs.flat.jobs import ImageJob, check_side, check_words
+        from rfgs.models import catalogue
+        from rfgs.models.words import Knowledge
+        from rfgs.runs import folders, methods
 
-        backend = backends.find_backend(self.backend)
+        from . import checks, load_checks
+
+        backend = catalogue.find_backend(self.backend)
         job = ImageJob(
             prompt=check_words("PROMPT", self.prompt, "a red cube"),
             guidance=self.guidance,
             space=self.space,
-            steps=None if self.steps is None else preflight.check_count("--steps", self.steps, 400),
-            particles=preflight.check_count("--particles", self.particles, 4),
+            steps=None if self.steps is None else checks.check_count("--steps", self.steps, 400),
+            particles=checks.check_count("--particles", self.particles, 4),
             resolution=None if self.resolution is None else check_side(self.resolution),
             guidance_scale=None
             if self.guidance_scale is None
-            else preflight.check_guidance_scale(self.guidance_scale),
+            else checks.check_guidance_scale(self.guidance_scale),
             negative_prompt=self.negative_prompt,
-            seed=preflight.check_seed(self.seed),
-            device=preflight.check_device(self.device),
-            model=backends.source_of(backend, self.model),
+            seed=checks.check_seed(self.seed),
+            device=checks.check_device(self.device),
+            model=catalogue.source_of(backend, self.model),
             **asdict(self.details),
             **asdict(self.loading),
         )
         methods.check_method(job)
         methods.check_pair(job.guidance, job.model)
-        small = backends.is_small(job.model)
+        small = catalogue.is_small(job.model)
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         # Last, since it may ask the model hub.
-        job = replace(job, model=backends.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model))
         knowledge = Knowledge.of(job.model)
         remark = knowledge.check({"": job.prompt}, job.negative_prompt, any_words=self.any_words)
-        folder = runs.claim_folder(
+        folder = folders.claim_folder(
             f"image {job.prompt}", job.seed, self.output, overwrite=self.overwrite, resumable=False
         )
         with Meter(folder) as meter:
@@ -107,6 +110,6 @@ class Image:
             )
             if remark:
                 meter.say(remark)
-            from rfgs.image_runs import make_image
+            from rfgs.flat.runs import make_image
 
             meter.print(make_image(job, folder, report=meter.report, stop=meter.stop))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rfgs.image_jobs import InvertMethod
+from rfgs.flat.jobs import InvertMethod
 
 from .flags import AnyWords, Folder, LoadFlags, Loads, Text, WholeNumber, default
 from .meter import Meter
@@ -51,33 +51,37 @@ class Invert:
 
     def run(self) -> None:
         """Checks, the photograph too, then inverts."""
-        from rfgs import backends, load_checks, photos, preflight, runs
-        from rfgs.image_jobs import InvertJob, check_side, check_words
-        from rfgs.prompt_words import Knowledge
+        from rfgs.flat import photos
+        from rfgs.flat.jobs import InvertJob, check_side, check_words
+        from rfgs.models import catalogue
+        from rfgs.models.words import Knowledge
+        from rfgs.runs import folders
+
+        from . import checks, load_checks
 
         photos.read_photo(self.photo)
-        backend = backends.find_backend(self.backend)
+        backend = catalogue.find_backend(self.backend)
         job = InvertJob(
             photo=str(self.photo),
             prompt=check_words("--prompt", self.prompt, "a red cube"),
             method=self.method,
-            steps=None if self.steps is None else preflight.check_count("--steps", self.steps, 400),
+            steps=None if self.steps is None else checks.check_count("--steps", self.steps, 400),
             resolution=None if self.resolution is None else check_side(self.resolution),
-            seed=preflight.check_seed(self.seed),
-            device=preflight.check_device(self.device),
-            model=backends.source_of(backend, self.model),
+            seed=checks.check_seed(self.seed),
+            device=checks.check_device(self.device),
+            model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=backends.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=backends.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model))
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
-        folder = runs.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
+        folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"inverting {job.photo} with {job.model} on the {job.device}; writing to {folder}")
             if remark:
                 meter.say(remark)
-            from rfgs.image_runs import invert_photo
+            from rfgs.flat.runs import invert_photo
 
             meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop))

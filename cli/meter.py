@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .console import StopOnInterrupt
 
 if TYPE_CHECKING:
-    from rfgs.image_runs import ImageResult
+    from rfgs.flat.runs import ImageResult
 
 
 class Meter:

@@ -26,10 +26,10 @@ class View:
 
     def run(self) -> None:
         """Serves the page until Ctrl-C."""
-        from rfgs import preflight
+        from . import checks
 
-        preflight.check_port(self.port)
-        preflight.check_exhibits(self.paths)
+        checks.check_port(self.port)
+        checks.check_exhibits(self.paths)
         from rfgs.viewer import view
 
         view(self.paths, host=self.host, port=self.port, server_render=self.server_render)

@@ -10,7 +10,7 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("gpu", "weights")}
     if marked["gpu"]:
-        from rfgs.preflight import cuda_problem, gsplat_problem
+        from rfgs.models.cuda import cuda_problem, gsplat_problem
 
         problem = cuda_problem() or gsplat_problem()
         for item in marked["gpu"] if problem else []:

@@ -13,7 +13,7 @@ import numpy as np
 
 import rfgs
 from rfgs.export.axes import WORLD_TO_Y_UP, rotate
-from rfgs.export.files import atomic, finite_splats
+from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
 
 EXTENSION = "KHR_gaussian_splatting"

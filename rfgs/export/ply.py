@@ -17,7 +17,7 @@ import rfgs
 from rfgs.errors import UserError
 from rfgs.export import packed_ply
 from rfgs.export.axes import WORLD_TO_Y_DOWN, WORLD_TO_Y_UP, rotate
-from rfgs.export.files import atomic, finite_splats
+from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
 
 UP_AXES = {"-y": WORLD_TO_Y_DOWN, "+y": WORLD_TO_Y_UP, "+z": torch.eye(3)}

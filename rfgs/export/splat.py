@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rfgs.export.axes import WORLD_TO_Y_DOWN, rotate
-from rfgs.export.files import atomic, finite_splats
+from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
 
 ROW = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, Numbers, orbit, turntable
 from rfgs.errors import UserError
-from rfgs.export.files import atomic
+from rfgs.export.writing import atomic
 from rfgs.render import render
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, Numbers, orbit, turntable
 from rfgs.splats import Splats
 
 WHITE = (1.0, 1.0, 1.0)

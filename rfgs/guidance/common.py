@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import per_sample
 from rfgs.guidance.perp_neg import Others
-from rfgs.job import LORA_RANK
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
+from rfgs.runs.job import LORA_RANK
 
 Reduction = Literal["sum", "mean"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rfgs.flow import draw_times, estimate_x0, interpolate, per_sample
 from rfgs.guidance.common import Estimate, matching_loss, root_mean_square
 from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import draw_times, estimate_x0, interpolate, per_sample
 
 
 def noise_step(

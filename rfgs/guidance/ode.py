@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import estimate_x0
 from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.flow import estimate_x0
 
 Solver = Literal["euler", "midpoint"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rfgs.flow import estimate_x0, interpolate
 from rfgs.guidance.common import (
     Estimate,
     GuidanceConfig,
@@ -17,8 +16,9 @@ from rfgs.guidance.common import (
     time_weights,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
-from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import estimate_x0, interpolate
+from rfgs.runs.job import KINDS
 
 
 def rfds(

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rfgs.flow import interpolate
 from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views, arguments, time_weights
 from rfgs.guidance.irfds import noise_step
 from rfgs.guidance.perp_neg import Others
 from rfgs.guidance.rfds import rfds
-from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import interpolate
+from rfgs.runs.job import KINDS
 
 
 @torch.no_grad()

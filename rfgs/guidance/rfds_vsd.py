@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rfgs.flow import estimate_x0, interpolate
 from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
 from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
-from rfgs.job import KINDS
 from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import estimate_x0, interpolate
+from rfgs.runs.job import KINDS
 
 
 def rfds_vsd(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rfgs.flow import per_sample
 from rfgs.guidance.common import (
     Estimate,
     GuidanceConfig,
@@ -16,8 +15,9 @@ from rfgs.guidance.common import (
     root_mean_square,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
-from rfgs.job import KINDS
 from rfgs.priors.base import Condition, DiffusionPrior
+from rfgs.priors.flow import per_sample
+from rfgs.runs.job import KINDS
 
 
 def diffuse(x: Tensor, e: Tensor, alpha_bar: Tensor) -> Tensor:

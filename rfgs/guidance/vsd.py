@@ -10,8 +10,8 @@ from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_s
 from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.guidance.sds import denoise, diffuse
-from rfgs.job import KINDS
 from rfgs.priors.base import Condition, DiffusionPrior
+from rfgs.runs.job import KINDS
 
 
 def vsd(

@@ -80,7 +80,7 @@ def load_prior(
     """Load a prior.
 
     Args:
-        name_or_folder: a backend's name (`rfgs.backends`), a folder in diffusers' layout, or a hub id ("owner/name").
+        name_or_folder: a backend's name (`rfgs.models.catalogue`), a folder in diffusers' layout, or a hub id ("owner/name").
             InstaFlow's files look like Stable Diffusion's: "instaflow:FOLDER" says what they are.
         kind: what is wanted, a rectified flow or a diffusion model; None takes either.
         dtype: of the network's weights; None takes float32 for small models and on the CPU, half precision on CUDA.
@@ -93,7 +93,7 @@ def load_prior(
     Raises:
         UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
     """
-    from rfgs.backends import locate
+    from rfgs.models.catalogue import locate
 
     name = str(name_or_folder)
     place = locate(name)
@@ -129,7 +129,7 @@ def _load(name: str, source: str, family: str, setup: Setup, style: tuple[str, s
             prior.add_style(*style)
         return prior
     if family == "exact":
-        from rfgs.priors.exact import ExactPrior
+        from rfgs.tinyworld.exact_prior import ExactPrior
 
         return ExactPrior.load(source, name=name, setup=setup)
     if family == "flux":

@@ -47,7 +47,7 @@ class Autoencoder:
     def slice_views(self) -> bool:
         """Encode view by view, and recompute each block of the encoder on the way back.
 
-        Four views of 512 pixels then take 2.6 GB instead of 12.3 (`rfgs.memory`), for a third more time in the encoder.
+        Four views of 512 pixels then take 2.6 GB instead of 12.3 (`rfgs.models.memory`), for a third more time in the encoder.
         """
         return self._slice_views
 

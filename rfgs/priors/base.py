@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from rfgs.flow import classifier_free
-from rfgs.prompt_words import Knowledge
+from rfgs.models.words import Knowledge
+from rfgs.priors.flow import classifier_free
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class TextToImage(Protocol):
 
 
 class Prior(TextToImage, Protocol):
-    """A rectified flow in the house's conventions (`rfgs.flow`); no gradient reaches its network."""
+    """A rectified flow in the house's conventions (`rfgs.priors.flow`); no gradient reaches its network."""
 
     kind: Literal["flow", "diffusion"]
     """Always "flow"."""
@@ -142,8 +142,8 @@ def guided_velocity(
 ) -> Tensor:
     """Classifier-free guided velocity [B, c, h, w] in one batched evaluation, order (text, null); B evaluations if s = 1.
 
-    What overflowed in half precision stays infinite or NaN, and the loops skip its gradient (`rfgs.gradients`). The authors'
-    `nan_to_num` makes it the largest number there is, which spoils Adam's moments for good.
+    What overflowed in half precision stays infinite or NaN, and the loops skip its gradient (`rfgs.distill.gradients`). The
+    authors' `nan_to_num` makes it the largest number there is, which spoils Adam's moments for good.
     """
     if guidance_scale == 1:
         return prior.velocity(x_t, t, condition)

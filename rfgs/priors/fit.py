@@ -1,4 +1,4 @@
-"""Fits a model into the GPU's memory for a run: the one place where the plan of `rfgs.memory` meets a real card."""
+"""Fits a model into the GPU's memory for a run: the one place where the plan of `rfgs.models.memory` meets a real card."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from rfgs.job import Loading
-from rfgs.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
+from rfgs.models.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import TextToImage
+from rfgs.runs.job import Loading
 
 
 def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import classifier_free
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, in_batches
+from rfgs.priors.flow import classifier_free
 from rfgs.priors.parts import load_module, whole_model
 from rfgs.priors.unet import UNetModel
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import classifier_free, per_sample
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, in_batches
+from rfgs.priors.flow import classifier_free, per_sample
 from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 

@@ -1,7 +1,7 @@
 """Splats and cameras to images: our CPU rasterizer, or gsplat on CUDA, with the same meaning and the same results.
 
-    frames = render(splats, cameras, background=torch.ones(3))
-    frames.rgb      # [C, 3, H, W]
+frames = render(splats, cameras, background=torch.ones(3))
+frames.rgb      # [C, 3, H, W]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 
 if TYPE_CHECKING:
-    from rfgs.cameras import Cameras
+    from rfgs.render.cameras import Cameras
     from rfgs.splats import Splats
 
 __all__ = ["Frames", "render", "warmup"]
@@ -43,7 +43,9 @@ class Frames:
 
     def detach(self) -> Frames:
         """The pictures alone, without graph and info."""
-        return Frames(self.rgb.detach(), self.alpha.detach(), None if self.depth is None else self.depth.detach())
+        return Frames(
+            self.rgb.detach(), self.alpha.detach(), None if self.depth is None else self.depth.detach()
+        )
 
 
 def render(
@@ -113,7 +115,9 @@ def warmup(report: Callable[[str], None] | None = None) -> None:
     """
     from . import bin, composite, jit, project
 
-    kernels = [k for module in (project, bin, composite) for k in vars(module).values() if isinstance(k, jit.Kernel)]
+    kernels = [
+        k for module in (project, bin, composite) for k in vars(module).values() if isinstance(k, jit.Kernel)
+    ]
     for number, kernel in enumerate(kernels, 1):
         start = time.perf_counter()
         if report is None:

@@ -12,8 +12,8 @@ lists. Gradients are gathered per edge, so that threads never add to the same nu
 import numpy as np
 from numba import float32, int32, int64
 
+from .access import CHUNK, at, gather, next_item, scatter
 from .jit import COUNTER, F1, I1, I2, device, kernel
-from .memory import CHUNK, at, gather, next_item, scatter
 from .simd import ceil, floor, log, maximum, minimum, select, sqrt
 
 TILE = 16
@@ -22,8 +22,12 @@ DIGIT = 12
 BOX = "int16[::1]"  # numbers of tiles: half the cache of int32, and enough for 524,000 pixels
 
 
-@kernel(f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {BOX}, {I1})")
-def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, width, height, records, boxes, tiles):
+@kernel(
+    f"void({COUNTER}, int64, {F1}, {F1}, {F1}, float32[:,:,:], {I1}, int64, int64, int64, {F1}, {BOX}, {I1})"
+)
+def pack_records(
+    counter, items, means2d, conics, opacities, colors, radii, N, width, height, records, boxes, tiles
+):
     """Flat means2d [C,N,2], conics [C,N,3], opacities [C or 1,N], radii [C,N,2] and colors [C or 1,N,1..4] -> records
     [C*N,16], boxes [C*N,4] and tiles [C*N], flat. An item is CHUNK Gaussians of one camera.
 
@@ -41,9 +45,17 @@ def pack_records(counter, items, means2d, conics, opacities, colors, radii, N, w
             i, last = c * N + n, min(7, N - 1 - n)
             mx, my = gather(means2d, 2 * i, 2, last), gather(means2d, 2 * i + 1, 2, last)
             A, B = gather(conics, 3 * i, 3, last), gather(conics, 3 * i + 1, 3, last)
-            D, opacity = gather(conics, 3 * i + 2, 3, last), gather(opacities, i if opacities.size > N else n, 1, last)
+            D, opacity = (
+                gather(conics, 3 * i + 2, 3, last),
+                gather(opacities, i if opacities.size > N else n, 1, last),
+            )
             det = A * D - B * B
-            seen = (gather(radii, 2 * i, 2, last) > 0.0) & (opacity >= float32(1.0 / 255.0)) & (det > 0.0) & (A > 0.0)
+            seen = (
+                (gather(radii, 2 * i, 2, last) > 0.0)
+                & (opacity >= float32(1.0 / 255.0))
+                & (det > 0.0)
+                & (A > 0.0)
+            )
             # alpha >= 1/255 inside the ellipse d' conic d <= reach; a hair is added, for the compositor decides.
             reach = 2.0 * log(maximum(opacity * 255.0, 1.0)) + 1e-3
             inv_A, inv_det = 1.0 / A, 1.0 / det

@@ -5,9 +5,9 @@ Both must take identical decisions about every pixel, so both call these. Block 
 
 from numba import float32, int64
 
+from .access import at, load, store
 from .bin import RECORD
 from .jit import device
-from .memory import at, load, store
 from .simd import bits, ceil, floor, fma, maximum, minimum, ramp, select, sqrt, trailing_zeros
 
 BLOCKS = 32  # per tile: bit and block number = 8 * column + row

@@ -15,10 +15,10 @@ loop, and the processor can only fill the waits of one chain with another that i
 import numpy as np
 from numba import float32
 
+from .access import CHUNK, at, load, next_item, store
 from .bin import RECORD, TILE
 from .blocks import BLOCKS, alpha_at, block_mask, deal, dot, fetch
 from .jit import COUNTER, F1, F2, I1, device, kernel
-from .memory import CHUNK, at, load, next_item, store
 from .simd import absolute, bits, fma, lane, lane_sum, lane_sums, offsets_4x2, select, splat
 
 GRADS = 12  # floats per edge: sums of g, g dx, g dy, g dx dx, g dx dy, g dy dy, 4 channels, |g ...| x and y

@@ -18,8 +18,8 @@ from rfgs.errors import UserError
 
 from . import bin as binning
 from . import composite, project
+from .access import CHUNK
 from .jit import launch, launch_together, threads_for
-from .memory import CHUNK
 from .sh import colors_from_sh
 
 _MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
@@ -46,7 +46,22 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 class _Project(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, width, height, near, far, radius_clip, eps2d, antialiased):
+    def forward(
+        ctx,
+        means,
+        quats,
+        scales,
+        opacities,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near,
+        far,
+        radius_clip,
+        eps2d,
+        antialiased,
+    ):
         means, quats, scales = means.contiguous(), quats.contiguous(), scales.contiguous()
         viewmats, Ks = viewmats.contiguous(), Ks.contiguous()
         C, N = len(viewmats), len(means)
@@ -69,7 +84,11 @@ class _Project(torch.autograd.Function):
     def backward(ctx, _, v_means2d, v_depths, v_conics, v_compensations):
         means, quats, scales, viewmats, Ks, radii, conics, compensations = ctx.saved_tensors
         N, C = len(means), len(viewmats)
-        v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+        v_means, v_quats, v_scales = (
+            torch.empty_like(means),
+            torch.empty_like(quats),
+            torch.empty_like(scales),
+        )
         gradients = (_flat(g.contiguous()) for g in (v_means2d, v_depths, v_conics, v_compensations))
         launch(
             project.project_backward, -(-N // CHUNK),
@@ -232,7 +251,19 @@ def rasterization(
     _check_modes(width, height, render_mode, rasterize_mode)
     C, N = len(viewmats), len(means)
     radii, means2d, depths, conics, compensations = _Project.apply(
-        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d, antialiased
+        means,
+        quats,
+        scales,
+        opacities,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near_plane,
+        far_plane,
+        radius_clip,
+        eps2d,
+        antialiased,
     )
     # What all cameras share stays [1, N, ...]: the kernel sums its gradient, cheaper than torch would.
     opacities = opacities * compensations if antialiased else opacities[None]
@@ -252,13 +283,24 @@ def rasterization(
     backgrounds = backgrounds.contiguous()
 
     if absgrad and channels.shape[-1] > 4:
-        raise UserError(f"absgrad with {channels.shape[-1]} channels: it needs all channels at once, at most 4")
+        raise UserError(
+            f"absgrad with {channels.shape[-1]} channels: it needs all channels at once, at most 4"
+        )
     rendered = []
     # The kernels carry up to four channels. (A slice of all of them would cost a copy of its gradient.)
     parts = [channels] if channels.shape[-1] <= 4 else channels.split(4, -1)
     for part, behind in zip(parts, backgrounds.split(4, -1), strict=True):
         out, alphas, tiles_per_gauss, flatten_ids, offsets = _Rasterize.apply(
-            means2d, conics, part, opacities, behind.contiguous(), radii, depths.detach(), width, height, absgrad
+            means2d,
+            conics,
+            part,
+            opacities,
+            behind.contiguous(),
+            radii,
+            depths.detach(),
+            width,
+            height,
+            absgrad,
         )
         rendered.append(out)
     colors_out = rendered[0] if len(rendered) == 1 else torch.cat(rendered, -1)
@@ -278,7 +320,12 @@ def rasterization(
 def _check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, backgrounds):
     """Raise a UserError for the first tensor that does not fit."""
     N, C = len(means), len(viewmats)
-    splats = {"means": (means, (N, 3)), "quats": (quats, (N, 4)), "scales": (scales, (N, 3)), "opacities": (opacities, (N,))}
+    splats = {
+        "means": (means, (N, 3)),
+        "quats": (quats, (N, 4)),
+        "scales": (scales, (N, 3)),
+        "opacities": (opacities, (N,)),
+    }
     cameras = {"viewmats": (viewmats, (C, 4, 4)), "Ks": (Ks, (C, 3, 3))}
     for name, (tensor, shape) in (splats | cameras).items():
         if tuple(tensor.shape) != shape:
@@ -294,13 +341,17 @@ def _check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_deg
     fits = colors.shape[:-1] in (tail, (C, *tail))
     if not fits or colors.shape[-1] == 0 or (sh_degree is not None and colors.shape[-1] != 3):
         layout = "[N, D] or [C, N, D]" if sh_degree is None else "[N, K, 3] or [C, N, K, 3]"
-        raise UserError(f"colors has the shape {tuple(colors.shape)}, expected {layout} with N = {N}, C = {C}")
+        raise UserError(
+            f"colors has the shape {tuple(colors.shape)}, expected {layout} with N = {N}, C = {C}"
+        )
     if sh_degree is not None and not (0 <= sh_degree <= 3 and (sh_degree + 1) ** 2 <= colors.shape[-2]):
         raise UserError(
             f"sh_degree {sh_degree} must be 0 to 3 and needs {(sh_degree + 1) ** 2} coefficients, colors has {colors.shape[-2]}"
         )
     if backgrounds is not None and tuple(backgrounds.shape) != (C, colors.shape[-1]):
-        raise UserError(f"backgrounds has the shape {tuple(backgrounds.shape)}, expected {(C, colors.shape[-1])}")
+        raise UserError(
+            f"backgrounds has the shape {tuple(backgrounds.shape)}, expected {(C, colors.shape[-1])}"
+        )
     if viewmats.requires_grad or Ks.requires_grad:
         raise UserError("the CPU rasterizer has no gradient by viewmats and Ks; pass them detached")
 

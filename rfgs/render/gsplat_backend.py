@@ -22,7 +22,7 @@ def check_available(device: torch.device) -> None:
 
 @functools.cache
 def _problem() -> str | None:
-    from rfgs.preflight import cuda_problem, gsplat_problem
+    from rfgs.models.cuda import cuda_problem, gsplat_problem
 
     return cuda_problem() or gsplat_problem()
 

@@ -22,7 +22,7 @@ import numba
 import numpy as np
 import torch
 
-_SOURCES = ("simd.py", "memory.py", "project.py", "bin.py", "blocks.py", "composite.py")
+_SOURCES = ("simd.py", "access.py", "project.py", "bin.py", "blocks.py", "composite.py")
 
 _compiling = threading.RLock()
 
@@ -59,7 +59,9 @@ class Kernel:
             dispatcher = numba.njit(cache=True, **options)(self._function)
         except RuntimeError:  # Numba found no directory that it may write to
             dispatcher = numba.njit(**options)(self._function)
-        cached = _is_cached(dispatcher, self._function)  # (throws old code away, so it is asked for every kernel)
+        cached = _is_cached(
+            dispatcher, self._function
+        )  # (throws old code away, so it is asked for every kernel)
         if not cached and not Kernel.said_so:
             report("compiling the CPU rasterizer for this processor (once, about 10 s) ...")
             Kernel.said_so = True
@@ -78,7 +80,9 @@ def _is_cached(dispatcher: Any, function: Callable) -> bool:
     name = f"*.{function.__qualname__}-{function.__code__.co_firstlineno}.*"
     index = list(Path(folder).glob(f"{name}.nbi"))
     newest_source = max((Path(__file__).parent / source).stat().st_mtime for source in _SOURCES)
-    if any(path.stat().st_mtime < newest_source for path in index):  # (a second process may be doing the same)
+    if any(
+        path.stat().st_mtime < newest_source for path in index
+    ):  # (a second process may be doing the same)
         for path in Path(folder).glob(name):
             path.unlink(missing_ok=True)
         return False

@@ -6,8 +6,8 @@ covariance is V V^T + eps2d I. Eight Gaussians at a time; the quaternion's part 
 
 from numba import float32
 
+from .access import CHUNK, gather, next_item, scatter
 from .jit import COUNTER, F1, I1, device, kernel
-from .memory import CHUNK, gather, next_item, scatter
 from .simd import absolute, ceil, fma, log, maximum, minimum, select, splat, sqrt
 
 
@@ -54,7 +54,11 @@ def project_forward(
             break
         for i in range(item * CHUNK, min(N, (item + 1) * CHUNK), 8):
             last = min(7, N - 1 - i)
-            X, Y, Z = gather(means, 3 * i, 3, last), gather(means, 3 * i + 1, 3, last), gather(means, 3 * i + 2, 3, last)
+            X, Y, Z = (
+                gather(means, 3 * i, 3, last),
+                gather(means, 3 * i + 1, 3, last),
+                gather(means, 3 * i + 2, 3, last),
+            )
             qw, qx = gather(quats, 4 * i, 4, last), gather(quats, 4 * i + 1, 4, last)
             qy, qz = gather(quats, 4 * i + 2, 4, last), gather(quats, 4 * i + 3, 4, last)
             inv = 1.0 / maximum(sqrt(qw * qw + qx * qx + qy * qy + qz * qz), 1e-12)
@@ -133,7 +137,11 @@ def project_backward(
             break
         for i in range(item * CHUNK, min(N, (item + 1) * CHUNK), 8):
             last = min(7, N - 1 - i)
-            X, Y, Z = gather(means, 3 * i, 3, last), gather(means, 3 * i + 1, 3, last), gather(means, 3 * i + 2, 3, last)
+            X, Y, Z = (
+                gather(means, 3 * i, 3, last),
+                gather(means, 3 * i + 1, 3, last),
+                gather(means, 3 * i + 2, 3, last),
+            )
             qw, qx = gather(quats, 4 * i, 4, last), gather(quats, 4 * i + 1, 4, last)
             qy, qz = gather(quats, 4 * i + 2, 4, last), gather(quats, 4 * i + 3, 4, last)
             inv = 1.0 / maximum(sqrt(qw * qw + qx * qx + qy * qy + qz * qz), 1e-12)
@@ -196,8 +204,16 @@ def project_backward(
                 f0, f1, f2 = f0 * s0, f1 * s1, f2 * s2
                 g0, g1, g2 = g0 * s0, g1 * s1, g2 * s2
                 # gradients by T's rows, then by J's entries: T0 = j0 (w0 - sx w2), J02 = -j0 sx
-                vt0, vt1, vt2 = _dot(r00, r01, r02, f0, f1, f2), _dot(r10, r11, r12, f0, f1, f2), _dot(r20, r21, r22, f0, f1, f2)
-                vu0, vu1, vu2 = _dot(r00, r01, r02, g0, g1, g2), _dot(r10, r11, r12, g0, g1, g2), _dot(r20, r21, r22, g0, g1, g2)
+                vt0, vt1, vt2 = (
+                    _dot(r00, r01, r02, f0, f1, f2),
+                    _dot(r10, r11, r12, f0, f1, f2),
+                    _dot(r20, r21, r22, f0, f1, f2),
+                )
+                vu0, vu1, vu2 = (
+                    _dot(r00, r01, r02, g0, g1, g2),
+                    _dot(r10, r11, r12, g0, g1, g2),
+                    _dot(r20, r21, r22, g0, g1, g2),
+                )
                 v_j0, v_j02 = _dot(w00, w01, w02, vt0, vt1, vt2), _dot(w20, w21, w22, vt0, vt1, vt2)
                 v_j1, v_j12 = _dot(w10, w11, w12, vu0, vu1, vu2), _dot(w20, w21, w22, vu0, vu1, vu2)
 

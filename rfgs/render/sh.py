@@ -31,7 +31,9 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
     return torch.stack(terms, -1)
 
 
-def colors_from_sh(degree: int, coefficients: Tensor, means: Tensor, viewmats: Tensor, radii: Tensor) -> Tensor:
+def colors_from_sh(
+    degree: int, coefficients: Tensor, means: Tensor, viewmats: Tensor, radii: Tensor
+) -> Tensor:
     """Colours max(0, 0.5 + sum_k Y_k(direction) coefficient_k) of Gaussians seen from cameras.
 
     coefficients [N, K, 3] or [C, N, K, 3], means [N, 3], viewmats [C, 4, 4], radii [C, N, 2] -> [C, N, 3]; [N, 3] where

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rfgs.cameras import view_words
 from rfgs.priors.text import cache_folder
+from rfgs.render.cameras import view_words
 from rfgs.tinyworld import tracer
-from rfgs.tinyworld.data import IMAGE_SIZE, SETS, draw_view, thing_colors
+from rfgs.tinyworld.pictures import IMAGE_SIZE, PATCH, SETS, draw_view, recolor, thing_colors
 from rfgs.tinyworld.scenes import Scene, build, draw_scene
 from rfgs.tinyworld.shapes import cameras_at, rows_at, shape_of, traced
 from rfgs.tinyworld.tracer import LAYERS
-from rfgs.tinyworld.vae import PATCH
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Album:
     layers: tuple[int, ...]
     """Which L of `rfgs.tinyworld.tracer.LAYERS`."""
     words: tuple[str, ...]
-    """What `rfgs.cameras.view_words` says of each picture."""
+    """What `rfgs.render.cameras.view_words` says of each picture."""
     chances: np.ndarray
     """How often training would show each, [K]; they sum to 1."""
 
@@ -115,7 +114,7 @@ def in_patches(pictures: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _chances(elevations: Sequence[float]) -> np.ndarray:
-    """Densities of `rfgs.tinyworld.data.draw_view` at elevations, not normalised: one in five is from above 45."""
+    """Densities of `rfgs.training.data.draw_view` at elevations, not normalised: one in five is from above 45."""
     return np.where(np.array(elevations) > 45, 0.2 / 40, 0.8 / 55)
 
 
@@ -143,14 +142,12 @@ def cached(key: bytes, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
 def sample_album(count: int, looks: int, supersample: int) -> list[tuple[Album, np.ndarray]]:
     """About `count` pictures that stand for the whole world, always the same, and `looks` colourings of each.
 
-    Scenes, sizes and views are drawn as for training (`rfgs.tinyworld.data`). One album for single things, with
+    Scenes, sizes and views are drawn as for training (`rfgs.tinyworld.pictures`). One album for single things, with
     surroundings or without, and one for pairs.
 
     Returns:
         Albums, each with colours [K, looks, 4, 3].
     """
-    from rfgs.tinyworld.draws import recolor
-
     found = []
     for number, sets in enumerate((("single", "surroundings"), ("multiple",))):
         rng = np.random.default_rng([count, number])

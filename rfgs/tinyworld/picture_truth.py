@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from rfgs.cameras import view_words
+from rfgs.render.cameras import view_words
 from rfgs.tinyworld.album import Grid, album
-from rfgs.tinyworld.data import IMAGE_SIZE, thing_colors
 from rfgs.tinyworld.language import VIEWS, parse
+from rfgs.tinyworld.pictures import IMAGE_SIZE, thing_colors
 from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape, cameras_at, rows_at, traced
 from rfgs.tinyworld.tracer import painted

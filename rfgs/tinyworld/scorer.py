@@ -29,9 +29,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV, Cameras, orbit
 from rfgs.errors import UserError
 from rfgs.render import render
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Scorer:
         if not (folder / "config.json").exists() or not (folder / "model.safetensors").exists():
             raise UserError(
                 f"{folder} holds no scorer: config.json and model.safetensors come from "
-                "`python -m rfgs.tinyworld.train_scorer`"
+                "`python -m rfgs.training.train_scorer`"
             )
         config = json.loads((folder / "config.json").read_text())
         labels = {name: tuple(classes) for name, classes in config["labels"].items()}
@@ -241,8 +241,8 @@ def nearest(degrees: float, middles: Sequence[str]) -> str:
 def seen_from(logits: dict[str, Tensor], views: Sequence[str]) -> Tensor:
     """Whether each of B pictures shows what its view's words name, give or take one class of angles: bools [B].
 
-    Words have sharp borders (`rfgs.cameras.view_words`), and a picture a degree from one of them could be called either. So
-    the likeliest azimuth may lie up to 15 degrees outside the quarter that the words name, and the elevation up to 5
+    Words have sharp borders (`rfgs.render.cameras.view_words`), and a picture a degree from one of them could be called either.
+    So the likeliest azimuth may lie up to 15 degrees outside the quarter that the words name, and the elevation up to 5
     degrees beyond 60. By chance a picture of one side is taken for a given one in a third of the cases.
 
     Args:

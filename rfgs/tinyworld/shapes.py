@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, orbit
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.tracer import render_layers
 

@@ -23,18 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfgs.densify import Growth, densify, wants_absgrad
-from rfgs.distill import (
-    DistillConfig,
-    draw_background,
-    draw_cameras,
-    make_optimiser,
-    set_learning_rates,
-)
+from rfgs.distill import DistillConfig
+from rfgs.distill.densify import Growth, densify, wants_absgrad
+from rfgs.distill.loop import draw_background, draw_cameras, make_optimiser, set_learning_rates
 from rfgs.render import render
 from rfgs.splats import Splats
-from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import parse
+from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape, cameras_at, rows_at, traced
 from rfgs.tinyworld.tracer import painted

@@ -9,7 +9,7 @@ import viser
 import viser.transforms
 from torch import Tensor
 
-from rfgs.cameras import Cameras
+from rfgs.render.cameras import Cameras
 
 
 class ShownCameras:

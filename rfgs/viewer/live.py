@@ -10,8 +10,8 @@ from typing import Any
 import viser
 from torch import Tensor
 
-from rfgs.cameras import Cameras
-from rfgs.runs import slug
+from rfgs.render.cameras import Cameras
+from rfgs.runs.folders import slug
 from rfgs.splats import Splats
 from rfgs.viewer.background import apart
 from rfgs.viewer.cameras_shown import ShownCameras

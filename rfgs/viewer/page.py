@@ -9,9 +9,9 @@ from collections.abc import Callable
 import viser
 
 from rfgs.viewer.background import Background, describe
-from rfgs.viewer.pictures import Pictures
 from rfgs.viewer.server import open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage
+from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
 
 

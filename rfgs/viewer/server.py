@@ -11,8 +11,8 @@ from typing import Any
 
 import viser
 
-from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
 from rfgs.errors import UserError
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
 from rfgs.viewer.same_origin import own_pages_only
 
 FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0

@@ -11,10 +11,10 @@ from typing import Any
 
 import viser
 
+from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
-from rfgs.job import KINDS
-from rfgs.prompt_words import Knowledge
-from rfgs.view_prompts import SIDES
+from rfgs.models.words import Knowledge
+from rfgs.runs.job import KINDS
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 

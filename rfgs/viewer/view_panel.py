@@ -7,9 +7,9 @@ from collections.abc import Callable
 import viser
 
 from rfgs.viewer.background import Report
-from rfgs.viewer.pictures import CHANNELS
 from rfgs.viewer.server import look_from_front
 from rfgs.viewer.stage import Stage
+from rfgs.viewer.stills import CHANNELS
 from rfgs.viewer.turn import Turntable
 from rfgs.viewer.widgets import guarded, guarded_event, set_value
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rfgs.cli.console import Progress, StopOnInterrupt, print_result
-from rfgs.job import Job
+from rfgs.runs.job import Job
 
 
 def press_ctrl_c() -> None:

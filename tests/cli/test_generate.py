@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from rfgs.cli.main import main
-from rfgs.generate import Result
-from rfgs.job import BIG_QUALITIES, QUALITIES, Job
+from rfgs.runs.generate import Result
+from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job
 from rfgs.splats import ball
 
 
@@ -41,9 +41,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
         (folder / "run.json").write_text(json.dumps(record))
         return Result(ball(1, 1.0, generator=torch.Generator()), [folder / "splats.ply"], record)
 
-    monkeypatch.setattr("rfgs.generate.generate", generate)
-    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: model or backend.name)
-    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cpu")
+    monkeypatch.setattr("rfgs.runs.generate.generate", generate)
+    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model: model or backend.name)
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cpu")
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -130,7 +130,7 @@ def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) 
 
 def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     main("generate cube --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
-    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cuda")
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cuda")
     main("generate cube --backend sd3 --offload --no-viewer".split())
     (first, _, _), (second, _, _) = asked
     assert (first.t5, first.dtype, first.compile, first.offload) == ("drop", "bfloat16", True, False)
@@ -158,14 +158,14 @@ def test_words_that_describe_are_remarked_on_once_before_the_run(
     main(["generate", "cube"])
     assert "small world" not in capsys.readouterr().err
     Path("there/checkpoint.pt").touch()
-    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
     main(["generate", "--resume", "there", "--steps", "900"])
     assert capsys.readouterr().err.count(REMARK) == 1
     assert len(asked) == 4
 
 
 def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
     main(["generate", "a horse", "--any-words", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "900"])
@@ -173,7 +173,7 @@ def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: p
 
 
 def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.backends.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
     main(["generate", "cube", "--steps", "5", "--seed", "8", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])
@@ -186,7 +186,7 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
     def broken(job: Job, folder: Path, **options: Any) -> Result:
         raise RuntimeError("no model")
 
-    monkeypatch.setattr("rfgs.generate.generate", broken)
+    monkeypatch.setattr("rfgs.runs.generate.generate", broken)
     with pytest.raises(RuntimeError, match="no model"):
         main(["generate", "cube"])
     assert list(Path("runs").iterdir()) == []
@@ -195,7 +195,7 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
 def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
     asked: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = import_module("rfgs.generate").generate
+    done = import_module("rfgs.runs.generate").generate
 
     def generate(job: Job, folder: Path, **options: Any) -> Result:
         if job.steps == 1:
@@ -208,7 +208,7 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
         assert options["stop"]()
         return done(job, folder, **options)
 
-    monkeypatch.setattr("rfgs.generate.generate", generate)
+    monkeypatch.setattr("rfgs.runs.generate.generate", generate)
     with pytest.raises(SystemExit) as exit_:
         main(["generate", "cube", "--steps", "1"])
     assert exit_.value.code == 130 and asked == [] and list(Path("runs").iterdir()) == []
@@ -230,11 +230,11 @@ def test_garbage_is_collected_again_from_the_first_step_on(
         states.append(gc.isenabled())
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("rfgs.generate.generate", generate)
+    monkeypatch.setattr("rfgs.runs.generate.generate", generate)
     with pytest.raises(RuntimeError, match="broken"):
         main(["generate", "cube", "--no-viewer"])
     assert states == [False, True]
-    monkeypatch.setattr("rfgs.generate.generate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("rfgs.runs.generate.generate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["generate", "cube", "--no-viewer"])
     assert gc.isenabled()

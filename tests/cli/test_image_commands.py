@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from rfgs.cli.main import main
-from rfgs.image_jobs import EditJob, ImageJob, InvertJob
-from rfgs.image_runs import ImageResult
+from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
+from rfgs.flat.runs import ImageResult
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
         return ImageResult(torch.zeros(1, 3, 1, 1), [folder / "run.json"], record)
 
     for name in ("make_image", "invert_photo", "edit_photo"):
-        monkeypatch.setattr(f"rfgs.image_runs.{name}", work)
-    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: model or backend.name)
-    monkeypatch.setattr("rfgs.preflight.check_device", lambda choice: "cpu")
+        monkeypatch.setattr(f"rfgs.flat.runs.{name}", work)
+    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model: model or backend.name)
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cpu")
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("good.png")
     Path("broken.png").write_bytes(Path("good.png").read_bytes()[:40])
@@ -161,7 +161,7 @@ def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytes
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no model")
 
-    monkeypatch.setattr("rfgs.image_runs.make_image", broken)
+    monkeypatch.setattr("rfgs.flat.runs.make_image", broken)
     with pytest.raises(RuntimeError, match="no model"):
         main(["image", "cube"])
     assert list(Path("runs").iterdir()) == []

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rfgs import machine, preflight
-from rfgs.backends import BACKENDS
+from rfgs.cli import checks
 from rfgs.cli.main import main
-from rfgs.prompt_words import Knowledge
+from rfgs.models import machine
+from rfgs.models.catalogue import BACKENDS
+from rfgs.models.cuda import GSPLAT_INSTALL
+from rfgs.models.words import Knowledge
 
 NAMES = ", ".join(backend.name for backend in BACKENDS)
 FORMATS = ".ply, .splat, .glb, .mp4, .png"
@@ -153,7 +155,7 @@ def test_a_thing_that_the_model_has_never_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Image.new("RGB", (4, 4)).save("photo.png")
-    monkeypatch.setattr("rfgs.bench.plan.read_prompts", lambda *_: {"single": ["a red cube", "a horse"]})
+    monkeypatch.setattr("rfgs.measure.plan.read_prompts", lambda *_: {"single": ["a red cube", "a horse"]})
     before = sorted(here.rglob("*"))
     told = message_of(arguments, capsys)
     assert told == REFUSALS[arguments] + Knowledge.of("tiny-sd3").refusal("horse")
@@ -185,7 +187,7 @@ def test_message(arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureF
 
 
 def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.backends.find_model", lambda backend, model: "tiny-sd3")
+    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model: "tiny-sd3")
     taken = "choose another folder, replace what a run writes with --overwrite, or go on with an unfinished run with"
     (here / "old").mkdir()
     (here / "old" / "run.json").write_text("{}")
@@ -225,7 +227,7 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine, "gsplat_state", lambda: "no compiler")
     without_toolkit = (
         "gsplat has to compile its kernels and no CUDA toolkit (nvcc) is found; install the toolkit for CUDA 12.8 "
-        f"and set CUDA_HOME, install a pre-built gsplat ({preflight.GSPLAT_INSTALL}), or use --device cpu"
+        f"and set CUDA_HOME, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
     )
     assert message_of(cuda, capsys) == f"--device cuda: {without_toolkit}"
     assert message_of(("generate", "x"), capsys) == f"--device auto: {without_toolkit}"
@@ -234,10 +236,10 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "13.0")
     assert message_of(cuda, capsys) == (
         "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; set "
-        f"CUDA_HOME to a toolkit 12.8, install a pre-built gsplat ({preflight.GSPLAT_INSTALL}), or use --device cpu"
+        f"CUDA_HOME to a toolkit 12.8, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
     )
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "12.4")
-    assert preflight.check_device("auto") == "cuda"
+    assert checks.check_device("auto") == "cuda"
 
 
 @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.gated], ids=lambda b: b.name)
@@ -248,7 +250,7 @@ def test_gated_model(
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    monkeypatch.setattr(preflight, "check_device", lambda choice: "cpu")
+    monkeypatch.setattr(checks, "check_device", lambda choice: "cpu")
     assert message_of(("generate", "x", "--backend", backend.name), capsys) == (
         f"{backend.hub_id}: its weights are gated; accept the licence at https://huggingface.co/{backend.hub_id}, "
         "then log in with `hf auth login` (or set HF_TOKEN), or use a local copy with --model FOLDER"
@@ -304,7 +306,7 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(preflight, "check_port", broken)
+    monkeypatch.setattr(checks, "check_port", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["generate", "x"])
 
@@ -313,7 +315,7 @@ def test_ctrl_c_outside_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(preflight, "check_port", interrupted)
+    monkeypatch.setattr(checks, "check_port", interrupted)
     with pytest.raises(SystemExit) as exit_:
         main(["generate", "x"])
     assert exit_.value.code == 130 and capsys.readouterr().err == "rfgs: interrupted\n"

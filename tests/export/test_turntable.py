@@ -47,8 +47,8 @@ def test_background():
 
 def test_edges_are_smooth():
     """Twice the resolution, averaged: a ball's mass does not jump as it moves by a fraction of a pixel."""
-    from rfgs.cameras import orbit
     from rfgs.render import render
+    from rfgs.render.cameras import orbit
 
     ball = four_balls().select(slice(0, 1))
     fine = render(ball, orbit(20, 15, 3.2, 40, 32, 32).resized(256, 256), torch.ones(3)).rgb

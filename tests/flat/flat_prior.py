@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from rfgs.flow import per_sample
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
 
 GREYS = {"": 0.0, "dark": -0.5, "light": 0.5}
 """Mean latent by prompt; the picture's grey is (mean + 1) / 2."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from flat_prior import FlatPrior
 
 from rfgs.errors import UserError
-from rfgs.particles import ParticleConfig, ParticleStep, optimise
+from rfgs.flat.particles import ParticleConfig, ParticleStep, optimise
 from rfgs.priors.base import Condition
+from tests.flat.flat_prior import FlatPrior
 
 
 def run(seed: int = 0, **settings) -> list[ParticleStep]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rfgs.flow import per_sample
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
 
 
 class GaussianPrior:

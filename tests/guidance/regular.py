@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analytic import GaussianPrior
 from torch import Tensor
 
-from rfgs.flow import per_sample
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
+from tests.guidance.analytic import GaussianPrior
 
 MU = 0.75
 """A mean that is its own text."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from regular import MU, RegularGaussianPrior
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.flowedit import FlowEditConfig, flowedit
+from tests.guidance.regular import MU, RegularGaussianPrior
 
 S, MOVE = 0.5, 2.0
 PRIOR = RegularGaussianPrior(S**2)

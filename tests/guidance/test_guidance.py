@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from analytic import GaussianPrior, TablePrior
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import interpolate
 from rfgs.guidance import (
     GuidanceConfig,
     InversionConfig,
@@ -21,6 +19,8 @@ from rfgs.guidance import (
     rfds_rev,
 )
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import interpolate
+from tests.guidance.analytic import GaussianPrior, TablePrior
 
 
 def scalar(value: float) -> Tensor:

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 import torch
-from analytic import GaussianPrior
-from networks import NetworkPrior
 from torch import Tensor
 
-from rfgs.cameras import orbit
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
 from rfgs.guidance.lora import Student
+from rfgs.render.cameras import orbit
+from tests.guidance.analytic import GaussianPrior
+from tests.guidance.networks import NetworkPrior
 
 FAMILIES = pytest.mark.parametrize("family", ["sd3", "unet"])
 GUIDANCE = {"sd3": "rfds-vsd", "unet": "vsd"}

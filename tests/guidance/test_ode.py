@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from regular import MU, RegularGaussianPrior
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, integrate, invert_ode, sample_ode, time_grid
 from rfgs.priors.base import Condition
+from tests.guidance.regular import MU, RegularGaussianPrior
 
 S = 0.5
 PRIOR = RegularGaussianPrior(S**2)

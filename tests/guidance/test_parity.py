@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfgs.flow import per_sample
 from rfgs.guidance import rfds, rfds_rev, rfds_vsd, sds, vsd
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
 
 B, C, SIDE = 3, 4, 5
 SCALE = 50.0

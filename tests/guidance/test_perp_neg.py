@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from analytic import GaussianDiffusion, GaussianPrior
 from torch import Tensor
 
-from rfgs.flow import classifier_free
 from rfgs.guidance import Counted, Others, perp_neg, rfds
 from rfgs.guidance.perp_neg import guided_prediction
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import classifier_free
+from tests.guidance.analytic import GaussianDiffusion, GaussianPrior
 
 
 def predictions(count: int) -> list[Tensor]:

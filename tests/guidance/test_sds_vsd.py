@@ -6,13 +6,13 @@ from functools import partial
 
 import pytest
 import torch
-from analytic import GaussianDiffusion, GaussianPrior
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.flow import per_sample
 from rfgs.guidance import GUIDES, make_guide, rfds, rfds_vsd, sds, vsd
 from rfgs.guidance.sds import denoise, diffuse
+from rfgs.priors.flow import per_sample
+from tests.guidance.analytic import GaussianDiffusion, GaussianPrior
 
 
 def draws(seed: int, batch: int = 5) -> tuple[Tensor, Tensor, Tensor]:

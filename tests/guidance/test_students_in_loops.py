@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import NetworkPrior
 
 from rfgs.distill import DistillConfig, Step, distill
-from rfgs.particles import ParticleConfig, optimise
+from rfgs.flat.particles import ParticleConfig, optimise
 from rfgs.splats import ball
+from tests.guidance.networks import NetworkPrior
 
 FAMILIES = pytest.mark.parametrize(("family", "guidance"), [("sd3", "rfds-vsd"), ("unet", "vsd")])
 

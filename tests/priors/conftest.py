@@ -1,12 +1,9 @@
 """Makes the random-weight models importable by name, and keeps their embeddings out of the user's cache."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)

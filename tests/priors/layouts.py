@@ -26,7 +26,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from rfgs.tinyworld.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
+from rfgs.training.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
 
 WORDS = ["red", "cube", "a", "blue"]
 WIDTH = 16

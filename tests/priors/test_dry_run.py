@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import layouts
 import pytest
 import torch
 
 from rfgs.distill import DistillConfig, Step
+from rfgs.distill.recipes import sd3_recipe
 from rfgs.export import read_ply
-from rfgs.flow import noise_range_at
-from rfgs.generate import generate
-from rfgs.job import Job
 from rfgs.priors import DiffusionPrior, Prior
-from rfgs.recipes import sd3_recipe
+from rfgs.priors.flow import noise_range_at
+from rfgs.runs.generate import generate
+from rfgs.runs.job import Job
+from tests.priors import layouts
 
 STEPS, VIEWS, START = 10, 2, 100
 NARROW = {"attention_head_dim": 16, "caption_projection_dim": 32}
@@ -58,7 +58,7 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     way: str, folder: Path, shallow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rfgs.recorder.write_turntable", lambda splats, path, **options: path.touch())
+    monkeypatch.setattr("rfgs.runs.recorder.write_turntable", lambda splats, path, **options: path.touch())
     # Dynamo reads the network and no code is generated, which would take minutes.
     compile = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile(module, backend="eager"))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rfgs.guidance.rfds_rev import rfds_rev
-from rfgs.job import Loading
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype, loading
+from rfgs.runs.job import Loading
 
 
 @pytest.mark.parametrize(

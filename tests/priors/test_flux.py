@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -13,6 +12,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from rfgs.errors import UserError
 from rfgs.priors import guided_velocity, load_prior
 from rfgs.priors.flux import pack, positions, unpack
+from tests.priors import layouts
 
 
 @pytest.fixture(scope="module", params=["dev", "schnell"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from rfgs.errors import UserError
 from rfgs.priors import guided_velocity, load_prior
+from tests.priors import layouts
 
 
 @pytest.fixture(scope="module")

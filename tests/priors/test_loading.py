@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import layouts
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
 from rfgs.priors import load_prior
 from rfgs.priors.fit import fit_views
+from tests.priors import layouts
 
 FAMILIES = ["sd3", "flux", "sd15", "instaflow"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from diffusers import (
@@ -19,6 +18,7 @@ from diffusers import (
 from rfgs.errors import UserError
 from rfgs.priors import guided_epsilon, load_prior
 from rfgs.priors.fit import embed_and_release, fit_views
+from tests.priors import layouts
 
 SCHEDULERS = {
     # Stable Diffusion 1.5 and 2.1 base come with it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import layouts
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -13,6 +12,7 @@ from diffusers import StableDiffusion3Pipeline
 from rfgs.errors import UserError
 from rfgs.priors import Condition, load_prior, unknown_words
 from rfgs.priors.base import guided_velocity
+from tests.priors import layouts
 
 
 @pytest.fixture(scope="module", params=["with T5", "without T5"])

@@ -1,13 +1,9 @@
 """Random scenes for the rasterizer tests."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))  # for gsplat_reference, which pytest's importlib mode does not find
 
 
 @pytest.fixture(autouse=True)

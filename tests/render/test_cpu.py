@@ -2,12 +2,12 @@
 
 import inspect
 
-import gsplat_reference as reference
 import pytest
 import torch
 
 from rfgs.errors import UserError
 from rfgs.render import cpu, jit
+from tests.render import gsplat_reference as reference
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")
 

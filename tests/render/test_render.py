@@ -5,15 +5,15 @@ import inspect
 import textwrap
 
 import gsplat
-import gsplat_reference as reference
 import pytest
 import torch
 
-from rfgs.cameras import orbit
 from rfgs.errors import UserError
 from rfgs.render import gsplat_backend, render
+from rfgs.render.cameras import orbit
 from rfgs.render.cpu import rasterization
 from rfgs.splats import Splats, ball
+from tests.render import gsplat_reference as reference
 
 REAL = gsplat.rasterization
 

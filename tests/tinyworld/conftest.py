@@ -1,49 +1,13 @@
-"""A clock that counts its readings, since training follows the time and its tests must not; and solids in closed form."""
+"""Solids in closed form."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
-from rfgs.tinyworld.draws import Draws
-from rfgs.tinyworld.latents import PARTS, Latents
-from rfgs.tinyworld.scenes import Scene, Thing
-from rfgs.tinyworld.text import MAX_TOKENS
 from rfgs.tinyworld.tracer import BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
-
-
-class Counted:
-    """Stands for a tokenizer: the ids of a text are the number of its words, 0 for no text, throughout."""
-
-    def __call__(self, texts: list[str], **options: object) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=[[len(text.split())] * MAX_TOKENS for text in texts])
-
-
-def _constant(count: int = 4, value: float = 0.5) -> Latents:
-    """Pictures whose latents are `value` everywhere in any colours over any grey; their ids are numbers of words."""
-    parts = torch.zeros(count, PARTS, 16, 16, 16).half()
-    parts[:, -2] = value
-    views = ["front view", "left side view"] * count
-    return Latents(parts, Draws([Scene((Thing("cube", "red"),))] * count, views[:count], Counted()))
-
-
-@pytest.fixture(scope="session")
-def constant() -> Callable[..., Latents]:
-    return _constant
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time in the two trainings goes on by one second at each reading, and each step reads it once."""
-    ticks = itertools.count()
-    fake = SimpleNamespace(time=lambda: float(next(ticks)), process_time=lambda: float(next(ticks)))
-    monkeypatch.setattr("rfgs.tinyworld.vae.time", fake)
-    monkeypatch.setattr("rfgs.tinyworld.fitting.time", fake)
 
 
 def _local(row: np.ndarray, points: np.ndarray) -> np.ndarray:

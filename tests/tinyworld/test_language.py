@@ -40,7 +40,7 @@ from rfgs.tinyworld.scenes import (
     draw_scene,
     second_color,
 )
-from rfgs.tinyworld.text import MAX_TOKENS
+from rfgs.training.text import MAX_TOKENS
 
 SETS = ("single", "surroundings", "multiple")
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from rfgs.tinyworld import album as albums
 from rfgs.tinyworld.album import Grid, album, sample_album
-from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.mixture import Pictures, latent_parts, mixture_mean
+from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.posterior import posterior_mean
 from rfgs.tinyworld.shapes import cameras_at, rows_at, shape_of, traced
 

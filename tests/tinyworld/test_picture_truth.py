@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rfgs.tinyworld.album import Grid
-from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.picture_truth import measure_picture
+from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.shapes import cameras_at, rows_at, traced
 
 SMALL = Grid(elevations=(5, 20, 35, 65), fractions=(0.5,))

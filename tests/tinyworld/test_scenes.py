@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from rfgs.cameras import DEFAULT_FOV, Cameras, orbit
+from rfgs.render.cameras import DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld import scenes as scenes_module
 from rfgs.tinyworld.kinds import KINDS, MAIN, MELTS, NATURAL, SOLIDS, TONES
 from rfgs.tinyworld.scenes import (

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rfgs.cameras import orbit, view_words
 from rfgs.errors import UserError
 from rfgs.render import render
+from rfgs.render.cameras import orbit, view_words
 from rfgs.splats import SH_C0, Splats, ball
-from rfgs.tinyworld import scorer_check, scorer_data
+from rfgs.tinyworld import scorer_views
 from rfgs.tinyworld.language import caption, parse, vocabulary
 from rfgs.tinyworld.prompts import held_out_scenes
 from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
@@ -33,21 +33,14 @@ from rfgs.tinyworld.scorer import (
     smooth,
     word_ids,
 )
-from rfgs.tinyworld.scorer_check import fit_splats, over_grey, rank_correlation, world_views
-from rfgs.tinyworld.scorer_data import blur, degrade
 from rfgs.tinyworld.scorer_net import ScorerNet
+from rfgs.tinyworld.scorer_views import over_grey, world_views
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.tinyworld.train_scorer import (
-    LABELS,
-    NEGATIVES,
-    almost,
-    class_numbers,
-    contrastive_loss,
-    draw_texts,
-    export,
-    new_net,
-    train,
-)
+from rfgs.training import scorer_check, scorer_data
+from rfgs.training.scorer_check import fit_splats, rank_correlation
+from rfgs.training.scorer_data import blur, degrade
+from rfgs.training.scorer_labels import LABELS, class_numbers
+from rfgs.training.train_scorer import NEGATIVES, almost, contrastive_loss, draw_texts, export, new_net, train
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "scorer"
 MUG = Scene((Thing("mug", "red"),))
@@ -351,7 +344,8 @@ def test_training_goes_on_where_it_stopped_and_what_is_written_can_be_loaded(
 
 def test_the_check_tells_the_bound_and_every_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer_check, "held_out_scenes", lambda prompt_set: held_out_scenes(prompt_set)[:5])
-    monkeypatch.setattr(scorer_check, "asset_views", lambda size: asset_views(size, 0))
+    for module in (scorer_check, scorer_views):
+        monkeypatch.setattr(module, "asset_views", lambda size: asset_views(size, 0))
     monkeypatch.setattr(
         Scorer,
         "score_asset",
@@ -416,7 +410,7 @@ def test_fitted_splats_come_near_the_picture() -> None:
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     if not (SHIPPED / "model.safetensors").exists():
-        pytest.skip("no scorer in assets/scorer: python -m rfgs.tinyworld.train_scorer makes it")
+        pytest.skip("no scorer in assets/scorer: python -m rfgs.training.train_scorer makes it")
     return load_scorer()
 
 

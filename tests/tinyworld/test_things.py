@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rfgs.cameras import orbit
+from rfgs.render.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS, MAIN, SOLIDS
 from rfgs.tinyworld.scenes import REACH, Scene, Thing, build, unit_height, unit_width
 from rfgs.tinyworld.things import hull, kind_extent, kind_points, rotation

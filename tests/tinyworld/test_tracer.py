@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rfgs.cameras import Cameras, orbit
+from rfgs.render.cameras import Cameras, orbit
 from rfgs.tinyworld import tracer
 from rfgs.tinyworld.kinds import KINDS, MELTS
 from rfgs.tinyworld.scenes import Scene, Thing, build

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from rfgs.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
 from rfgs.distill import DistillConfig
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
 from rfgs.splats import ball
 from rfgs.tinyworld import truth
-from rfgs.tinyworld.data import thing_colors
 from rfgs.tinyworld.language import parse
+from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.scenes import PAINTS, Scene, Thing
 from rfgs.tinyworld.shapes import by_shape, rows_at, shape_of
 from rfgs.tinyworld.truth import SIZE, VIEWS, SquaredErrors, measure, measure_views, true_views

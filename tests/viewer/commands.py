@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from chromium import PATIENCE
+from tests.viewer.chromium import PATIENCE
 
 MAIN = "from rfgs.cli.main import main; main()"
 

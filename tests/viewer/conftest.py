@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode does not, and the helpers live here.
-
-from chromium import EXECUTABLE, Chromium
+from tests.viewer.chromium import EXECUTABLE, Chromium
 
 
 @pytest.fixture(scope="session")

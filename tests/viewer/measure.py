@@ -1,9 +1,9 @@
 """What the viewer costs and bears. Not a test; each takes minutes, and ends in one line that says it all:
 
-    python tests/viewer/measure.py cost [ROUNDS] [STEPS]     what a page costs `rfgs generate`, all kinds side by side
-    python tests/viewer/measure.py apart [ROUNDS] [STEPS]    the same, one after another: for a machine left alone
-    python tests/viewer/measure.py crowd                     50 visits, a browser killed amid a frame: the asset's bits
-    python tests/viewer/measure.py many [COUNT] [SECONDS]    200,000 splats: the first picture, and how far a live page
+    python -m tests.viewer.measure cost [ROUNDS] [STEPS]     what a page costs `rfgs generate`, all kinds side by side
+    python -m tests.viewer.measure apart [ROUNDS] [STEPS]    the same, one after another: for a machine left alone
+    python -m tests.viewer.measure crowd                     50 visits, a browser killed amid a frame: the asset's bits
+    python -m tests.viewer.measure many [COUNT] [SECONDS]    200,000 splats: the first picture, and how far a live page
                                                              is behind its run in 60 s
 
 They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
@@ -26,28 +26,25 @@ from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-
-from chromium import EXECUTABLE, PATIENCE, Chromium
-from commands import Command
-from plain_client import connect_to
-from viewer_fakes import fake_distill, three_balls
-
 from rfgs.export import write_ply
 from rfgs.viewer import Viewer
+from tests.viewer.chromium import EXECUTABLE, PATIENCE, Chromium
+from tests.viewer.commands import Command
+from tests.viewer.plain_client import connect_to
+from tests.viewer.viewer_fakes import fake_distill, three_balls
 
 PROMPT = "a red cube on a blue cylinder"
 KINDS = ("no page", "unwatched", "one reader", "one Chromium", "one Chromium, coarse")
 COMPARED = ("command CPU", "loop CPU", "loop wall")
 SETTLED = 6.0
 """Seconds after which a page has been loaded and compiled, which it costs once, however long the run."""
-CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); import timed_command; timed_command.main()"
+CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.viewer import timed_command; timed_command.main()"
 
 
 def generate(folder: Path, steps: int, *flags: str) -> Command:
     """A short run of the real command, with the model that is part of rfgs; see `timed_command`."""
     words = ("generate", PROMPT, "--steps", steps, "--device", "cpu", "--output", folder)
-    return Command(Path(__file__).parent, *words, *flags, program=CHILD)
+    return Command(Path(__file__).parents[2], *words, *flags, program=CHILD)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from viser.transforms import SO3
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from rfgs.cameras import orbit
+from rfgs.render.cameras import orbit
 
 
 def connect_to(

@@ -1,4 +1,4 @@
-"""The pictures of docs/viewer.md, made from a real run: `python tests/viewer/screenshots.py`. Not a test; takes minutes.
+"""The pictures of docs/viewer.md, made from a real run: `python -m tests.viewer.screenshots`. Not a test; takes minutes.
 
 It starts `rfgs generate` with the model that is part of rfgs, watches it in a headless Chromium as a person would,
 and writes assets/docs/viewer-*.png.
@@ -7,16 +7,14 @@ and writes assets/docs/viewer-*.png.
 from __future__ import annotations
 
 import io
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-
-from chromium import Chromium
-from commands import Command
 from PIL import Image
+
+from tests.viewer.chromium import Chromium
+from tests.viewer.commands import Command
 
 PROMPT = "a red cube on a blue cylinder"
 OTHER = "a green torus on a yellow cube"

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from chromium import EXECUTABLE, Chromium
-from plain_client import connect_to
-from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 from rfgs.splats import Splats
 from rfgs.viewer import Viewer
+from tests.viewer.chromium import EXECUTABLE, Chromium
+from tests.viewer.plain_client import connect_to
+from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 
 def run_until(done: Callable[[], bool], viewer: Viewer) -> Splats:

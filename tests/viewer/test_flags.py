@@ -8,7 +8,7 @@ import pytest
 
 from rfgs.cli.generate import Generate
 from rfgs.errors import UserError
-from rfgs.job import Job
+from rfgs.runs.job import Job
 
 
 def test_a_machine_without_a_network_makes_assets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ import time
 
 import pytest
 import torch
-from chromium import Chromium
-from plain_client import connect_to
-from viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
 from rfgs.distill import DistillConfig, distill
 from rfgs.errors import UserError
 from rfgs.splats import Splats
 from rfgs.viewer import Viewer
+from tests.viewer.chromium import Chromium
+from tests.viewer.plain_client import connect_to
+from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
 
 def final(steps) -> list[torch.Tensor]:

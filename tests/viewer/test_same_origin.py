@@ -10,8 +10,6 @@ from types import SimpleNamespace
 import pytest
 import viser
 import websockets
-from chromium import Chromium
-from plain_client import connect_to
 from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
@@ -19,6 +17,8 @@ from websockets.exceptions import InvalidStatus
 from rfgs.errors import UserError
 from rfgs.viewer import Viewer
 from rfgs.viewer.same_origin import is_loopback, refusal
+from tests.viewer.chromium import Chromium
+from tests.viewer.plain_client import connect_to
 
 
 @pytest.fixture

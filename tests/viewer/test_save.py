@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
-from plain_client import connect_to
-from viewer_fakes import three_balls
 from websockets.sync.client import ClientConnection
 
 from rfgs.export import read_ply
 from rfgs.viewer import Viewer
 from rfgs.viewer.save_panel import SavePanel
+from tests.viewer.plain_client import connect_to
+from tests.viewer.viewer_fakes import three_balls
 
 
 class Buttons:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import viser
-from viewer_fakes import three_balls
 
 from rfgs.viewer import stage as stage_module
 from rfgs.viewer.packing import pack
 from rfgs.viewer.server import open_server, stop_server
 from rfgs.viewer.stage import Stage
+from tests.viewer.viewer_fakes import three_balls
 
 
 @pytest.fixture

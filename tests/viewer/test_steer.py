@@ -10,15 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from chromium import Chromium
-from viewer_fakes import FakeConfig, FakePrior, fake_distill
 
-from rfgs.cameras import orbit
+from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
-from rfgs.prompt_words import Knowledge
-from rfgs.view_prompts import Prompter
+from rfgs.models.words import Knowledge
+from rfgs.render.cameras import orbit
 from rfgs.viewer import Change, Viewer
 from rfgs.viewer.steer_panel import Steering, SteerPanel, check_text, label
+from tests.viewer.chromium import Chromium
+from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill
 
 
 def test_wishes_are_granted_by_apply_only_and_noted() -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from chromium import PATIENCE, Chromium
 from PIL import Image
-from plain_client import connect_to, look_from, next_picture
-from viewer_fakes import fake_distill, three_balls
 from websockets.sync.client import ClientConnection
 
 from rfgs.viewer import Viewer
+from tests.viewer.chromium import PATIENCE, Chromium
+from tests.viewer.plain_client import connect_to, look_from, next_picture
+from tests.viewer.viewer_fakes import fake_distill, three_balls
 
 RED, GREEN, BLUE = (238, 352), (478, 322), (320, 142)
 """Where three_balls are in a page just opened, pixels."""

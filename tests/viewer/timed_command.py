@@ -14,10 +14,10 @@ def main() -> None:
     It waits until there is a file <folder>.go beside the run's folder, and writes "marks.json" in the folder: seconds of
     wall clock and of processor time, after the first step and after the last.
     """
-    import rfgs.generate
+    import rfgs.runs.generate
     from rfgs.cli.main import main as rfgs_main
 
-    original = rfgs.generate.generate
+    original = rfgs.runs.generate.generate
 
     def generate(job: Any, folder: Path, **options: Any) -> Any:
         marks: list[tuple[float, float]] = []
@@ -32,5 +32,5 @@ def main() -> None:
         (folder / "marks.json").write_text(json.dumps([marks[0], marks[-1]]))
         return result
 
-    rfgs.generate.generate = generate
+    rfgs.runs.generate.generate = generate
     rfgs_main()

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rfgs.cameras import Cameras, sample_orbit
 from rfgs.errors import UserError
-from rfgs.flow import per_sample
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import per_sample
+from rfgs.render.cameras import Cameras, sample_orbit
 from rfgs.splats import SH_C0, Splats, ball
 
 

@@ -1,0 +1,192 @@
+"""Checks of a command's input before any work: each failure is one line that names the value and the remedy.
+
+Nothing here imports torch or diffusers, so that a slip of the pen is told at once and not after a download.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rfgs.errors import UserError
+from rfgs.models import machine, memory
+from rfgs.models.cuda import cuda_problem, gsplat_problem
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+
+def check_prompt(prompt: str) -> str:
+    """The prompt without the white space around it; UserError where nothing is left."""
+    words = " ".join(prompt.split())
+    if not words:
+        raise UserError(
+            'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
+        )
+    return words
+
+
+def check_count(flag: str, value: int, example: int) -> int:
+    """A number of things of which there has to be at least one."""
+    if value < 1:
+        raise UserError(f"{flag} {value}: has to be at least 1; try {flag} {example}")
+    return value
+
+
+def check_seed(seed: int) -> int:
+    """A seed that torch's generators take."""
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: has to be a whole number from 0 to 2^63 - 1; try --seed 0")
+    return seed
+
+
+def check_max_splats(value: int, splats: int, densify: str) -> int:
+    """A bound for densification.
+
+    Raises:
+        UserError: nothing is added that it could bound, or there are more splats at the start.
+    """
+    if densify == "none":
+        raise UserError("--max-splats: bounds what --densify adds; leave out --densify none, or this")
+    if value < splats:
+        raise UserError(
+            f"--max-splats {value}: is less than the {splats} splats of the start; try --max-splats {2 * splats}"
+        )
+    return value
+
+
+def check_resolution(resolution: int) -> int:
+    """Pixels along each side of a view: the models' image encoders shrink by 8."""
+    if resolution < 32 or resolution % 8:
+        nearest = max(32, 8 * round(resolution / 8))
+        raise UserError(
+            f"--resolution {resolution}: has to be a multiple of 8 and at least 32; try --resolution {nearest}"
+        )
+    return resolution
+
+
+def check_guidance_scale(scale: float) -> float:
+    """A finite scale, 0 or more."""
+    if not math.isfinite(scale) or scale < 0:
+        raise UserError(
+            f"--guidance-scale {scale:g}: has to be a number of at least 0 (1 means no guidance); "
+            "try --guidance-scale 7.5"
+        )
+    return scale
+
+
+def check_port(port: int) -> int:
+    """A TCP port; 0 lets the system choose."""
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: has to be from 0 to 65535; try --port 8080")
+    return port
+
+
+def check_source_file(file: Path) -> None:
+    """A file of splats that is there."""
+    if file.is_dir():
+        asset = file / "splats.ply"
+        raise UserError(
+            f"{file}: is a folder; "
+            + (f"did you mean {asset}?" if asset.is_file() else "give a file of splats (.ply)")
+        )
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give a file of splats (.ply)")
+
+
+def check_exhibits(paths: Sequence[Path]) -> None:
+    """Something to look at: files of splats, or folders of runs that have written some."""
+    if not paths:
+        raise UserError(
+            "nothing to look at; name a file of splats (.ply) or the folder of a run, such as those in runs/"
+        )
+    for path in paths:
+        if not path.is_dir():
+            check_source_file(path)
+        elif not (path / "splats.ply").is_file() and not any(path.glob("snapshots/*.ply")):
+            raise UserError(
+                f"{path}: holds no splats.ply; give a file of splats (.ply) or the folder of a run"
+            )
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """A file that may be written, in a format that is known by its suffix."""
+    formats = (".ply", ".splat", ".glb", ".mp4", ".png")
+    if target.suffix.lower() not in formats:
+        raise UserError(f"{target}: no known format; end the name with one of {', '.join(formats)}")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists already; choose another name, or replace it with --overwrite")
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: there is no folder {target.parent}; create it or choose another")
+
+
+def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
+    """The device to work on: with "auto" a GPU where torch can use one, the CPU elsewhere.
+
+    Raises:
+        UserError: a GPU was asked for and there is none, torch is a CPU build, or gsplat cannot run on the GPU.
+    """
+    if choice == "cpu":
+        return "cpu"
+    problem = cuda_problem()
+    if problem:
+        if choice == "cuda":
+            raise UserError(f"--device cuda: {problem}, or use --device cpu")
+        return "cpu"
+    problem = gsplat_problem()
+    if problem:
+        raise UserError(f"--device {choice}: {problem}, or use --device cpu")
+    return "cuda"
+
+
+def check_memory(
+    backend: str,
+    device: Literal["cpu", "cuda"],
+    *,
+    views: int,
+    resolution: int = 512,
+    lora_rank: int = 0,
+    offload: bool = False,
+    full: bool = False,
+) -> None:
+    """That a big backend fits on the GPU, before anything is downloaded for it.
+
+    Args:
+        backend: a backend's name; models that nothing is known of are let through, and may run out of memory later.
+        views: views per step;  resolution: their width and height, pixels.
+        lora_rank, offload, full: see `rfgs.models.memory.Load`.
+
+    Raises:
+        UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
+    """
+    gpus = machine.gpus() if device == "cuda" else []
+    if not gpus or backend not in memory.FOOTPRINTS:
+        return
+    have, load = gpus[0].memory, memory.Load(lora_rank, offload, full)
+    need = memory.estimate(
+        backend, views=views, slice_views=True, half_encoder=True, size=resolution, load=load
+    ).total
+    if need <= memory.USABLE * have:
+        return
+    card = f"wants about {need / memory.GIB:.0f} GiB of GPU memory and {gpus[0].name} has {have / memory.GIB:.0f}"
+    found = memory.plan(backend, have, views=views, size=resolution, load=load)
+    sizes = [
+        size
+        for size in (512, 256)
+        if size < resolution and memory.plan(backend, have, views=1, size=size, load=load)
+    ]
+    offloaded = None
+    if not (offload or lora_rank):
+        offloaded = memory.plan(backend, have, views=1, size=resolution, load=memory.Load(offload=True))
+    others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
+    if found:
+        remedy = f"use --views-per-step {found.views}"
+    elif sizes:
+        remedy = f"use --resolution {sizes[0]} --views-per-step 1"
+    else:
+        remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
+        if offloaded:
+            count = min(views, offloaded.views)
+            remedy += f", or --offload --views-per-step {count}, which is much slower"
+    raise UserError(f"--backend {backend}: {views} views of {resolution} pixels: {card}; {remedy}")

@@ -1,0 +1,98 @@
+"""Checks of how a model is to be loaded, before anything is downloaded for it: each failure is one line with the remedy.
+
+No torch here, as in `rfgs.cli.checks`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from rfgs.errors import UserError
+from rfgs.models import catalogue, machine
+from rfgs.models.layout import INDEX
+from rfgs.runs.job import LORA_GUIDANCES, Guidance, Loading
+
+
+def check_loading(
+    loading: Loading,
+    device: Literal["cpu", "cuda"],
+    guidance: Guidance | None = None,
+    *,
+    source: str,
+    small: bool = False,
+) -> None:
+    """Ways to load a model that the model and this machine have, and that go together. No network.
+
+    Args:
+        source: the model, as `rfgs.models.catalogue.source_of` names it.
+        small: whether it is one of our own.
+
+    Raises:
+        UserError: one that cannot be.
+    """
+    if loading.t5 == "drop" and _is_flux(source):
+        raise UserError(f"--t5 drop: {source} reads prompts with T5 alone; use --t5 keep or --t5 8bit")
+    if loading.t5 == "8bit" and device == "cpu":
+        raise UserError(
+            "--t5 8bit: bitsandbytes computes on an NVIDIA GPU, and this run is on the CPU; use --t5 keep or --t5 drop"
+        )
+    if loading.t5 == "8bit" and machine.version("bitsandbytes") is None:
+        raise UserError(
+            "--t5 8bit: bitsandbytes is not installed; install it with `pip install 'rfgs[t5-8bit]'`, or use "
+            "--t5 keep or --t5 drop"
+        )
+    if loading.dtype == "float16" and device == "cpu":
+        raise UserError(
+            "--dtype float16: this run is on the CPU, which computes in float32 or bfloat16; use --dtype bfloat16"
+        )
+    if loading.offload:
+        _check_offload(loading, device, guidance, small=small)
+    if loading.compile and catalogue.locate(source).family == "exact":
+        raise UserError(f"--compile: {source} has no network to compile; leave it out")
+    problem = compile_problem(device) if loading.compile else None
+    if problem:
+        raise UserError(f"--compile: {problem}, or leave it out")
+
+
+def _check_offload(
+    loading: Loading, device: Literal["cpu", "cuda"], guidance: Guidance | None, *, small: bool
+) -> None:
+    if device == "cpu":
+        raise UserError("--offload: this run is on the CPU, where all weights are anyway; leave it out")
+    if small:
+        raise UserError("--offload: this model is small enough for any GPU; leave it out")
+    if guidance in LORA_GUIDANCES:
+        raise UserError(
+            f"--offload: --guidance {guidance} trains a LoRA, whose network has to be on the GPU; leave one of them out"
+        )
+    if loading.compile:
+        raise UserError(
+            "--compile: weights that come and go with --offload cannot be compiled; leave one of them out"
+        )
+
+
+def compile_problem(device: Literal["cpu", "cuda"]) -> str | None:
+    """Why `torch.compile` cannot make code for `device` here, with a remedy; None where it can."""
+    if device == "cuda" and machine.version("triton") is None and machine.version("triton-windows") is None:
+        return "torch compiles for a GPU with Triton, which is not installed; install it with `pip install triton`"
+    # Triton wants one as well, for what starts its kernels.
+    names = [os.environ.get("CXX"), "c++", "g++", "clang++", "cl", os.environ.get("CC"), "cc", "gcc", "clang"]
+    if not any(shutil.which(name) for name in names[: 5 if device == "cpu" else None] if name):
+        return "torch compiles with a C++ compiler, and none is found; install one, such as g++, or name it in CXX"
+    return None
+
+
+def _is_flux(source: str) -> bool:
+    """Whether a model is a FLUX, by its name or its files; False where neither tells."""
+    place = catalogue.locate(source)
+    if place.family is not None:
+        return place.family == "flux"
+    try:
+        index = json.loads((Path(place.source).expanduser() / INDEX).read_text(encoding="utf-8"))
+        return index["_class_name"] == "FluxPipeline"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,345 @@
+"""The optimisation loop: a generator of steps. It prints nothing and writes no file; pausing is not asking for more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rfgs.distill.clock import Clock
+from rfgs.distill.densify import DensifyConfig, Growth, densify, wants_absgrad
+from rfgs.distill.gradients import Skipped
+from rfgs.distill.view_prompts import Prompter
+from rfgs.errors import UserError
+from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
+from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.priors.flow import draw_times, noise_range_at
+from rfgs.render import Frames, render
+from rfgs.render.cameras import DEFAULT_FOV, Cameras, sample_orbit
+from rfgs.splats import Splats, bound_colors, bound_extent
+
+
+@dataclass
+class DistillConfig(DensifyConfig, GuidanceConfig):
+    """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
+
+    steps: int = 300
+    """Rates, noise and growth follow the share of these that is done. Fewer than are done already end the run."""
+    prompt: str | None = None
+    """Replaces the prompt the loop was started with; None keeps that one."""
+    smooth_views: bool = False
+    """Mix the prompts of neighbouring sides by the angle, instead of switching from one to the next."""
+    perp_neg: bool = False
+    """Perp-Neg: push each view away from looking like other sides. Includes `smooth_views`; doubles the evaluations
+    of classifier-free guidance."""
+    views_per_step: int = 4
+    resolution: int = 128
+    """Width and height of the views, pixels."""
+    first_resolution: float = 1.0
+    """Share of `resolution` that views are rendered in at first; it grows to 1 until half of the run, and smaller views are
+    enlarged before they are encoded (DreamGaussian, Tang et al. 2024)."""
+    noise_range: tuple[float, float] = (0.15, 0.98)
+    """Noise fractions drawn at the start; they move in a straight line to `final_noise_range`."""
+    final_noise_range: tuple[float, float] = (0.35, 0.75)
+    background: Literal["grey", "color", "white"] = "grey"
+    """Behind each view: any grey, any colour, or always white. What is meant to be empty can be painted to match white."""
+    elevation_range: tuple[float, float] = (-10.0, 45.0)
+    """Degrees; most views are taken here, and every `overhead_every`-th from above."""
+    overhead_every: int = 5
+    distance_range: tuple[float, float] = (3.1, 3.3)
+    """World units between camera and origin; what the embedded models were trained on (`rfgs.training.data`)."""
+    fov_range: tuple[float, float] = (DEFAULT_FOV, DEFAULT_FOV)
+    """Vertical fields of view, degrees; likewise."""
+    radius: float = 1.2
+    """World units: no splat leaves the ball of this radius, so that all views see past the object. Otherwise splats put up a
+    wall around it, whose grey is as likely as any (docs/guidance.md)."""
+    lr_means: float = 2e-2
+    """World units a step, as all Adam steps; colours and opacities are in their own pre-activation units."""
+    lr_quats: float = 8e-3
+    lr_scales: float = 2e-2
+    lr_opacities: float = 0.2
+    lr_colors: float = 0.12
+    final_lr: float = 0.1
+    """Learning rates fall to this share of themselves, along a cosine."""
+    opacity_weight: float = 0.0
+    """Pull that makes splats fainter where the views do not ask for more, in units of a gradient that all views agree on
+    (`regularise`). 1 clears haze, and takes too much from drafts (docs/guidance.md)."""
+    scale_weight: float = 0.0
+    """Pull that makes splats smaller, in the same units, of a splat whose standard deviation is one world unit."""
+    anisotropy_weight: float = 0.0
+    """Pull that makes needles rounder, in the same units, where an axis is `anisotropy_limit` times another."""
+    anisotropy_limit: float = 10.0
+    """Ratio of axes that costs nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step did. Tensors may be on the GPU, still being computed; reading one waits for it."""
+
+    index: int
+    """1-based."""
+    total: int
+    loss: Tensor
+    residual: Tensor
+    """Root mean square of the guidance's residual, 0-d."""
+    splats: Splats
+    """The live parameters: take `.detach().clone()` to keep them."""
+    frames: Frames
+    """The views that were optimised, as they were before the step, without gradient."""
+    cameras: Cameras
+    x0_hat: Tensor
+    """The prior's one-step estimate of each view, latents [B, c, h, w]."""
+    t: Tensor
+    """Noise fractions [B]."""
+    seconds: dict[str, float]
+    """Time spent in render, encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    evaluations: dict[str, int]
+    """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
+    skipped: Tensor
+    """Entries of the gradients by latents and splats that were not finite and were taken for 0, 0-d."""
+    state: Callable[[], dict[str, Any]] = field(repr=False)
+    """Everything the next step depends on, for `distill(..., resume=state)`; holds copies."""
+
+
+def distill(
+    prompt: str,
+    prior: Prior | DiffusionPrior,
+    splats: Splats,
+    config: DistillConfig,
+    *,
+    generator: torch.Generator,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[Step]:
+    """Optimise `splats` until the prior finds every view of them likely under `prompt`.
+
+    Args:
+        prompt: gets the view's words appended, such as ", front view".
+        splats: where to start; the parameters are copied.
+        generator: a CPU generator; all that is random comes from it: cameras, backgrounds, times, noise, a LoRA's start.
+        resume: a `Step.state()` of an earlier run with the same arguments, which then goes on bit by bit the same.
+
+    Raises:
+        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
+    """
+    device = splats.device
+    counted = Counted(prior)
+    prompts = Prompter(prior)
+    name, guide = config.guidance, make_guide(config.guidance, counted)
+    start = 0
+    if resume is not None:
+        splats = Splats.from_parameters({name: value.to(device) for name, value in resume["splats"].items()})
+    splats = splats.detach().clone().requires_grad_()
+    optimiser = make_optimiser(splats, config)
+    growth = Growth()
+    if resume is not None:
+        optimiser.load_state_dict(resume["optimiser"])
+        generator.set_state(resume["generator"])
+        start = resume["index"]
+        growth = Growth.of(resume.get("growth", {}), device)
+        # What was learned under another guidance than the one to go on with is as good as forgotten, as below.
+        learned = resume.get("guidance", {"name": None})
+        if learned["name"] == name:
+            guide.load(learned["state"])
+
+    index = start
+    while index < config.steps:
+        index += 1
+        clock = Clock()
+        progress = (index - 1) / max(config.steps - 1, 1)
+        set_learning_rates(optimiser, config, progress)
+        views = config.views_per_step
+        size = resolution_at(progress, config)
+        cameras = draw_cameras(index, size, config, generator).to(device)
+        background = draw_background(config, generator).to(device)
+        frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
+        clock.lap("render")
+        rgb = frames.rgb
+        if size != config.resolution:
+            rgb = F.interpolate(rgb, (config.resolution, config.resolution), mode="bilinear")
+        skipped = Skipped(device)
+        # Here already, or one bad latent of one view would reach every splat that the view sees.
+        x = skipped.watch(prior.encode(rgb))
+        clock.lap("encode")
+
+        noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
+        t = draw_times(views, noise_range, generator).to(x)
+        e = torch.randn(x.shape, generator=generator).to(x)
+        asked = prompts(
+            config.prompt or prompt,
+            config.negative_prompt,
+            cameras,
+            smooth=config.smooth_views,
+            perp_neg=config.perp_neg,
+        )
+        if config.guidance != name:
+            name, guide = config.guidance, make_guide(config.guidance, counted)
+        estimate = guide(
+            Views(
+                x=x,
+                condition=asked.condition,
+                negative=asked.negative,
+                t=t,
+                e=e,
+                plain=asked.plain,
+                generator=generator,
+                cameras=torch.linalg.inv(cameras.viewmats),
+                others=asked.others,
+            ),
+            config,
+        )
+        clock.lap("prior")
+
+        estimate.loss.backward()
+        clock.lap("backward")
+        skipped.clear(splats.parameters().values())
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        regularise(splats, optimiser, config)
+        splats = densify(
+            splats,
+            optimiser,
+            growth,
+            frames,
+            config,
+            index=index,
+            steps=config.steps,
+            generator=generator,
+        )
+        bound_colors(splats)
+        bound_extent(splats, config.radius)
+        clock.lap("optimiser")
+        # As it is now, so that a step whose successor breaks off half way can still be gone on from.
+        drawn = generator.get_state()
+
+        def state(
+            index: int = index,
+            name: str = name,
+            guide: Guide = guide,
+            splats: Splats = splats,
+            drawn: Tensor = drawn,
+        ) -> dict[str, Any]:
+            return {
+                "index": index,
+                "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
+                "growth": growth.state(),
+                "optimiser": deepcopy(optimiser.state_dict()),
+                "generator": drawn,
+                "guidance": {"name": name, "state": guide.state()},
+            }
+
+        yield Step(
+            index,
+            config.steps,
+            estimate.loss.detach(),
+            estimate.residual,
+            splats,
+            frames.detach(),
+            cameras,
+            estimate.x0_hat,
+            estimate.t,
+            clock.seconds,
+            counted.take(),
+            skipped.count,
+            state,
+        )
+
+
+@torch.no_grad()
+def regularise(splats: Splats, optimiser: torch.optim.Optimizer, config: DistillConfig) -> None:
+    """Pull splats, in place, to where no view asks them to be, apart from Adam, as AdamW decays (Loshchilov & Hutter 2019).
+
+    In the loss a pull does nothing, since Adam divides by gradients that grow with the loss's scale. Here all pulls are in
+    units of Adam's own step, the learning rate times the agreement m / sqrt(v) in [-1, 1] of the last gradients: a weight of
+    0.5 moves a parameter half as fast as gradients that all agree.
+    """
+    rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
+    if config.opacity_weight:
+        logits = splats.logit_opacities
+        # Only where the views do not ask for more: what shows little against what is behind it, such as something white, has
+        # gradients that agree too little to hold against a pull on all.
+        unasked = agreement(optimiser, logits) >= 0
+        logits -= rates["lr_opacities"] * config.opacity_weight * unasked
+    if config.scale_weight:
+        splats.log_scales -= rates["lr_scales"] * (config.scale_weight * splats.scales).clamp_max(1)
+    if config.anisotropy_weight:
+        # PhysGaussian's (Xie et al. 2024), but in logarithms, so that the pull on a needle is not that of a thousand.
+        longest, shortest = (f(splats.log_scales, dim=-1, keepdim=True) for f in (torch.argmax, torch.argmin))
+        ratio = splats.log_scales.gather(-1, longest) - splats.log_scales.gather(-1, shortest)
+        excess = (ratio - math.log(config.anisotropy_limit)).clamp_min(0)
+        pull = torch.minimum(excess / 2, excess.new_tensor(rates["lr_scales"] * config.anisotropy_weight))
+        splats.log_scales.scatter_add_(-1, longest, -pull).scatter_add_(-1, shortest, pull)
+
+
+def agreement(optimiser: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
+    """Mean of a parameter's last gradients over their root mean square, as Adam keeps both, in [-1, 1]; like `parameter`.
+
+    By noise alone it is about 0.23. 0 before there was any gradient.
+    """
+    state = optimiser.state[parameter]
+    beta1, beta2 = optimiser.param_groups[0]["betas"]
+    step = state["step"].to(parameter)
+    mean = state["exp_avg"] / (1 - beta1**step)
+    size = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt()
+    return torch.where(size > 0, mean / size, 0).clamp(-1, 1)
+
+
+def resolution_at(progress: float, config: DistillConfig) -> int:
+    """Width and height that views are rendered in at `progress` in [0, 1], pixels."""
+    share = config.first_resolution + (1 - config.first_resolution) * min(2 * progress, 1.0)
+    return max(1, round(share * config.resolution))
+
+
+def draw_cameras(index: int, size: int, config: DistillConfig, generator: torch.Generator) -> Cameras:
+    """The views of one step, spread around the object; now and then a whole step looks from above."""
+    above = config.overhead_every > 0 and index % config.overhead_every == 0
+    return sample_orbit(
+        config.views_per_step,
+        size,
+        size,
+        generator=generator,
+        elevation_range=(45.0, 80.0) if above else config.elevation_range,
+        distance_range=config.distance_range,
+        fov_range=config.fov_range,
+    )
+
+
+def draw_background(config: DistillConfig, generator: torch.Generator) -> Tensor:
+    """Colours behind the views of one step, [views, 3]."""
+    if config.background == "white":
+        return torch.ones(config.views_per_step, 3)
+    channels = {"grey": 1, "color": 3}.get(config.background)
+    if channels is None:
+        raise UserError(f"background {config.background!r}: there are grey, color and white")
+    return torch.rand(config.views_per_step, channels, generator=generator).expand(-1, 3)
+
+
+_RATES = {
+    "means": "lr_means",
+    "quats": "lr_quats",
+    "log_scales": "lr_scales",
+    "logit_opacities": "lr_opacities",
+    "sh0": "lr_colors",
+    "shN": "lr_colors",
+}
+
+
+def make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
+    """Adam with one group a parameter, in one fused call."""
+    groups = [
+        {"params": [value], "lr": getattr(config, _RATES[name]), "rate": _RATES[name]}
+        for name, value in splats.parameters().items()
+    ]
+    # eps far below gradients of any loss scale, as in every splatting code: the step must not depend on that scale.
+    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+
+
+def set_learning_rates(optimiser: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
+    share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    for group in optimiser.param_groups:
+        group["lr"] = share * getattr(config, group["rate"])

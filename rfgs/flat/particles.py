@@ -1,0 +1,138 @@
+"""Text to image by distillation: images, or their latents, optimised directly. The loop of `rfgs.distill` without 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rfgs.distill.clock import Clock
+from rfgs.distill.gradients import Skipped
+from rfgs.errors import UserError
+from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
+from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.priors.flow import draw_times, noise_range_at
+
+
+@dataclass
+class ParticleConfig(GuidanceConfig):
+    """Settings of `optimise`, read afresh at each step. The defaults suit the embedded priors."""
+
+    steps: int = 400
+    guidance_scale: float = 7.5
+    particles: int = 4
+    """Images optimised side by side, each from a start of its own."""
+    resolution: int | None = None
+    """Width and height in pixels; None takes the prior's own image size."""
+    space: Literal["latents", "pixels"] = "latents"
+    """What is optimised: latents, as in the paper's 2D experiments, or pixels through the image encoder."""
+    lr_latents: float = 3e-2
+    """The authors', for Stable Diffusion 3."""
+    lr_pixels: float = 1e-2
+    noise_range: tuple[float, float] = (0.06, 0.99)
+    """Noise fractions drawn at the start, the authors' for SD3; they move to `final_noise_range`."""
+    final_noise_range: tuple[float, float] = (0.06, 0.99)
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleStep:
+    """What one step did."""
+
+    index: int
+    """1-based."""
+    total: int
+    loss: Tensor
+    residual: Tensor
+    """Root mean square of the guidance's residual, 0-d."""
+    latents: Tensor
+    """[P, c, h, w] before the step, without gradient."""
+    x0_hat: Tensor
+    """The prior's one-step estimates, [P, c, h, w]."""
+    t: Tensor
+    """Noise fractions [P]."""
+    seconds: dict[str, float]
+    """Time spent in encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    evaluations: dict[str, int]
+    """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
+    skipped: Tensor
+    """Entries of the gradient that were not finite and were taken for 0, 0-d."""
+    images: Callable[[], Tensor] = field(repr=False)
+    """The images as they are now, [P, 3, H, W] in [0, 1]; call it before the next step is asked for."""
+
+
+def optimise(
+    prompt: str, prior: Prior | DiffusionPrior, config: ParticleConfig, *, generator: torch.Generator
+) -> Iterator[ParticleStep]:
+    """Optimise `config.particles` images until the prior finds them likely under `prompt`.
+
+    Latents start as means of four values of U(-1, 1), which is what the authors' larger start comes to after their
+    resizing; pixels start as grey with a little noise.
+
+    Raises:
+        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
+    """
+    counted = Counted(prior)
+    name, guide = config.guidance, make_guide(config.guidance, counted)
+    count = config.particles
+    if count < 1:
+        raise UserError(f"{count} particles: there has to be at least 1")
+    side = config.resolution or prior.image_size
+    condition, negative = prior.embed([prompt] * count), prior.embed([config.negative_prompt] * count)
+    with torch.no_grad():
+        shape = prior.encode(torch.full((1, 3, side, side), 0.5).to(condition.tokens.device)).shape[1:]
+    if config.space == "latents":
+        start = (2 * torch.rand(4, count, *shape, generator=generator) - 1).mean(0)
+    elif config.space == "pixels":
+        start = 0.5 + 0.05 * torch.randn(count, 3, side, side, generator=generator)
+    else:
+        raise UserError(f"space {config.space!r}: there are 'latents' and 'pixels'")
+    parameter = start.to(condition.tokens.device).requires_grad_()
+    optimiser = torch.optim.AdamW([parameter], weight_decay=0.0)
+
+    def images() -> Tensor:
+        now = parameter.detach()
+        return prior.decode(now) if config.space == "latents" else now.clone()
+
+    index = 0
+    while index < config.steps:
+        index += 1
+        clock = Clock()
+        progress = (index - 1) / max(config.steps - 1, 1)
+        optimiser.param_groups[0]["lr"] = config.lr_latents if config.space == "latents" else config.lr_pixels
+        x = parameter if config.space == "latents" else prior.encode(parameter)
+        clock.lap("encode")
+        noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
+        t = draw_times(count, noise_range, generator).to(x)
+        e = torch.randn(x.shape, generator=generator).to(x)
+        if config.guidance != name:
+            name, guide = config.guidance, make_guide(config.guidance, counted)
+        views = Views(x, condition, negative, t, e, plain=condition, generator=generator)
+        estimate = guide(views, config)
+        clock.lap("prior")
+        before = x.detach().clone()
+        estimate.loss.backward()
+        clock.lap("backward")
+        skipped = Skipped(parameter.device)
+        skipped.clear([parameter])
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if config.space == "pixels":
+            with torch.no_grad():
+                parameter.clamp_(0, 1)  # Outside, the encoder's own clamp would let no gradient through.
+        clock.lap("optimiser")
+        yield ParticleStep(
+            index,
+            config.steps,
+            estimate.loss.detach(),
+            estimate.residual,
+            before,
+            estimate.x0_hat,
+            estimate.t,
+            clock.seconds,
+            counted.take(),
+            skipped.count,
+            images,
+        )

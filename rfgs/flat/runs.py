@@ -1,0 +1,318 @@
+"""The whole way from a sentence or a photograph to the files of a 2D run: image, strip of progress, curve, record."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from rfgs.errors import UserError
+from rfgs.flat.curves import write_curve
+from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
+from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
+from rfgs.flat.particles import optimise
+from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.guidance import Counted, invert
+from rfgs.guidance.flowedit import flowedit
+from rfgs.guidance.ode import PathStep, invert_ode, sample_ode
+from rfgs.models import machine
+from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.priors.fit import loading
+from rfgs.runs.job import KINDS
+
+Q = ParamSpec("Q")
+P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
+
+LOOKS = 6
+"""Pictures in the strip of progress."""
+
+Report = Callable[[int, int, str], None]
+"""Gets the number of steps done, of all steps, and what is being done."""
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a run came to."""
+
+    image: Tensor
+    """[B, 3, H, W]: all particles, the reconstruction, or the edit."""
+    paths: list[Path]
+    record: dict[str, Any]
+    """The content of run.json."""
+
+
+class _Run:
+    """Collects what a run's folder gets: looks at the way, one curve, seconds of each part, metrics."""
+
+    def __init__(self, job: ImageJob | InvertJob | EditJob, report: Report, stop: Callable[[], bool]) -> None:
+        self.job, self.report, self.stop = job, report, stop
+        self.looks: list[Tensor] = []
+        self.curve: list[float] = []
+        self.settings: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
+        self.counted: Counted | None = None
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
+        self._last = now
+
+    def counting(self, prior: P) -> P:
+        """The prior, from now on with its network's evaluations counted."""
+        self.counted = Counted(prior)
+        return cast(P, self.counted)
+
+    def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
+        """Notes a step."""
+        self.curve.append(float(value))
+        due = {math.ceil(k * total / LOOKS) for k in range(1, LOOKS + 1)}
+        if index in due:
+            self.looks.append(look()[0].cpu())
+        self.report(index, total, what)
+
+    def write(
+        self, folder: Path, image: Tensor, title: str, *, before: list[Tensor], window: int
+    ) -> ImageResult:
+        image = image.cpu()
+        save_image(side_by_side(list(image)), folder / "image.png")
+        save_image(side_by_side([*before, *self.looks]), folder / "strip.png")
+        write_curve(folder / "curve.png", self.curve, title, window=window)
+        self.lap("files")
+        record = {
+            "command": {ImageJob: "image", InvertJob: "invert", EditJob: "edit"}[type(self.job)],
+            "job": asdict(self.job),
+            "settings": self.settings,
+            "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
+            "metrics": self.metrics,
+            "curve": {"title": title, "values": self.curve},
+            "seconds": self.seconds,
+            "evaluations": self.counted.take() if self.counted else {},
+            "versions": machine.versions(),
+            "git_commit": machine.git_commit(),
+            "cpu": machine.cpu_model(),
+            "gpu": torch.cuda.get_device_name() if self.job.device == "cuda" else None,
+            "peak_memory": machine.peak_memory(),
+        }
+        # JSON has no infinity: an image that came back exactly has no finite PSNR.
+        text = json.dumps(_plain(record), indent=2, default=str, allow_nan=False)
+        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        names = ("image.png", "strip.png", "curve.png", "run.json")
+        return ImageResult(image, [folder / name for name in names], record)
+
+
+def _memory_told(work: Callable[Q, ImageResult]) -> Callable[Q, ImageResult]:
+    """Tells GPU memory that runs out as the user's problem, with the remedies."""
+
+    @functools.wraps(work)
+    def told(*args: Q.args, **options: Q.kwargs) -> ImageResult:
+        try:
+            return work(*args, **options)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                "the GPU's memory does not suffice for images of this size; lower --resolution or --particles, "
+                "add --offload, or take a smaller --backend"
+            ) from error
+
+    return told
+
+
+@_memory_told
+def make_image(
+    job: ImageJob,
+    folder: Path,
+    *,
+    report: Report = lambda done, total, what: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ImageResult:
+    """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
+    run = _Run(job, report, stop)
+    prior = load_prior(
+        job.model, KINDS[job.guidance], device=job.device, **loading(job, distils_on=job.device)
+    )
+    config = particle_recipe(prior, job.guidance)
+    config.space, config.particles, config.resolution = job.space, job.particles, job.resolution
+    config.steps = job.steps or config.steps
+    for name, value in job.settings().items():
+        setattr(config, name, value)
+    run.settings = asdict(config)
+    side = job.resolution or prior.image_size
+    _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
+    prior = run.counting(prior)
+    run.lap("startup")
+    generator = torch.Generator().manual_seed(job.seed)
+    step = None
+    for step in optimise(job.prompt, prior, config, generator=generator):
+        run.step(step.index, step.total, "image", step.residual, step.images)
+        if stop():
+            break
+    if step is None:
+        raise UserError(f"--steps {config.steps}: has to be at least 1; try --steps 400")
+    run.lap("steps")
+    run.metrics = {"steps_done": step.index, "residual": float(step.residual)}
+    return run.write(folder, step.images(), "RMS residual of the guidance", before=[], window=20)
+
+
+@_memory_told
+def invert_photo(
+    job: InvertJob,
+    folder: Path,
+    *,
+    report: Report = lambda done, total, what: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ImageResult:
+    """Find the noise of a photograph and sample from it again; image.png is that reconstruction, noise.pt the noise.
+
+    Metrics: PSNR and SSIM of the reconstruction to the photograph as the model gets it (scaled, cut to whole grains),
+    the same for the autoencoder alone, which is the best that any inversion can reach, and the noise's statistics.
+    """
+    run = _Run(job, report, stop)
+    prior, image, x = _load(job)
+    prior = run.counting(prior)
+    condition, negative = prior.embed([job.prompt]), prior.embed([""])
+    run.lap("startup")
+    noise, title = _noise(run, prior, x, condition, negative, job.method, job.steps)
+    run.lap("inversion")
+    config = ode_recipe(prior)
+    run.settings["reconstruction"] = asdict(config)
+    *_, last = sample_ode(prior, noise, condition, negative, config)
+    reconstruction = prior.decode(last.x).cpu()
+    run.lap("sampling")
+    run.metrics.update(_compare(reconstruction, image, "reconstruction"))
+    run.metrics.update(_compare(prior.decode(x).cpu(), image, "autoencoder"))
+    run.metrics.update({f"noise_{name}": value for name, value in asdict(noise_statistics(noise)).items()})
+    torch.save(noise.cpu(), folder / "noise.pt")
+    window = 20 if job.method == "irfds" else 1
+    result = run.write(folder, reconstruction, title, before=[image[0]], window=window)
+    return ImageResult(result.image, [*result.paths, folder / "noise.pt"], result.record)
+
+
+@_memory_told
+def edit_photo(
+    job: EditJob,
+    folder: Path,
+    *,
+    report: Report = lambda done, total, what: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ImageResult:
+    """Bring a photograph under another prompt; strip.png starts with the source.
+
+    irfds and ode find the noise under the source prompt and sample from it under the target; flowedit goes there
+    directly. Metrics: PSNR and SSIM between edit and source, which say how much was left as it was.
+    """
+    run = _Run(job, report, stop)
+    prior, image, x = _load(job)
+    prior = run.counting(prior)
+    source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
+    run.lap("startup")
+    if job.method == "flowedit":
+        config = flowedit_recipe(prior)
+        config.steps = job.steps or config.steps
+        config.target_scale = config.target_scale if job.guidance_scale is None else job.guidance_scale
+        config.strength = config.strength if job.strength is None else job.strength
+        run.settings = asdict(config)
+        generator = torch.Generator().manual_seed(job.seed)
+        path = flowedit(prior, x, source, target, negative, config, generator=generator)
+    else:
+        noise, _ = _noise(run, prior, x, source, negative, job.method, job.steps)
+        run.lap("inversion")
+        run.looks, run.curve = [], []
+        sampling = ode_recipe(prior)
+        sampling.guidance_scale = 2.0 if job.guidance_scale is None else job.guidance_scale
+        run.settings["sampling"] = asdict(sampling)
+        path = sample_ode(prior, noise, target, negative, sampling)
+    for step in path:
+        moved = torch.sqrt((step.x0_hat - x).square().mean())
+        run.step(step.index, step.total, "edit", moved, _decoder(prior, step.x0_hat))
+    edited = prior.decode(step.x).cpu()
+    run.lap("sampling")
+    run.metrics.update(_compare(edited, image, "edit_to_source"))
+    return run.write(folder, edited, "RMS change of the latents", before=[image[0]], window=1)
+
+
+def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
+    """The prior, the photograph fitted to it [1, 3, H, W] on the CPU, and its latents."""
+    photo = read_image(job.photo)
+    prior = load_prior(job.model, device=job.device, **loading(job))
+    image = fit(photo, job.resolution or prior.image_size)
+    return prior, image, _check_size(prior, image.to(job.device))
+
+
+def _check_size(prior: Prior | DiffusionPrior, image: Tensor) -> Tensor:
+    """The image's latents, after one evaluation that shows whether the network takes their size."""
+    with torch.no_grad():
+        x = prior.encode(image)
+    predict = prior.velocity if prior.kind == "flow" else prior.epsilon  # type: ignore[union-attr]
+    try:
+        predict(x, x.new_ones(1), prior.embed([""]))
+    except ValueError as error:
+        size = f"{image.shape[-1]}x{image.shape[-2]}"
+        raise UserError(
+            f"--resolution: images of {size} pixels are more than {prior.name} takes; "
+            f"try --resolution {prior.image_size}"
+        ) from error
+    return x
+
+
+def _noise(
+    run: _Run,
+    prior: Prior,
+    x: Tensor,
+    condition: Condition,
+    negative: Condition,
+    method: str,
+    steps: int | None,
+) -> tuple[Tensor, str]:
+    """The noise of latents x, and what the curve shows."""
+    if method == "ode":
+        ode = ode_recipe(prior)
+        ode.steps = steps or ode.steps
+        run.settings = asdict(ode)
+        step: PathStep | None = None
+        for step in invert_ode(prior, x, condition, negative, ode):
+            run.step(step.index, step.total, "invert", step.x.std(), _decoder(prior, step.x0_hat))
+        if step is None:
+            raise UserError(f"--steps {ode.steps}: has to be at least 1; try --steps 50")
+        return step.x, "standard deviation on the way to the noise"
+    config = inversion_recipe(prior)
+    config.steps = steps or config.steps
+    run.settings = asdict(config)
+    found = None
+    generator = torch.Generator().manual_seed(run.job.seed)
+    for index, found in enumerate(invert(prior, x, condition, config, generator=generator), start=1):
+        noise, estimate = found
+        run.step(index, config.steps, "invert", estimate.residual, _decoder(prior, estimate.x0_hat))
+        # Half an optimisation is of use, which half a path in time is not: only here Ctrl-C ends early.
+        if run.stop():
+            break
+    if found is None:
+        raise UserError(f"--steps {config.steps}: has to be at least 1; try --steps 400")
+    return noise.clone(), "RMS residual of iRFDS"
+
+
+def _decoder(prior: Prior, latents: Tensor) -> Callable[[], Tensor]:
+    return lambda: prior.decode(latents)
+
+
+def _compare(image: Tensor, reference: Tensor, name: str) -> dict[str, float]:
+    found = {f"{name}_psnr": psnr(image, reference)}
+    if min(image.shape[-2:]) >= 11:
+        found[f"{name}_ssim"] = ssim(image, reference)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""`rfgs bench`: methods compared over prompts, and memory measured without a GPU."""

@@ -1,0 +1,210 @@
+"""Records to figures: means with intervals, the table in the layout of the paper's Table 1, effects of single changes.
+
+An interval is the 2.5th to 97.5th percentile of a bootstrap: 10,000 times the prompts of a set are drawn again, with all
+seeds of a prompt together, since results of one prompt are not independent of one another. "Average" is the mean of the
+sets' means, each set drawn on its own. With one prompt there is no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rfgs.errors import UserError
+from rfgs.measure.plan import BOUNDS, COLUMNS, SETS
+
+RESAMPLES = 10_000
+AVERAGE = "average"
+ACROSS = len(COLUMNS) + len(BOUNDS)
+"""Methods side by side, at most."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean with its interval; NaN where there is none."""
+
+    mean: float
+    low: float
+    high: float
+    prompts: int
+    runs: int
+
+    def __str__(self) -> str:
+        return self.told()
+
+    def told(self, digits: int = 1) -> str:
+        """For tables, with so many decimals."""
+        if math.isnan(self.mean):
+            return "-"
+        if math.isnan(self.low):
+            return f"{self.mean:.{digits}f}"
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    def rounded(self) -> list[float]:
+        """Mean, low and high end, for files of results."""
+        return [round(value, 2) for value in (self.mean, self.low, self.high)]
+
+
+NOTHING = Figure(math.nan, math.nan, math.nan, 0, 0)
+
+
+def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
+    """The mean over `groups` (sets) of the mean over prompts of the mean over seeds, with its bootstrap interval.
+
+    Args:
+        groups: the values of each prompt, one dictionary a set.
+    """
+    if not groups or not all(groups):
+        return NOTHING
+    rng = np.random.default_rng(seed)
+    mean, drawn, prompts, runs = 0.0, np.zeros(RESAMPLES), 0, 0
+    for values in groups:
+        means = np.array([np.mean(seeds) for seeds in values.values()])
+        mean += float(means.mean()) / len(groups)
+        drawn += means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(axis=1) / len(groups)
+        prompts, runs = prompts + len(means), runs + sum(map(len, values.values()))
+    if any(len(values) < 2 for values in groups):
+        return Figure(mean, math.nan, math.nan, prompts, runs)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Figure(mean, float(low), float(high), prompts, runs)
+
+
+def figures_of(record: Record) -> dict[str, float]:
+    """All figures of a run by name: the scorer's, and those of the truth where it was measured."""
+    return {**record["score"], **record.get("truth", {})}
+
+
+def values_of(records: Sequence[Record], column: str, prompt_set: str, key: str) -> dict[str, list[float]]:
+    """Each prompt's values of a figure in a column and set, seed by seed; prompts that have none are left out."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        if record["run"]["column"] == column and record["run"]["prompt_set"] == prompt_set:
+            if key in figures_of(record):
+                values.setdefault(record["run"]["prompt"], []).append(figures_of(record)[key])
+    return values
+
+
+def columns_in(records: Sequence[Record]) -> list[str]:
+    """The columns that have results: the paper's in its order, others by name, bounds last."""
+    there = {record["run"]["column"] for record in records}
+    order = [column.name for column in COLUMNS]
+    others = sorted(there - set(order) - set(BOUNDS))
+    return [name for name in [*order, *others, *BOUNDS] if name in there]
+
+
+def table(records: Sequence[Record], key: str = "score") -> dict[str, dict[str, Figure]]:
+    """Figures by column and then by row: the sets that have results, and their average where a column has all of them."""
+    sets = [
+        name
+        for name in SETS
+        if any(record["run"]["prompt_set"] == name and key in figures_of(record) for record in records)
+    ]
+    figures: dict[str, dict[str, Figure]] = {}
+    for column in columns_in(records):
+        groups = {name: values_of(records, column, name, key) for name in sets}
+        figures[column] = {name: figure([group]) for name, group in groups.items()}
+        figures[column][AVERAGE] = figure(list(groups.values()))
+    return figures
+
+
+def table_text(figures: dict[str, dict[str, Figure]], digits: int = 1) -> str:
+    """The table for people, as Markdown: methods side by side and prompt sets down, or turned where methods are many."""
+    columns = list(figures)
+    lines = [["", *(head(column) for column in columns)]]
+    for name in figures[columns[0]]:
+        lines.append([name.capitalize(), *(figures[column][name].told(digits) for column in columns)])
+    lines.append(["Runs", *(_count(figures[column]) for column in columns)])
+    return markdown(lines if len(columns) <= ACROSS else list(zip(*lines, strict=True)))
+
+
+def head(column: str) -> str:
+    """A column's name as the paper spells it: "tiny-sd3 RFDS-Rev"."""
+    model, _, guidance = column.rpartition(":")
+    return f"{model} {guidance.upper().replace('-REV', '-Rev')}" if model else column
+
+
+def _count(rows: dict[str, Figure]) -> str:
+    prompts = sum(figure.prompts for name, figure in rows.items() if name != AVERAGE)
+    runs = sum(figure.runs for name, figure in rows.items() if name != AVERAGE)
+    return f"{runs} of {prompts} prompts"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, aligned for terminals; the first row is its head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def costs_text(records: Sequence[Record]) -> str:
+    """What each column took: median seconds, and mean evaluations of the network, forward and backward, a run."""
+    rows = [["", "median seconds", "forward evaluations", "backward", "splats at the end"]]
+    for column in columns_in(records):
+        own = [record for record in records if record["run"]["column"] == column]
+        if column in BOUNDS:
+            continue
+        mean = {
+            name: np.mean([r["evaluations"].get(name, 0) for r in own]) for name in ("forward", "backward")
+        }
+        rows.append(
+            [
+                column,
+                f"{np.median([record['seconds']['total'] for record in own]):.0f}",
+                f"{mean['forward']:.0f}",
+                f"{mean['backward']:.0f}",
+                f"{np.mean([record['splats'] for record in own]):.0f}",
+            ]
+        )
+    return markdown(rows)
+
+
+def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[str, Figure]:
+    """What each column's runs score more than the base's of the same prompt and seed, over all sets; the best first.
+
+    Raises:
+        UserError: the base has no runs.
+    """
+    if not any(record["run"]["column"] == base for record in records):
+        raise UserError(f"{base}: has no results yet, and everything else is compared with it")
+    known = {
+        _place(record): figures_of(record)[key]
+        for record in records
+        if record["run"]["column"] == base and key in figures_of(record)
+    }
+    found: dict[str, Figure] = {}
+    for column in columns_in(records):
+        if column == base or column in BOUNDS:
+            continue
+        groups: dict[str, dict[str, list[float]]] = {}
+        for record in records:
+            there = _place(record) in known and key in figures_of(record)
+            if record["run"]["column"] == column and there:
+                prompts = groups.setdefault(record["run"]["prompt_set"], {})
+                difference = figures_of(record)[key] - known[_place(record)]
+                prompts.setdefault(record["run"]["prompt"], []).append(difference)
+        found[column] = figure(list(groups.values()))
+    return dict(sorted(found.items(), key=lambda item: -np.nan_to_num(item[1].mean, nan=-1e9)))
+
+
+def _place(record: Record) -> tuple[str, str, int]:
+    return record["run"]["prompt_set"], record["run"]["prompt"], record["run"]["seed"]
+
+
+def warnings(records: Sequence[Record]) -> list[str]:
+    """What makes the figures of a folder hard to compare."""
+    told = []
+    if len({record["scorer"] for record in records}) > 1:
+        told.append("scores come from different scorers; make them anew with --rescore")
+    versions = {record["git_commit"] or record["versions"]["rfgs"] for record in records}
+    if len(versions) > 1:
+        told.append(f"runs come from {len(versions)} versions of rfgs")
+    return told

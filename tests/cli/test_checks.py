@@ -1,0 +1,62 @@
+"""What is refused before any work because the GPU's memory would not suffice."""
+
+from __future__ import annotations
+
+import pytest
+
+from rfgs.cli.checks import check_memory
+from rfgs.errors import UserError
+from rfgs.models import machine
+from rfgs.models.machine import Gpu
+
+
+@pytest.mark.parametrize(
+    ("backend", "gib", "views", "resolution", "remedy"),
+    [
+        ("sd3", 8, 16, 512, "use --views-per-step 8"),
+        ("sd35-medium", 8, 4, 1024, "use --resolution 512 --views-per-step 1"),
+        (
+            "sd35-large",
+            12,
+            4,
+            512,
+            "use --backend sd3, or --offload --views-per-step 1, which is much slower",
+        ),
+        (
+            "sd3",
+            2,
+            1,
+            256,
+            "use --backend tiny-sd3, or --offload --views-per-step 1, which is much slower",
+        ),
+        ("sd3", 1, 1, 256, "use --backend tiny-sd3"),
+    ],
+)
+def test_too_little_memory(
+    backend: str, gib: int, views: int, resolution: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", gib << 30)])
+    with pytest.raises(UserError) as raised:
+        check_memory(backend, "cuda", views=views, resolution=resolution)
+    message = str(raised.value)
+    assert message.startswith(f"--backend {backend}: {views} views of {resolution} pixels: wants about ")
+    assert f"GiB of GPU memory and a card has {gib}; " in message and message.endswith(remedy)
+
+
+def test_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 8 << 30)])
+    check_memory("sd3", "cuda", views=4)
+    check_memory("somebody/elses-model", "cuda", views=400)
+    check_memory("tiny-sd3", "cuda", views=4)
+    check_memory("flux-dev", "cpu", views=4)
+    # Without its weights the largest fits.
+    check_memory("flux-dev", "cuda", views=1, offload=True)
+
+
+def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A LoRA, or a network in float32, where four views in half precision just fit."""
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 17 << 29)])
+    check_memory("sd35-medium", "cuda", views=4)
+    for more in ({"lora_rank": 4}, {"full": True}):
+        with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
+            check_memory("sd35-medium", "cuda", views=4, **more)

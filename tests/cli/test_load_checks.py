@@ -1,0 +1,85 @@
+"""Ways to load a model that are refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rfgs.cli.load_checks import check_loading
+from rfgs.errors import UserError
+from rfgs.models import machine
+from rfgs.models.catalogue import BACKENDS
+from rfgs.runs.job import Loading
+
+
+@pytest.mark.parametrize(
+    ("loading", "device", "guidance", "message"),
+    [
+        (Loading(t5="8bit"), "cpu", "rfds", "--t5 8bit: bitsandbytes computes on an NVIDIA GPU"),
+        (
+            Loading(t5="8bit"),
+            "cuda",
+            "rfds",
+            "--t5 8bit: bitsandbytes is not installed; install it with `pip",
+        ),
+        (Loading(dtype="float16"), "cpu", "rfds", "--dtype float16: this run is on the CPU.*use --dtype bfl"),
+        (Loading(offload=True), "cpu", "rfds", "--offload: this run is on the CPU"),
+        (Loading(offload=True), "cuda", "vsd", "--offload: --guidance vsd trains a LoRA"),
+        (
+            Loading(offload=True, compile=True),
+            "cuda",
+            "rfds",
+            "--compile: weights that come and go with --off",
+        ),
+    ],
+)
+def test_ways_to_load_that_cannot_be(
+    loading: Loading, device: str, guidance: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "version", lambda library: None)
+    with pytest.raises(UserError, match=message):
+        check_loading(loading, device, guidance, source="sd3")
+
+
+def test_ways_to_load_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "version", lambda library: "1")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    check_loading(Loading(), "cpu", "vsd", source="sd15")
+    check_loading(Loading(t5="drop", dtype="bfloat16", compile=True), "cpu", "vsd", source="sd15")
+    check_loading(Loading(t5="8bit", dtype="float16", compile=True), "cuda", "rfds-vsd", source="flux-dev")
+    check_loading(Loading(t5="8bit", offload=True), "cuda", "rfds", source="sd3")
+    with pytest.raises(UserError, match="--offload: this model is small enough"):
+        check_loading(Loading(offload=True), "cuda", "rfds", source="tiny-sd3", small=True)
+
+
+def test_a_flux_without_t5_is_refused_before_anything_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    hub_ids = [backend.hub_id for backend in BACKENDS if backend.family == "flux"]
+    for source in ("flux-dev", "flux-schnell", *hub_ids, str(tmp_path)):
+        with pytest.raises(UserError) as raised:
+            check_loading(Loading(t5="drop"), "cpu", source=str(source))
+        assert str(raised.value) == (
+            f"--t5 drop: {source} reads prompts with T5 alone; use --t5 keep or --t5 8bit"
+        )
+        check_loading(Loading(), "cpu", source=str(source))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}')
+    for source in ("sd3", str(tmp_path), "somebody/elses-model"):
+        check_loading(Loading(t5="drop"), "cpu", source=source)
+
+
+def test_what_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "version", lambda library: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("CXX", "my-compiler")
+    with pytest.raises(UserError, match="--compile: torch compiles for a GPU with Triton, which is not inst"):
+        check_loading(Loading(compile=True), "cuda", source="sd3")
+    monkeypatch.setattr(machine, "version", lambda library: "3.4" if library == "triton" else None)
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        with pytest.raises(
+            UserError, match=r"--compile: .* C\+\+ compiler, and none is found.*, or leave it"
+        ):
+            check_loading(Loading(compile=True), device, source="sd3")
+        monkeypatch.setattr("shutil.which", lambda name: name if name == "my-compiler" else None)
+        check_loading(Loading(compile=True), device, source="sd3")

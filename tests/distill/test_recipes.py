@@ -1,0 +1,86 @@
+"""Settings that suit a prior: which recipe is taken, and what a guidance wants otherwise."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rfgs.distill.recipes import recipe
+from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.priors.instaflow import InstaFlowPrior
+from rfgs.runs.generate import START_RADIUS
+from rfgs.runs.job import BIG_QUALITIES, KINDS, QUALITIES
+from rfgs.tinyworld.pictures import draw_view
+
+TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
+SD3 = SimpleNamespace(kind="flow", vocabulary=None, time_shift=3.0)
+FLUX = SimpleNamespace(kind="flow", vocabulary=None, time_shift=1.9)
+SD15 = SimpleNamespace(kind="diffusion", vocabulary=None)
+
+
+def instaflow() -> Any:
+    prior = InstaFlowPrior.__new__(InstaFlowPrior)
+    prior.vocabulary = None
+    return prior
+
+
+@pytest.mark.parametrize("make", [recipe, particle_recipe])
+@pytest.mark.parametrize("guidance", KINDS)
+def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any) -> None:
+    for prior in (TINY, SD3, SD15, instaflow()):
+        config = make(prior, guidance)
+        assert config.guidance == guidance
+        assert config.guidance_scale <= 7.5 or guidance not in ("vsd", "rfds-vsd")
+    assert make(SD15, "sds").guidance_scale == 100 and make(SD3, "rfds").guidance_scale == 50
+
+
+def test_embedded_models_have_the_scales_that_won_their_trials() -> None:
+    tiny_instaflow = instaflow()
+    tiny_instaflow.vocabulary = frozenset({"red"})
+    scales = {guidance: recipe(TINY, guidance).guidance_scale for guidance in KINDS}
+    assert scales == {"sds": 4, "vsd": 7.5, "rfds": 8, "rfds-rev": 4, "rfds-vsd": 4}
+    assert recipe(tiny_instaflow, "rfds").guidance_scale == 4
+
+
+def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:
+    assert {quality.densify for quality in [*BIG_QUALITIES.values(), *QUALITIES.values()]} == {"quantile"}
+    for prior in (SD3, SD15, instaflow()):
+        config = recipe(prior)
+        assert config.densify_range[1] <= 0.6 and config.densify_every == 100 and config.scale_weight > 0
+
+
+def test_only_instaflow_takes_its_authors_inner_step() -> None:
+    for make in (recipe, particle_recipe):
+        assert [make(prior).exact_inner_step for prior in (TINY, SD3, SD15)] == [False] * 3
+        assert make(instaflow()).exact_inner_step
+
+
+def test_big_and_embedded_priors_differ_in_2d() -> None:
+    assert particle_recipe(TINY).steps < particle_recipe(SD3).steps
+    assert inversion_recipe(TINY).steps < inversion_recipe(SD3).steps
+    for make in (ode_recipe, flowedit_recipe):
+        # Each model's own: FLUX leans further than InstaFlow, and not as far as SD3.
+        assert [make(prior).shift for prior in (TINY, SD3, FLUX, instaflow())] == [1.0, 3.0, 1.9, 1.0]
+    assert flowedit_recipe(TINY).target_scale < flowedit_recipe(SD3).target_scale
+
+
+def test_big_models_see_the_object_from_near_and_far_and_small_ones_as_they_were_trained() -> None:
+    for prior in (SD3, SD15, instaflow()):
+        config = recipe(prior)
+        assert config.distance_range == (2.5, 4.0) and config.fov_range == (40.0, 70.0)
+        # The start, a ball of radius 0.7, is whole in every view.
+        nearest, narrowest = config.distance_range[0], config.fov_range[0]
+        assert nearest * math.sin(math.radians(narrowest / 2)) > START_RADIUS
+    rng = np.random.default_rng(0)
+    seen = [draw_view(rng)[2] for _ in range(1000)]
+    low, high = recipe(TINY).distance_range
+    assert min(seen) == pytest.approx(low, abs=1e-2) and max(seen) == pytest.approx(high, abs=1e-2)
+    assert recipe(TINY).fov_range == (40.0, 40.0)
+
+
+def test_noisy_views_weigh_less_where_guidance_is_much() -> None:
+    assert recipe(SD3).time_weight == "1-t" and recipe(TINY).time_weight == "uniform"

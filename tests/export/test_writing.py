@@ -1,0 +1,67 @@
+import os
+import stat
+
+import pytest
+import torch
+
+from rfgs.errors import UserError
+from rfgs.export import SUFFIXES, export, read_ply
+from rfgs.export.writing import atomic
+from rfgs.splats import ball
+
+
+def splats():
+    return ball(5, 1.0, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"):
+        with atomic(target) as temporary:
+            temporary.write_text("new, but")
+            raise RuntimeError("half way")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_success_replaces_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with atomic(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old" and temporary.suffix == ".txt"
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+
+
+def test_bad_folders(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="does not exist; create it"):
+        export(splats(), tmp_path / "none" / "a.ply")
+    (tmp_path / "folder.ply").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        export(splats(), tmp_path / "folder.ply")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write anywhere
+    with pytest.raises(UserError, match="cannot be written to"):
+        export(splats(), tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".ply", b"ply\n"), (".PLY", b"ply\n"), (".glb", b"glTF")])
+def test_export_by_suffix(tmp_path, suffix, start):
+    export(splats(), tmp_path / f"a{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes().startswith(start)
+
+
+def test_export_splat_and_comments(tmp_path):
+    export(splats(), str(tmp_path / "a.splat"), comments=["ignored"])
+    assert (tmp_path / "a.splat").stat().st_size == 5 * 32
+    export(splats(), str(tmp_path / "a.ply"), comments=["prompt: a fox"])
+    assert b"\ncomment prompt: a fox\n" in (tmp_path / "a.ply").read_bytes()
+    assert len(read_ply(tmp_path / "a.ply")) == 5
+
+
+def test_unknown_suffix(tmp_path):
+    with pytest.raises(UserError, match=r"suffix '\.obj' is unknown; choose one of ") as caught:
+        export(splats(), tmp_path / "a.obj")
+    assert all(suffix in str(caught.value) for suffix in SUFFIXES) and "\n" not in str(caught.value)

@@ -1,0 +1,113 @@
+"""Runs for images from a photograph to their files, under a prior known in closed form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from rfgs.errors import UserError
+from rfgs.flat.images import read_image, save_image
+from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
+from rfgs.flat.runs import edit_photo, invert_photo, make_image
+from tests.flat.flat_prior import FlatPrior, S
+
+
+@pytest.fixture
+def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Blocks of greys around "dark"; the models are the analytic one."""
+    monkeypatch.setattr("rfgs.flat.runs.load_prior", lambda name, kind="flow", **options: FlatPrior())
+    blocks = -0.5 + S * torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    save_image(FlatPrior().decode(blocks), tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def written(folder: Path) -> dict:
+    record = json.loads((folder / "run.json").read_text())
+    for name in ("image.png", "strip.png", "curve.png"):
+        Image.open(folder / name).load()
+    assert set(record["seconds"]) >= {"startup", "files"} and record["job"]["seed"] == 0
+    return record
+
+
+def test_an_image(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    seen: list[tuple[int, int, str]] = []
+    job = ImageJob("light", steps=100, particles=3, guidance_scale=1.0)
+    result = make_image(job, tmp_path / "run", report=lambda *step: seen.append(step))
+    record = written(tmp_path / "run")
+    assert seen == [(index, 100, "image") for index in range(1, 101)]
+    assert record["command"] == "image" and record["settings"]["particles"] == 3
+    assert len(record["curve"]["values"]) == 100 and record["metrics"]["steps_done"] == 100
+    image, strip = (Image.open(tmp_path / "run" / name) for name in ("image.png", "strip.png"))
+    assert image.size == (3 * 32 + 2 * 4, 32) and strip.size == (6 * 32 + 5 * 4, 32)
+    assert result.image.mean().item() == pytest.approx(0.75, abs=0.1)
+
+
+def test_an_early_end_keeps_what_there_is(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    seen: list[int] = []
+    make_image(
+        ImageJob("light", steps=60, particles=1),
+        tmp_path / "run",
+        report=lambda done, *_: seen.append(done),
+        stop=lambda: seen[-1] == 25,
+    )
+    assert written(tmp_path / "run")["metrics"]["steps_done"] == 25
+
+
+@pytest.mark.parametrize(("method", "least"), [("ode", 25), ("irfds", 15)])
+def test_an_inversion_comes_back_to_the_photo(photo: Path, tmp_path: Path, method: str, least: float) -> None:
+    (tmp_path / "run").mkdir()
+    result = invert_photo(InvertJob(str(photo), "dark", method=method), tmp_path / "run")
+    metrics = written(tmp_path / "run")["metrics"]
+    assert metrics["autoencoder_psnr"] > 50  # The photograph is made of the autoencoder's blocks.
+    assert metrics["reconstruction_psnr"] > least and metrics["reconstruction_ssim"] > 0.5
+    noise = torch.load(tmp_path / "run" / "noise.pt", weights_only=True)
+    exact = (FlatPrior().encode(read_image(photo)) + 0.5) / S
+    assert torch.corrcoef(torch.stack([noise.flatten(), exact.flatten()]))[0, 1] > 0.9
+    assert metrics["noise_mean"] == pytest.approx(noise.mean().item(), abs=1e-5)
+    assert metrics["noise_variance"] == pytest.approx(1, abs=0.4)
+    assert result.paths[-1].name == "noise.pt" and all(path.is_file() for path in result.paths)
+
+
+@pytest.mark.parametrize("method", ["ode", "flowedit"])
+def test_an_edit_moves_the_mean_and_keeps_the_rest(photo: Path, tmp_path: Path, method: str) -> None:
+    (tmp_path / "run").mkdir()
+    strength = 1.0 if method == "flowedit" else None
+    job = EditJob(str(photo), "dark", "light", method=method, guidance_scale=1.0, strength=strength)
+    edited = edit_photo(job, tmp_path / "run").image
+    # Both closed forms: the source, lighter by the difference of the means.
+    expected = (read_image(photo) + 0.5).clamp(0, 1)
+    assert (edited - expected).abs().mean().item() < (0.01 if method == "flowedit" else 0.04)
+    assert written(tmp_path / "run")["metrics"]["edit_to_source_psnr"] == pytest.approx(6, abs=1)
+
+
+def test_a_photo_that_is_not_square_and_one_that_is_too_large(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    Image.new("L", (90, 50), 60).save(photo)
+    job = InvertJob(str(photo), "dark", method="ode", steps=2, resolution=64)
+    assert invert_photo(job, tmp_path / "run").image.shape == (1, 3, 32, 64)
+    job = InvertJob(str(photo), "dark", method="ode", resolution=256)
+    with pytest.raises(
+        UserError, match="images of 256x128 pixels are more than flat takes; try --resolution 32"
+    ):
+        invert_photo(job, tmp_path / "run")
+
+
+def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(FlatPrior, "velocity", full)
+    (tmp_path / "run").mkdir()
+    for work in (
+        lambda: make_image(ImageJob("light", steps=1), tmp_path / "run"),
+        lambda: invert_photo(InvertJob(str(photo), "dark"), tmp_path / "run"),
+        lambda: edit_photo(EditJob(str(photo), "dark", "light"), tmp_path / "run"),
+    ):
+        with pytest.raises(UserError, match="lower --resolution or --particles, add --offload"):
+            work()

@@ -1,0 +1,171 @@
+"""The figures of `rfgs.models.memory` against the real architectures on the meta device, and what is planned from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfgs.guidance.lora import _camera_mlp, _last_linear
+from rfgs.measure.architectures import NETWORKS, build, parts
+from rfgs.measure.footprint import add_lora, encoding, evaluation, lesson, peak
+from rfgs.models import memory
+from rfgs.models.catalogue import BACKENDS
+from rfgs.models.memory import GIB, Load, estimate, plan
+
+PUBLISHED = {
+    # Model cards and papers: billions of parameters of the network, as many digits as they give. The fixed table of
+    # positions counts, which is in the files: 384 x 384 x 1536 numbers in SD3.5 medium.
+    "sd3": "2",
+    "sd35-medium": "2.5",
+    "sd35-large": "8.1",
+    "sd15": "0.860",
+    "instaflow": "0.860",
+    "sd21": "0.866",
+    "flux-dev": "12",
+    "flux-schnell": "12",
+}
+
+
+def count(name: str, part: str) -> int:
+    return size_of(build(name, part))
+
+
+def size_of(module: torch.nn.Module, *, recurse: bool = True) -> int:
+    """Numbers in parameters and buffers, but not the token positions that are counted again at each start."""
+    tensors = [*module.parameters(recurse), *module.buffers(recurse)]
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters(name: str) -> None:
+    footprint = memory.FOOTPRINTS[name]
+    network = build(name, "network")
+    assert footprint.network == size_of(network)
+    # What an offloaded network leaves on the GPU: its largest layer, and what is no parameter.
+    largest = max(sum(p.numel() for p in module.parameters(recurse=False)) for module in network.modules())
+    assert largest + sum(buffer.numel() for buffer in network.buffers()) <= memory.OFFLOADED
+    assert footprint.clip == sum(count(name, part) for part in parts(name) if part.startswith("clip"))
+    assert footprint.t5 == (count(name, "t5") if "t5" in parts(name) else 0)
+    assert count(name, "autoencoder") == pytest.approx(memory.AUTOENCODER, rel=0.002)
+    if name in PUBLISHED:
+        digits = len(PUBLISHED[name].partition(".")[2])
+        assert f"{footprint.network / 1e9:.{digits}f}" == PUBLISHED[name]
+    embedding = getattr(network, "time_text_embed", None) or network.time_embedding
+    camera = _camera_mlp(_last_linear(embedding).out_features, torch.Generator())
+    assert footprint.camera == size_of(camera)
+    assert footprint.lora == add_lora(network, rank=1)
+
+
+def test_every_big_backend_has_a_footprint() -> None:
+    assert set(memory.FOOTPRINTS) == {backend.name for backend in BACKENDS if backend.hub_id}
+
+
+# One of each class, and the widest.
+@pytest.mark.parametrize("name", ["sd3", "sd35-large", "sd15", "flux-dev"])
+def test_an_evaluation(name: str) -> None:
+    assert evaluation(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].sample, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd15"])
+def test_a_training_step_of_a_lora(name: str) -> None:
+    assert lesson(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].lesson, rel=0.03)
+
+
+def test_the_encoder() -> None:
+    assert encoding("sd3", views=2, slice_views=False) == pytest.approx(2 * memory.ENCODE_VIEW, rel=0.02)
+    first, third = (encoding("sd3", views=views, slice_views=True) for views in (1, 3))
+    assert first == pytest.approx(memory.ENCODE_FIRST, rel=0.02)
+    assert third == pytest.approx(memory.ENCODE_FIRST + 2 * memory.ENCODE_NEXT, rel=0.03)
+
+
+def test_peak_counts_what_lives_at_once() -> None:
+    kept = torch.empty(1000, device="meta")
+
+    def work() -> torch.Tensor:
+        a = kept + 1  # 4000 bytes, and the sum another 4000; then the first is freed before the third comes.
+        b = a * 2
+        del a
+        return b.view(10, 100).t() + 1
+
+    assert peak(work) == 8000
+
+
+def test_the_plan_of_record() -> None:
+    """RFDS-Rev with SD3 on 4 views of 512 pixels, for which the authors' NeRF wants more than 46 GB."""
+    assert estimate("sd3", views=4, slice_views=True).total < 9 * GIB
+    found = plan("sd3", 16 * GIB)
+    assert found is not None and found.views == 4 and found.slice_views
+
+
+def test_what_a_lora_takes() -> None:
+    """Four float32 numbers for each of its parameters, and in SD3 more activations than an evaluation for guidance."""
+    plain, lora = estimate("sd3", views=4), estimate("sd3", views=4, load=Load(lora_rank=4))
+    assert lora.weights - plain.weights == 16 * (4 * 586_752 + 16 * 1536 + 1536 + 1536 * 1536 + 1536)
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson > plain.network
+    assert lora.encoder == plain.encoder
+    more = estimate("sd3", views=4, load=Load(lora_rank=8)).weights - lora.weights
+    assert more == 16 * 4 * 586_752
+    beside = memory.beside_the_encoder("sd3", views=4, load=Load(lora_rank=4))
+    assert beside == pytest.approx(1.1 * (lora.network + lora.weights - plain.weights))
+
+
+def test_views_one_by_one_are_evaluated_one_by_one_and_learned_from_together() -> None:
+    whole, sliced = (estimate("sd3", views=4, slice_views=one_by_one) for one_by_one in (False, True))
+    assert whole.network == 4 * sliced.network == 8 * memory.FOOTPRINTS["sd3"].sample
+    lora = estimate("sd3", views=4, slice_views=True, load=Load(lora_rank=4))
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson
+
+
+def test_what_float32_and_offloading_change() -> None:
+    plain = estimate("flux-dev", views=1)
+    full, offloaded = (
+        estimate("flux-dev", views=1, load=load) for load in (Load(full=True), Load(offload=True))
+    )
+    assert full.weights - plain.weights == 2 * memory.FOOTPRINTS["flux-dev"].network
+    assert full.network == 2 * plain.network and full.encoder == plain.encoder
+    assert offloaded.weights < GIB < plain.weights and offloaded.network == plain.network
+
+
+def test_plans_grow_with_the_card() -> None:
+    for name in memory.FOOTPRINTS:
+        found = [plan(name, size * GIB) for size in memory.CARDS]
+        views = [p.views if p else 0 for p in found]
+        assert views == sorted(views)
+        for size, p in zip(memory.CARDS, found, strict=True):
+            assert p is None or p.total <= size * GIB
+    whole = estimate("sd3", views=4).total
+    assert plan("sd3", 24 * GIB) == memory.Plan(4, False, False, t5=True, total=whole)
+    small = plan("sd3", 8 * GIB)
+    assert small is not None and small.views == 4 and small.half_encoder and not small.t5
+    assert plan("flux-dev", 24 * GIB) is None
+
+
+def test_the_least_card_is_the_least() -> None:
+    for name in memory.FOOTPRINTS:
+        least = memory.least(name)
+        assert plan(name, least + GIB // 100) is not None and plan(name, least - GIB // 100) is None
+
+
+def test_a_line_for_the_doctor() -> None:
+    too_large = memory.describe("flux-dev", 8 * GIB)
+    assert (
+        too_large.startswith("does not fit: wants a GPU of 2") and " or --offload, much slower" in too_large
+    )
+    assert memory.describe("flux-dev", GIB).endswith("GiB at least")
+    assert memory.describe("instaflow", 8 * GIB).endswith("4 views per step, encoded one by one")
+    assert memory.describe("sd3", 8 * GIB).endswith("4 views per step, encoded one by one in half precision")
+
+
+@pytest.mark.parametrize("load", [Load(), Load(lora_rank=4), Load(offload=True)])
+def test_the_tables_in_the_docs(load: Load) -> None:
+    page = (Path(__file__).parents[2] / "docs/base-models.md").read_text(encoding="utf-8")
+    for name in memory.FOOTPRINTS:
+        cells = []
+        for size in memory.CARDS:
+            p = plan(name, size * GIB, load=load)
+            views = "" if p is None or p.views == 4 else f", {p.views} view{'s' * (p.views > 1)}"
+            marks = "" if p is None else "\\*" * (p.slice_views + p.half_encoder)
+            cells.append("-" if p is None else f"{p.total / GIB:.1f}{views}{marks}")
+        assert f"| `{name}` | {' | '.join(cells)} |" in page

@@ -1,0 +1,250 @@
+"""`rfgs bench` as its user types it, on the embedded model and an untrained scorer: made, gone on with, shared, reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rfgs.cli.bench import report
+from rfgs.cli.main import main
+from rfgs.distill import distill
+from rfgs.distill.recipes import recipe
+from rfgs.export import read_ply
+from rfgs.measure import work as bench_work
+from rfgs.measure.plan import BOUNDS, Column, plan, read_records, record_path, write_record
+from rfgs.measure.work import Judge, rescore, work
+from rfgs.priors import load_prior
+from rfgs.priors.fit import distillation_dtype
+from rfgs.runs.generate import START_RADIUS
+from rfgs.runs.job import Quality
+from rfgs.splats import ball, without_haze
+from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.prompts import held_out_scenes
+from rfgs.training.train_scorer import export, new_net
+
+TINY = Quality(steps=2, views_per_step=1, splats=60)
+
+
+def write_scorer(folder: Path, seed: int) -> Path:
+    """An untrained scorer."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"average": new_net().state_dict()}, folder / "checkpoint.pt")
+    export(folder / "checkpoint.pt", folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench_work.QUALITIES, "normal", TINY)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scorer(tmp_path_factory.mktemp("scorer"), 0)
+
+
+def command(scorer: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        *(
+            "bench",
+            "--output",
+            str(folder),
+            "--scorer",
+            str(scorer),
+            "--columns",
+            "tiny-sd3:rfds",
+            "tiny-sd3:rfds-vsd",
+        ),
+        *(
+            "--sets",
+            "single",
+            "--prompts",
+            "2",
+            "--steps",
+            "2",
+            "--set",
+            "splats=60",
+            "--set",
+            "views_per_step=1",
+        ),
+        *("--set", "tiny-sd3:rfds.lr_means=0.02", *more),
+    ]
+
+
+def test_from_nothing_to_the_table_and_on(
+    scorer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command(scorer, tmp_path, "--part", "1/2"))
+    assert "tiny-sd3 RFDS" in capsys.readouterr().out
+    some = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
+    assert len(some) == 6
+    main(command(scorer, tmp_path))
+    out = capsys.readouterr().out
+    assert "6 of 12 runs are done already" in out and "| Single " in out and "| Average " in out
+    assert all(path.stat().st_mtime_ns == when for path, when in some.items())
+    records = read_records(tmp_path)
+    assert len(records) == 12
+
+    record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds-vsd")
+    assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
+    assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
+    assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
+    assert set(record["truth"]) == {"iou", "psnr"} and 0 <= record["truth"]["iou"] < 0.9
+    assert "Truth: IoU" in out and out.index("Truth: PSNR") < out.index("Score, 0 to 100")
+    assert "decisiveness" not in out
+    bounds = {r["run"]["column"]: r["truth"] for r in records if r["run"]["prompt"] == "a white donut"}
+    assert bounds["truth"]["iou"] > 0.97 and bounds["truth"]["psnr"] > 25
+    assert bounds["wrong"]["iou"] < 0.9 and bounds["wrong"]["psnr"] < 20
+    assert set(record["score"]) == {"score", "exact", "peak", "top1", "rank", "similarity"}
+    assert {"versions", "cpu", "git_commit", "threads", "scorer", "finished"} <= set(record)
+    record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds")
+    assert record["run"]["settings"] == {"lr_means": 0.02} and record["config"]["lr_means"] == 0.02
+
+    for name in ("table.png", "sheet.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 0
+    (tmp_path / "table.md").unlink()
+    main(["bench", "--report", str(tmp_path)])
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command(scorer, tmp_path), "--steps", "3"])
+    assert "run with other settings (steps); choose another folder" in capsys.readouterr().err
+
+
+def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
+    (run,) = plan(
+        [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white donut"]}, 1, TINY
+    )
+    assert work([run], tmp_path, Judge(scorer), say=lambda line: None) == 1
+    prior = load_prior("tiny-sd3", dtype=distillation_dtype("cpu"))
+    config = recipe(prior, "rfds")
+    config.steps, config.views_per_step, config.resolution = 2, 1, prior.image_size
+    generator = torch.Generator().manual_seed(0)
+    splats = ball(60, START_RADIUS, generator=generator, opacity=0.3)
+    *_, last = distill("a white donut", prior, splats, config, generator=generator)
+    made = read_ply(record_path(tmp_path, run).with_suffix(".ply"))
+    torch.testing.assert_close(made.means, without_haze(last.splats.detach()).means)
+
+
+def test_a_second_guidance_has_the_second_half(scorer: Path, tmp_path: Path) -> None:
+    column = Column("tiny-sd3", "rfds-rev", {"second_guidance": "rfds"})
+    (run,) = plan([column], {"single": ["a white donut"]}, 1, TINY)
+    work([run], tmp_path, Judge(scorer), say=lambda line: None)
+    (record,) = read_records(tmp_path)
+    assert record["evaluations"]["forward"] == 3 + 2 and record["config"]["guidance"] == "rfds-rev"
+
+
+def test_bounds_show_what_they_say(scorer: Path) -> None:
+    judge = Judge(scorer)
+    seen = []
+    embed = judge.scorer.embed_images
+    judge.scorer.embed_images = lambda images: seen.append(images) or embed(images)  # type: ignore
+    first, second = (caption(scene) for scene in held_out_scenes("single")[:2])
+    columns = [Column("world", "rfds", label=name) for name in ("truth", "wrong")]
+    for run in plan(columns, {"single": [first, second]}, 1, TINY):
+        judge.bound(run)
+    # Each embedded once, for both scores: first's truth, first's wrong, second's truth, second's wrong.
+    assert len(seen) == 4
+    assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+def _score():
+    from rfgs.tinyworld.scorer import AssetScore
+
+    return AssetScore(1, 1, 1, 1, 1, torch.ones(1))
+
+
+def test_open_prompts_have_decisiveness_and_bounds(scorer: Path, tmp_path: Path) -> None:
+    columns = [Column("tiny-sd3", "rfds"), *(Column("world", "rfds", label=name) for name in BOUNDS)]
+    runs = plan(columns, {"open": ["a sphere"]}, 1, TINY)
+    work(runs, tmp_path, Judge(scorer), say=lambda line: None)
+    found = {record["run"]["column"]: record for record in read_records(tmp_path)}
+    assert set(found) == {"tiny-sd3:rfds", *BOUNDS}
+    for record in found.values():
+        assert set(record["truth"]) == {"iou", "psnr", "decisiveness"} and "exact" not in record["score"]
+    assert found["truth"]["truth"]["decisiveness"] > 0.95 > found["start"]["truth"]["decisiveness"]
+    assert "Truth: decisiveness" in report(tmp_path)
+
+
+def test_records_of_before_the_truth_are_printed_and_measured(scorer: Path, tmp_path: Path) -> None:
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
+    judge = Judge(scorer)
+    work([run], tmp_path, judge, say=lambda line: None)
+    path = record_path(tmp_path, run)
+    (record,) = read_records(tmp_path)
+    true = record.pop("truth")
+    write_record(path, record)
+    assert "Truth" not in report(tmp_path)
+    assert rescore(tmp_path, judge, lambda line: None) == 1
+    assert read_records(tmp_path)[0]["truth"] == pytest.approx(true, abs=1e-4)
+    assert "Truth: IoU" in report(tmp_path)
+
+
+def test_prompts_of_another_world_have_no_truth(scorer: Path) -> None:
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a zebra"]}, 1, TINY)
+    assert Judge(scorer).truth(ball(10, 0.5, generator=torch.Generator()), run) == {}
+
+
+def test_splats_that_are_no_numbers_are_not_seen(scorer: Path) -> None:
+    judge = Judge(scorer)
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
+    splats = ball(50, 0.5, generator=torch.Generator().manual_seed(0))
+    whole = judge.splats(splats.select(slice(10, 50)), run)
+    splats.means[:10, 1] = torch.nan
+    assert judge.splats(splats, run) == whole
+    splats.sh0[:] = torch.inf
+    assert judge.splats(splats, run)["score"] == 0 and judge.truth(splats, run)["iou"] == 0
+
+
+def test_another_scorer_scores_again(scorer: Path, tmp_path: Path) -> None:
+    columns = [Column("tiny-sd3", "rfds"), Column("world", "rfds", label="start")]
+    runs = plan(columns, {"single": ["a white donut"]}, 1, TINY)
+    work(runs, tmp_path / "results", Judge(scorer), say=lambda line: None)
+    before = read_records(tmp_path / "results")
+    other = Judge(write_scorer(tmp_path / "scorer", 1))
+    assert rescore(tmp_path / "results", other, lambda line: None) == 2
+    assert rescore(tmp_path / "results", other, lambda line: None) == 0
+    for old, new in zip(before, read_records(tmp_path / "results"), strict=True):
+        assert new["scorer"] == other.identity != old["scorer"]
+        assert new["score"] != old["score"] and new["run"] == old["run"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--columns", "tiny-sd3:sds2"], "--columns tiny-sd3:sds2: is not MODEL:GUIDANCE"),
+        (["--set", "magic=1"], "--set magic=1: is not NAME=VALUE"),
+        (
+            ["--columns", "tiny-sd3:rfds", "--set", "tiny-sd:sds.lr_means=1"],
+            "--set tiny-sd:sds: is not one of",
+        ),
+        (["--ablations", "--columns", "tiny-sd3:rfds"], "--columns: --ablations has columns of its own"),
+        (["--prompts", "0"], "--prompts 0: has to be at least 1"),
+        (["--report", "nowhere"], "nowhere: holds no results"),
+        (["--part", "3/2"], "--part 3/2: is not K/N"),
+    ],
+)
+def test_what_a_user_can_mend(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_prompts_that_the_scorer_does_not_know_do_not_compete_and_get_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is older than the world: it knows neither "small" nor things of wood."""
+    judge = Judge.__new__(Judge)
+    judge.scorer = SimpleNamespace(
+        unknown_words=lambda prompts: [word for word in prompts[0].split() if word == "small"],
+        unknown=lambda scene: [thing.color for thing in scene.things if thing.color == "wooden"],
+    )
+    prompts = ["a red mug", "a small red mug", "a wooden mug", "a chair", "a unicorn"]
+    assert judge._known(prompts) == ["a red mug", "a unicorn"]
+    monkeypatch.setattr(bench_work, "read_prompts", lambda sets: {"single": prompts})
+    run = SimpleNamespace(prompt_set="single", prompt="a wooden mug")
+    assert judge.views(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1), run) == {}
+    assert bench_work._scored({}) == "" and bench_work._scored({"score": 71.25}) == "score 71.2, "

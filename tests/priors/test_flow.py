@@ -1,0 +1,48 @@
+"""The flow's conventions: identities, golden values, and the ranges of noise."""
+
+import pytest
+import torch
+
+from rfgs.priors.flow import (
+    classifier_free,
+    draw_times,
+    estimate_noise,
+    estimate_x0,
+    interpolate,
+    noise_range_at,
+)
+
+
+def test_estimates_invert_the_interpolant() -> None:
+    x, e = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
+    x_t, v = interpolate(x, e, t), e - x
+    torch.testing.assert_close(estimate_x0(x_t, v, t), x)
+    torch.testing.assert_close(estimate_noise(x_t, v, t), e)
+
+
+def test_t_is_the_share_of_noise() -> None:
+    x, e = torch.zeros(2, 1), torch.ones(2, 1)
+    assert interpolate(x, e, torch.tensor([0.25, 1.0])).flatten().tolist() == [0.25, 1.0]
+
+
+def test_classifier_free_guidance() -> None:
+    text, null = torch.tensor([-0.1]), torch.tensor([0.1])
+    assert classifier_free(text, null, 50).item() == pytest.approx(-9.9)
+    assert classifier_free(text, null, 1).item() == pytest.approx(-0.1)
+    assert classifier_free(text, null, 0).item() == pytest.approx(0.1)
+
+
+def test_noise_range_moves_in_a_straight_line() -> None:
+    first, last = (0.2, 1.0), (0.1, 0.6)
+    assert noise_range_at(0, first, last) == pytest.approx(first)
+    assert noise_range_at(1, first, last) == pytest.approx(last)
+    assert noise_range_at(0.5, first, last) == pytest.approx((0.15, 0.8))
+
+
+def test_times_of_a_batch_cover_the_range_evenly() -> None:
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.stack([draw_times(4, (0.2, 0.6), generator) for _ in range(200)])
+    bins = ((draws - 0.2) / 0.1).floor().sort(dim=1).values
+    assert (bins == torch.arange(4.0)).all()
+    assert (draws.mean(0) - 0.4).abs().max() < 0.03  # Each place of the batch sees the whole range.

@@ -1,0 +1,114 @@
+"""A run's folder: never over another run, and readable again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from rfgs.errors import UserError
+from rfgs.runs.folders import claim_folder, job_to_resume, load_checkpoint, read_record, slug
+from rfgs.runs.job import Job
+
+PROMPT = "a red cube on a blue cylinder"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        (PROMPT, "a-red-cube-on-a-blue-cylinder"),
+        ("  A Red/Cube!  ", "a-red-cube"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("a café, in naïve style", "a-café-in-naïve-style"),
+        ("ein_großer Würfel", "ein-großer-würfel"),
+        ("!?", "run"),
+        ("word " * 40, "word-word-word-word-word-word-word-word-word"),
+        ("x" * 300, "x" * 48),
+    ],
+)
+def test_slug(prompt: str, name: str) -> None:
+    assert slug(prompt) == name
+
+
+def test_each_new_run_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for seed in (0, 0, 1, 0):
+        folder = claim_folder(PROMPT, seed)
+        (folder / "run.json").write_text("{}")
+        names.append(folder.as_posix().removeprefix("runs/a-red-cube-on-a-blue-cylinder-"))
+    assert names == ["0", "0-2", "1", "0-3"]
+    assert claim_folder(PROMPT, 0, overwrite=True) == Path("runs/a-red-cube-on-a-blue-cylinder-0")
+
+
+def test_an_empty_folder_is_free(tmp_path: Path) -> None:
+    assert claim_folder(PROMPT, 0, tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    assert claim_folder(PROMPT, 0, tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    assert not any((tmp_path / "new" / "folder").iterdir())
+
+
+def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    written = [
+        "run.json",
+        "checkpoint.pt",
+        "splats.ply",
+        "turntable.mp4",
+        "turntable.png",
+        "previews/step-000010.png",
+    ]
+    kept = ["notes.txt", "previews/mine.png", "other/splats.ply"]
+    for name in written + kept:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with pytest.raises(UserError, match="already holds a run"):
+        claim_folder(PROMPT, 0, tmp_path)
+    assert (tmp_path / "run.json").read_text() == "run.json"
+    claim_folder(PROMPT, 0, tmp_path, overwrite=True)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(
+        kept
+    )
+
+
+def unfinished(folder: Path, job: Job, steps_done: int) -> None:
+    record = {"job": {**asdict(job), "from_a_newer_version": 1}, "steps_done": steps_done}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
+
+
+def test_the_job_of_an_unfinished_run(tmp_path: Path) -> None:
+    job = Job(PROMPT, steps=100, guidance_scale=12.5, resolution=None, negative_prompt="blur")
+    unfinished(tmp_path, job, 40)
+    assert job_to_resume(tmp_path) == job
+    assert job_to_resume(tmp_path, steps=200).steps == 200
+    for steps in (40, 39):
+        with pytest.raises(UserError, match="did its 40 steps already; .* --steps 80"):
+            job_to_resume(tmp_path, steps=steps)
+
+
+def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+    unfinished(tmp_path, Job(PROMPT), 40)
+    with pytest.raises(
+        UserError, match=r"checkpoint\.pt cannot be read; start the run again with --overwrite"
+    ):
+        load_checkpoint(tmp_path)
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"has no checkpoint\.pt to go on from"):
+        job_to_resume(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match="holds no run"):
+        read_record(tmp_path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    import torch
+
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"state": Harmful()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "touched").exists()

@@ -1,0 +1,356 @@
+"""From a job to a run's folder, with a loop that takes microseconds in place of the real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from rfgs.errors import UserError
+from rfgs.export import read_ply
+from rfgs.guidance import GuidanceConfig
+from rfgs.models.memory import Load, beside_the_encoder
+from rfgs.priors.fit import distillation_dtype
+from rfgs.runs import generate as module
+from rfgs.runs.folders import job_to_resume
+from rfgs.runs.generate import generate
+from rfgs.runs.job import Job
+from rfgs.splats import Splats
+
+JOB = Job("a red cube", steps=20, views_per_step=2, splats=30, seed=3)
+PREVIEWS = [f"step-{index:06d}.png" for index in (1, 3, 6, 10, 15)]
+
+
+@dataclass(frozen=True)
+class FakeStep:
+    index: int
+    total: int
+    splats: Splats
+    generator: torch.Generator
+    seconds: dict[str, float]
+    evaluations: dict[str, int]
+    loss: torch.Tensor = torch.zeros(())
+    skipped: torch.Tensor = torch.ones((), dtype=torch.int64)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "splats": {name: tensor.clone() for name, tensor in self.splats.parameters().items()},
+            "generator": self.generator.get_state(),
+        }
+
+
+def fake_distill(
+    prompt: str,
+    prior: object,
+    splats: Splats,
+    config: Any,
+    *,
+    generator: torch.Generator,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[FakeStep]:
+    """A random walk, whose every step depends on all before it."""
+    first = 1
+    if resume is not None:
+        splats = Splats.from_parameters(resume["splats"])
+        generator.set_state(resume["generator"])
+        first = resume["index"] + 1
+    for index in range(first, config.steps + 1):
+        splats.means += 1e-3 * config.guidance_scale * torch.randn(splats.means.shape, generator=generator)
+        yield FakeStep(
+            index,
+            config.steps,
+            splats,
+            generator,
+            {"prior": 2.0, "render": 1.0},
+            {"forward": 6, "backward": 0},
+        )
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module,
+        "load_prior",
+        lambda model, kind, **options: SimpleNamespace(
+            kind=kind,
+            dtype=options["dtype"] or torch.float32,
+            image_size=32,
+            name=model,
+            vocabulary=frozenset({"red", "cube", "a"}),
+        ),
+    )
+    monkeypatch.setattr(module, "distill", fake_distill)
+
+    # A video takes a second; that they can be written is for the exporters' tests.
+    monkeypatch.setattr("rfgs.runs.recorder.write_turntable", lambda splats, path, **options: path.touch())
+
+
+def stop_after(index: int) -> dict[str, Callable]:
+    """Arguments of `generate` that end the loop after a step."""
+    seen: list[int] = []
+    return {"on_step": lambda step: seen.append(step.index), "stop": lambda: seen[-1] >= index}
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_from_start_to_end(tmp_path: Path) -> None:
+    previews: list[Path] = []
+    configs: list[Any] = []
+    result = generate(
+        JOB,
+        tmp_path,
+        on_preview=previews.append,
+        on_start=lambda config, prior: configs.append((config, prior)),
+    )
+    assert [path.name for path in result.paths] == [
+        "splats.ply",
+        "turntable.mp4",
+        "turntable.png",
+        "run.json",
+    ]
+    assert all(path.exists() for path in result.paths)
+    torch.testing.assert_close(read_ply(result.paths[0]).means, result.splats.means, atol=1e-6, rtol=1e-6)
+
+    assert [path.name for path in previews] == PREVIEWS
+    snapshots = [path.name for path in sorted((tmp_path / "snapshots").iterdir())]
+    assert snapshots == [name.replace(".png", ".ply") for name in PREVIEWS]
+    first, last = (read_ply(tmp_path / "snapshots" / name).means for name in (snapshots[0], snapshots[-1]))
+    assert (last - result.splats.means).norm() < (first - result.splats.means).norm()
+    with Image.open(previews[0]) as picture:
+        assert picture.size == (6 * 128, 128)
+
+    ((config, prior),) = configs
+    assert (config.steps, config.views_per_step, config.resolution, config.guidance) == (
+        20,
+        2,
+        32,
+        "rfds-rev",
+    )
+    assert prior.name == "tiny-sd3"
+
+    record = record_of(tmp_path)
+    assert record == json.loads(json.dumps(result.record))
+    assert record["state"] == "finished" and record["steps_done"] == 20 and record["splats"] == 30
+    assert record["job"]["prompt"] == "a red cube" and record["job"]["seed"] == 3
+    assert record["config"]["resolution"] == 32
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["seconds"]["prior"] == 40 and record["seconds"]["render"] == 20
+    assert record["peak_memory"] > 2**20
+    assert record["evaluations"] == {"forward": 120, "backward": 0}
+    assert record["skipped"] == 20
+    assert record["progress"] == [
+        {"step": step, "seconds": 3.0 * step, "forward": 6 * step, "backward": 0}
+        for step in (1, 3, 6, 10, 15)
+    ]
+
+
+def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
+    configs: list[Any] = []
+    job = replace(JOB, steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)
+    generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
+    (tmp_path / "lora").mkdir()
+    job = replace(JOB, steps=1, guidance="rfds-vsd", lora_rank=8, lr_lora=0.5)
+    generate(job, tmp_path / "lora", on_start=lambda config, prior: configs.append(config))
+    first, second = configs
+    assert (first.inner_steps, first.inner_optimiser, first.renormalise_noise) == (3, "adam", True)
+    assert first.perp_neg and not first.smooth_views and first.inner_step_size == 1.0
+    assert (second.guidance, second.lora_rank, second.lr_lora, second.lora_steps) == ("rfds-vsd", 8, 0.5, 1)
+
+
+def test_how_the_model_was_loaded_is_in_the_record(tmp_path: Path) -> None:
+    generate(replace(JOB, steps=1, dtype="bfloat16", t5="drop", offload=True, compile=True), tmp_path)
+    record = record_of(tmp_path)
+    how = {"t5": "drop", "dtype": "bfloat16", "offload": True, "compile": True}
+    assert how.items() <= record["job"].items() and record["dtype"] == "bfloat16"
+    generate(replace(JOB, steps=1), tmp_path)
+    chosen = str(distillation_dtype("cpu") or torch.float32).removeprefix("torch.")
+    assert record_of(tmp_path)["job"]["dtype"] == "auto" and record_of(tmp_path)["dtype"] == chosen
+
+
+def test_flags_that_were_given_reach_the_loop(tmp_path: Path) -> None:
+    configs: list[Any] = []
+    job = replace(JOB, steps=1, resolution=64, guidance="rfds", guidance_scale=30.0, negative_prompt="blur")
+    generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
+    (config,) = configs
+    assert (config.resolution, config.guidance, config.guidance_scale, config.negative_prompt) == (
+        64,
+        "rfds",
+        30,
+        "blur",
+    )
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    results = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        (tmp_path / name).mkdir()
+        results.append(generate(replace(JOB, seed=seed), tmp_path / name).splats.means)
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("index", [2, 10, 13])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(index: int, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    stopped = generate(JOB, parts, **stop_after(index))
+    assert stopped.record["state"] == "stopped" and stopped.record["steps_done"] == index
+    assert all(path.exists() for path in stopped.paths)
+    assert (parts / "splats.ply").read_bytes() != (whole / "splats.ply").read_bytes()
+
+    result = generate(job_to_resume(parts), parts, resume=True)
+    assert (parts / "splats.ply").read_bytes() == (whole / "splats.ply").read_bytes()
+    assert result.record["state"] == "finished" and result.record["resumed_after_steps"] == [index]
+    assert result.record["seconds"]["prior"] == 40
+    assert result.record["evaluations"]["forward"] == 120
+    assert result.record["skipped"] == 20
+    assert [entry["step"] for entry in result.record["progress"]] == [1, 3, 6, 10, 15]
+    assert sorted(path.name for path in (parts / "previews").iterdir()) == PREVIEWS
+
+
+def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
+    generate(JOB, tmp_path)
+    result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
+    assert result.record["steps_done"] == 25 and result.record["resumed_after_steps"] == [20]
+    assert record_of(tmp_path)["job"]["steps"] == 25
+
+
+def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_path: Path) -> None:
+    configs: list[Any] = []
+
+    def steer(step: FakeStep) -> None:
+        if step.index == 4:
+            configs[0].guidance_scale = 50.0
+
+    steered = {
+        "on_start": lambda config, prior: configs.append(config),
+        "on_step": steer,
+        "stop": lambda: False,
+    }
+    generate(replace(JOB, steps=8), tmp_path, **steered)
+    change = {
+        "step": 5,
+        "setting": "guidance_scale",
+        "old": GuidanceConfig().guidance_scale,
+        "new": 50.0,
+    }
+    assert record_of(tmp_path)["changes"] == [change]
+    result = generate(job_to_resume(tmp_path, steps=9), tmp_path, resume=True)
+    assert result.record["config"]["guidance_scale"] == 50.0 and result.record["changes"] == [change]
+
+
+def test_stopped_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "distill", lambda *args, **kwargs: iter(()))
+    result = generate(JOB, tmp_path)
+    assert result.record["state"] == "stopped" and len(read_ply(tmp_path / "splats.ply")) == 30
+
+
+def test_what_ended_a_run_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(step: FakeStep) -> None:
+        if step.index == 7:
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        generate(JOB, tmp_path, on_step=breaks)
+    record = record_of(tmp_path)
+    assert (
+        record["state"] == "failed" and record["error"] == "RuntimeError: a bug" and record["steps_done"] == 6
+    )
+    assert job_to_resume(tmp_path) == JOB
+
+
+def test_memory_that_does_not_suffice(tmp_path: Path) -> None:
+    def breaks(step: FakeStep) -> None:
+        if step.index == 7:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError) as raised:
+        generate(JOB, tmp_path, on_step=breaks)
+    message = str(raised.value)
+    for words in (
+        "--views-per-step",
+        "--resolution",
+        "--splats",
+        "--backend",
+        f"checkpoint is in {tmp_path}",
+    ):
+        assert words in message
+
+
+def test_memory_that_runs_out_half_way_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*args: Any, **options: Any) -> Iterator[FakeStep]:
+        for step in fake_distill(*args, **options):
+            yield step
+            if step.index == 7:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "distill", breaks)
+        with pytest.raises(UserError, match=f"checkpoint is in {parts}"):
+            generate(JOB, parts)
+    result = generate(job_to_resume(parts), parts, resume=True)
+    assert result.record["resumed_after_steps"] == [7]
+    assert (parts / "splats.ply").read_bytes() == (whole / "splats.ply").read_bytes()
+
+
+def test_the_times_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that ticks a second each time it is looked at, every tick between start and end is counted."""
+    clock = iter(range(10_000))
+    ticks: list[int] = []
+
+    def tick() -> float:
+        ticks.append(next(clock))
+        return float(ticks[-1])
+
+    monkeypatch.setattr("time.perf_counter", tick)
+
+    def distill_without_times(*args: Any, **kwargs: Any) -> Iterator[FakeStep]:
+        for step in fake_distill(*args, **kwargs):
+            yield replace(step, seconds={})
+
+    monkeypatch.setattr(module, "distill", distill_without_times)
+    record = generate(JOB, tmp_path).record
+    assert sum(record["seconds"].values()) == ticks[-1] - ticks[0]
+    assert record["seconds"]["viewer"] == 20
+
+
+def test_a_big_model_embeds_all_prompts_before_the_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And lets its text encoders go, so that the loop has their memory."""
+    done: list[Any] = []
+    prior = SimpleNamespace(
+        kind="flow",
+        image_size=32,
+        vocabulary=None,
+        embed=lambda prompts: done.append(list(prompts)),
+        release_text=lambda: done.append("released"),
+    )
+    monkeypatch.setattr(module, "load_prior", lambda model, kind, **options: prior)
+    monkeypatch.setattr(module, "fit_views", lambda prior, **asked: str(asked))
+    hub_id = "stabilityai/stable-diffusion-3-medium-diffusers"
+    job = Job("a red cube", model=hub_id, steps=1, splats=20, negative_prompt="blurry", guidance="rfds-vsd")
+    generate(job, tmp_path)
+    sides = ("front view", "left side view", "back view", "right side view", "overhead view")
+    assert done == [["a red cube", "blurry", *[f"a red cube, {side}" for side in sides]], "released"]
+    reserve, sliced = (
+        beside_the_encoder("sd3", views=4, slice_views=one_by_one, size=32, load=Load(lora_rank=4))
+        for one_by_one in (False, True)
+    )
+    asked = {"views": 4, "size": 32, "reserve": reserve, "reserve_sliced": sliced}
+    assert record_of(tmp_path)["memory"] == str(asked)

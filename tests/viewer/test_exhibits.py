@@ -1,0 +1,85 @@
+"""Pages of files: what is shown of paths, where it stands, and the page in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfgs.errors import UserError
+from rfgs.export import read_ply, write_ply
+from rfgs.viewer import view_files
+from rfgs.viewer.exhibits import bounding_ball, exhibit
+from rfgs.viewer.share import share_page
+from tests.viewer.chromium import Chromium
+from tests.viewer.viewer_fakes import three_balls
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run with snapshots of 30, 60 and 90 splats and an asset of 120."""
+    folder = tmp_path / "run"
+    (folder / "snapshots").mkdir(parents=True)
+    for step, count in ((100, 90), (9, 30), (20, 60)):
+        write_ply(three_balls(count), folder / "snapshots" / f"step-{step}.ply")
+    write_ply(three_balls(120), folder / "splats.ply")
+    return folder
+
+
+def test_a_run_is_shown_in_order_of_time(run_folder: Path) -> None:
+    run = exhibit(run_folder)
+    assert [name for name, _ in run.frames] == ["step 9", "step 20", "step 100", "end"]
+    assert [len(run.read(index)) for index in (0, 1, 2, 3, 7)] == [30, 60, 90, 120, 120]
+
+
+def test_bad_paths_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "damaged.ply").write_text("no ply")
+    for paths in ([], [tmp_path], [tmp_path / "absent.ply"], [tmp_path / "damaged.ply"]):
+        with pytest.raises(UserError) as caught:
+            view_files(paths)
+        assert "\n" not in str(caught.value)
+
+
+def test_bounding_balls() -> None:
+    assert bounding_ball(three_balls(300)) == ((0, 0, 0), 1.0)
+    room = three_balls(300)
+    room.means = 40 * room.means + torch.tensor([100.0, 0, 0])
+    room.means[7] = 1e6
+    (x, y, z), radius = bounding_ball(room)
+    assert abs(x - 100) < 25 and abs(y) < 25 and abs(z) < 25 and 20 < radius < 80
+
+
+def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tmp_path: Path) -> None:
+    write_ply(three_balls(75), tmp_path / "other.ply")
+    with view_files([tmp_path / "other.ply", run_folder], port=0) as viewer:
+        browser.open(viewer.url)
+        browser.wait_text("other.ply: 75 splats")
+        browser.wait_text("run, end: 120 splats")
+        browser.type_into("input[inputmode=decimal]", "1")
+        browser.wait_text("run, step 20: 60 splats")
+        browser.click_text("Save")
+        browser.click_text("Splats (.ply)")
+        saved = browser.wait_download("other-run.ply")
+        assert len(read_ply(saved)) == 75 + 60
+        assert viewer.problems == [] and "The run goes on" not in browser.text()
+
+
+def test_pictures_of_files_can_be_rendered_here(browser: Chromium, tmp_path: Path) -> None:
+    """A browser without a GPU takes half a minute for so many splats; here they are drawn by the rasterizer."""
+    write_ply(three_balls(60_000), tmp_path / "many.ply")
+    with view_files([tmp_path / "many.ply"], port=0, server_render=True) as viewer:
+        browser.open(viewer.url)
+        browser.wait_text("many.ply: 60,000 splats")
+        red, green, blue = browser.wait_colors([(238, 352), (478, 322), (320, 142)])
+        assert (red.argmax(), green.argmax(), blue.argmax()) == (0, 1, 2) and viewer.problems == []
+
+
+def test_a_shared_page_stands_alone(browser: Chromium, tmp_path: Path) -> None:
+    page = share_page(three_balls(600), title="three <balls>")
+    (tmp_path / "page.html").write_text(page)
+    assert "<title>three &lt;balls&gt;</title>" in page
+    browser.open((tmp_path / "page.html").as_uri())
+    browser.wait_for("!!document.querySelector('canvas')")
+    red, green, blue = browser.wait_colors([(405, 352), (600, 322), (480, 142)])
+    assert (red.argmax(), green.argmax(), blue.argmax()) == (0, 1, 2)
