@@ -4,9 +4,10 @@
     {"shared": 2, "git_commit": "bd2bf40"}
     {"uses": [1, 2], "prompt": "a red mug", "seed": 0, "score": 71.3}
 
-Whoever reads a row gets it whole. A second machine, or another version, gets a line and a number of its own. A number means the
-last part before a row that has it, so tables of several machines are put together with `cat`. Rows are appended under a lock, so
-that several processes may fill one table, and a last line that a kill cut off is no row.
+Whoever reads a row gets it whole; one that shares nothing is a plain line of JSON. A second machine, or another version, gets
+a line and a number of its own. A number means the last part before a row that has it, so tables of several machines are put
+together with `cat`. Rows are appended under a lock, so that several processes may fill one table, and a last line that a kill cut
+off is no row.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _parsed(path: Path, content: bytes) -> tuple[list[Row], dict[int, Row]]:
             if "shared" in found:
                 parts[found.pop("shared")] = found
                 continue
-            for part in found.pop("uses"):
+            for part in found.pop("uses", ()):
                 found |= parts[part]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
@@ -158,5 +159,5 @@ def _text(rows: Iterable[Row], parts: dict[int, Row]) -> bytes:
                     numbers[key] = last
                     lines.append({"shared": numbers[key], **part})
                 uses.append(numbers[key])
-        lines.append({"uses": uses, **own})
+        lines.append({"uses": uses, **own} if uses else own)
     return "".join(json.dumps(line) + "\n" for line in lines).encode()

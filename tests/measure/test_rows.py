@@ -22,6 +22,7 @@ def row(number: int, **more) -> dict:
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "a.jsonl"
     rows = [row(0), row(1, config={"steps": 3}), {"number": 2, "settings": {"sizes": [1, 2]}, "name": "ß\n"}]
+    rows.append({"number": 3})
     for one in rows:
         append_row(path, one)
     assert read_rows(path) == rows
@@ -67,9 +68,7 @@ def test_a_last_line_that_was_cut_off_is_no_row(tmp_path: Path, cut: int) -> Non
     assert b'"number": 1, "score": 0.30000000000000004}\n' == path.read_bytes()[-43:]
 
 
-@pytest.mark.parametrize(
-    "line", ["{", "[1]", "3", '{"uses": [9]}', '{"number": 1}', '{"shared": [1]}', "\xff"]
-)
+@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"uses": [9]}', '{"uses": 1}', '{"shared": [1]}', "\xff"])
 def test_a_damaged_table_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.jsonl"
     write_rows(path, [row(0)])
