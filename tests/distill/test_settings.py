@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from rfgs.distill import DistillConfig
 from rfgs.distill.recipes import recipe
-from rfgs.priors.instaflow import InstaFlowPrior
 from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job, Quality
 from rfgs.splats import HAZE, ball
+from tests.distill.test_recipes import SD3, SD15, TINY, instaflow
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -75,16 +73,6 @@ RECIPE = {
     "mcmc_growth": 0.05,
     "mcmc_noise": 80 / 8e-3,  # gsplat's 80, of the rate that centres had.
 }
-
-TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
-SD3 = SimpleNamespace(kind="flow", vocabulary=None, time_shift=3.0)
-SD15 = SimpleNamespace(kind="diffusion", vocabulary=None)
-
-
-def instaflow() -> Any:
-    prior = InstaFlowPrior.__new__(InstaFlowPrior)
-    prior.vocabulary = None
-    return prior
 
 
 def test_defaults_are_those_that_were_measured() -> None:
