@@ -13,6 +13,7 @@ from PIL import Image
 from rfgs.export import read_ply
 from rfgs.guidance import GUIDES
 from rfgs.priors import Condition
+from rfgs.tinyworld import truth
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
@@ -82,11 +83,11 @@ def test_a_picture_is_inverted_and_edited(tmp_path: Path, capsys: pytest.Capture
 def test_two_methods_are_compared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two views of one size, which take a hundredth of the time.
-    monkeypatch.setattr("rfgs.tinyworld.truth.VIEWS", [(0.0, 10.0), (120.0, 35.0)])
-    monkeypatch.setattr("rfgs.tinyworld.truth.FRACTIONS", (0.5,))
-    # A prompt that no other test measures, since true pictures are kept.
-    example(5)["main"](prompt="a white lamp", steps=2)
+    # Two views of one size, and none kept for other tests.
+    monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
+    monkeypatch.setattr(truth, "FRACTIONS", truth.FRACTIONS[:1])
+    monkeypatch.setattr(truth, "true_views", truth.true_views.__wrapped__)
+    example(5)["main"](steps=2)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["method", "rfds", "rfds-rev"]
     for line in lines[1:]:
