@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,3 +142,9 @@ def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> Non
     assert radius == 0.7
     # "Splats fainter than 0.05 are left out of the finished asset", results.md#the-recipe.
     assert HAZE == 0.05
+
+
+def test_a_perfect_model_needs_no_guidance() -> None:
+    """Guidance tries to come near to the velocity that an exact prior has (docs/exact.md)."""
+    exact = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}), exact=True)
+    assert [recipe(exact, name).guidance_scale for name in ("rfds", "rfds-rev")] == [1, 1]

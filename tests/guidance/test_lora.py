@@ -81,6 +81,19 @@ def test_its_step_is_adamw_on_the_mean_squared_error() -> None:
     assert name.endswith("lora_B.weight")
 
 
+def test_its_optimiser_and_its_start_are_what_they_are_said_to_be() -> None:
+    """The loop's own Adam, at the rate it is told; first factors of spread 1 / rank, as peft's "gaussian", second ones of 0."""
+    prior, x, t, text = question("sd3")
+    student = student_of(prior, rank=8)
+    start = student.state()["lora"]
+    first = torch.cat([value.flatten() for name, value in start.items() if "lora_A" in name])
+    assert abs(first.mean()) < 0.01 and first.std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert all(not value.any() for name, value in start.items() if "lora_B" in name)
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 3e-3)
+    (group,) = student.state()["optimiser"]["param_groups"]
+    assert (group["lr"], group["betas"], group["eps"]) == (3e-3, (0.9, 0.99), 1e-15)
+
+
 @FAMILIES
 def test_it_resumes_bit_by_bit(family: str) -> None:
     prior, x, t, text = question(family)
