@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -35,7 +34,7 @@ from rfgs.measure.plan import (
     record_path,
     write_record,
 )
-from rfgs.models import machine
+from rfgs.models import embedded, machine
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.generate import START_RADIUS
@@ -59,7 +58,7 @@ class Judge:
     """The scorer with the prompts that compete in each set, and what tells it from another one."""
 
     def __init__(self, folder: Path | None = None):
-        folder = Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder
+        folder = embedded.folder("scorer") if folder is None else folder
         self.scorer: Scorer = load_scorer(folder)
         self.identity = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
