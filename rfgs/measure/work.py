@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -40,6 +39,7 @@ from rfgs.measure.records import (
     table_path,
 )
 from rfgs.measure.rows import append_row, made_by
+from rfgs.models import embedded
 from rfgs.priors import DiffusionPrior, Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.generate import START_RADIUS
@@ -63,7 +63,7 @@ class Judge:
     """The scorer with the prompts that compete in each set, and what tells it from another one."""
 
     def __init__(self, folder: Path | None = None):
-        folder = Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder
+        folder = embedded.folder("scorer") if folder is None else folder
         self.scorer: Scorer = load_scorer(folder)
         self.identity = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
