@@ -46,7 +46,9 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
                 with torch.no_grad():
                     corner, end = torch.tensor([left, top]), torch.tensor([right, bottom])
                     ids = order[((high[order] >= corner) & (low[order] <= end)).all(-1)]
-                    ys, xs = torch.meshgrid(torch.arange(top, bottom), torch.arange(left, right), indexing="ij")
+                    ys, xs = torch.meshgrid(
+                        torch.arange(top, bottom), torch.arange(left, right), indexing="ij"
+                    )
                     pixels = torch.stack((xs, ys), -1).reshape(-1, 2) + 0.5
                 d = centre[ids, None] - pixels
                 A, B, C = conic[ids, None, 0, 0], conic[ids, None, 0, 1], conic[ids, None, 1, 1]

@@ -181,5 +181,6 @@ def test_what_is_imported_is_declared_and_nothing_else() -> None:
     assert imports("rfgs", "cli", without="rfgs/training") == declared
     # What both name, training wants newer.
     assert training <= imports("rfgs/training") <= declared | training
-    # These are run as programs.
-    assert dev - {"ruff", "mypy", "setuptools"} <= imports("bench", "tests") <= declared | training | dev
+    # These are run as programs, or by pytest.
+    by_developers = imports("bench", "tests", "examples") | {"ruff", "mypy", "setuptools", "pytest-xdist"}
+    assert dev <= by_developers <= declared | training | dev

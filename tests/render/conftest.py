@@ -19,7 +19,18 @@ def one_thread():
 def scene():
     """A function that makes gsplat's arguments for `count` Gaussians in a unit ball seen by `views` cameras around it."""
 
-    def make(count=120, views=2, width=37, height=42, seed=0, channels=3, scale=0.15, fov=45.0, distance=3.0, opacity=None):
+    def make(
+        count=120,
+        views=2,
+        width=37,
+        height=42,
+        seed=0,
+        channels=3,
+        scale=0.15,
+        fov=45.0,
+        distance=3.0,
+        opacity=None,
+    ):
         g = torch.Generator().manual_seed(seed)
         means = torch.randn(count, 3, generator=g)
         means = means / means.norm(dim=-1, keepdim=True) * torch.rand(count, 1, generator=g) ** (1 / 3)
@@ -29,7 +40,9 @@ def scene():
             viewmats[view, :3, :3] = rotation * torch.linalg.det(rotation)
             viewmats[view, :3, 3] = torch.tensor([0.05, -0.1, distance])
         focal = 0.5 * height / math.tan(math.radians(fov) / 2)
-        Ks = torch.tensor([[focal, 0, width / 2 + 0.7], [0, 1.1 * focal, height / 2 - 1.3], [0, 0, 1]]).repeat(views, 1, 1)
+        Ks = torch.tensor(
+            [[focal, 0, width / 2 + 0.7], [0, 1.1 * focal, height / 2 - 1.3], [0, 0, 1]]
+        ).repeat(views, 1, 1)
         opacities = torch.rand(count, generator=g)
         return {
             "means": means,

@@ -8,7 +8,20 @@ import torch
 from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
 
 
-def project(means, quats, scales, opacities, viewmats, Ks, width, height, eps2d=0.3, near=0.01, far=1e10, antialiased=False):
+def project(
+    means,
+    quats,
+    scales,
+    opacities,
+    viewmats,
+    Ks,
+    width,
+    height,
+    eps2d=0.3,
+    near=0.01,
+    far=1e10,
+    antialiased=False,
+):
     """means2d [C,N,2], conics [C,N,3], depths [C,N], opacities [C,N], and which Gaussians gsplat's CUDA path keeps [C,N]."""
     covars, _ = _quat_scale_to_covar_preci(quats, scales, compute_preci=False)
     radii, means2d, depths, conics, compensations = _fully_fused_projection(
@@ -20,7 +33,19 @@ def project(means, quats, scales, opacities, viewmats, Ks, width, height, eps2d=
     return means2d, conics, depths, opacities, (radii > 0).all(-1)
 
 
-def composite(means2d, conics, colors, opacities, depths, kept, width, height, backgrounds=None, max_alpha=0.999, shift=0.0):
+def composite(
+    means2d,
+    conics,
+    colors,
+    opacities,
+    depths,
+    kept,
+    width,
+    height,
+    backgrounds=None,
+    max_alpha=0.999,
+    shift=0.0,
+):
     """colors [C,H,W,D], alphas [C,H,W,1] by brute force. All inputs [C,N,...].
 
     shift [C,N,P,2], zeros, moves each Gaussian for each pixel by itself: its gradient is means2d's, pixel by pixel.
@@ -40,7 +65,9 @@ def composite(means2d, conics, colors, opacities, depths, kept, width, height, b
         alpha = torch.where((sigma >= 0) & (alpha >= 1 / 255), alpha, 0.0)
         after = torch.cumprod(1 - alpha, 0)  # T after each Gaussian
         before = torch.cat((torch.ones_like(after[:1]), after[:-1]))
-        weight = torch.where(after > 1e-4, before * alpha, 0.0)  # the one that would end the pixel is left out
+        weight = torch.where(
+            after > 1e-4, before * alpha, 0.0
+        )  # the one that would end the pixel is left out
         image = torch.einsum("np,nd->pd", weight, colors[c, order])
         total = weight.sum(0)[:, None]
         if backgrounds is not None:
@@ -73,7 +100,13 @@ def rasterization(
         channels = torch.cat((channels, depths[..., None]), -1)
         if backgrounds is not None:
             backgrounds = torch.cat((backgrounds, torch.zeros_like(backgrounds[:, :1])), -1)
-    image, alphas = composite(means2d, conics, channels, opacities, depths, kept, width, height, backgrounds, max_alpha)
+    image, alphas = composite(
+        means2d, conics, channels, opacities, depths, kept, width, height, backgrounds, max_alpha
+    )
     if render_mode in ("ED", "RGB+ED"):
         image = torch.cat((image[..., :-1], image[..., -1:] / alphas.clamp(min=1e-10)), -1)
-    return image, alphas, {"means2d": means2d, "conics": conics, "depths": depths, "opacities": opacities, "kept": kept}
+    return (
+        image,
+        alphas,
+        {"means2d": means2d, "conics": conics, "depths": depths, "opacities": opacities, "kept": kept},
+    )

@@ -14,7 +14,9 @@ LEAVES = ("means", "quats", "scales", "opacities", "colors")
 
 def run(rasterization, arguments, dtype, **options):
     """Image, alphas, gradients by leaves and means2d, info; the cotangents are the same numbers for every rasterizer."""
-    arguments = {k: v.to(dtype, copy=True) if torch.is_tensor(v) else v for k, v in (arguments | options).items()}
+    arguments = {
+        k: v.to(dtype, copy=True) if torch.is_tensor(v) else v for k, v in (arguments | options).items()
+    }
     for name in LEAVES:
         arguments[name].requires_grad_()
     colors, alphas, info = rasterization(**arguments)
@@ -32,7 +34,9 @@ def relative(a, b):
 
 def compare(arguments, gradient=3e-5, image=1e-5, leaves=(*LEAVES, "means2d"), **options):
     ours, our_alphas, our_gradients, info = run(cpu.rasterization, arguments, torch.float32, **options)
-    theirs, their_alphas, their_gradients, _ = run(reference.rasterization, arguments, torch.float64, **options)
+    theirs, their_alphas, their_gradients, _ = run(
+        reference.rasterization, arguments, torch.float64, **options
+    )
     # A depth image is in world units, not in [0, 1].
     assert (ours - theirs).abs().max() < image * max(1.0, theirs.abs().max().item())
     assert (our_alphas - their_alphas).abs().max() < image
@@ -203,7 +207,9 @@ def test_near_and_far_planes_and_radius_clip(scene):
     compare(arguments, near_plane=2.7, far_plane=3.4)
     _, _, info = cpu.rasterization(**arguments)
     _, _, clipped = cpu.rasterization(**arguments, radius_clip=6.0)
-    assert torch.equal((clipped["radii"] > 0).all(-1), (info["radii"] > 0).all(-1) & (info["radii"].amax(-1) > 6))
+    assert torch.equal(
+        (clipped["radii"] > 0).all(-1), (info["radii"] > 0).all(-1) & (info["radii"].amax(-1) > 6)
+    )
 
 
 def test_background_gradient(scene):

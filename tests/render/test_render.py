@@ -71,8 +71,14 @@ def gsplat_on_cpu(monkeypatch):
         bound = inspect.signature(REAL).bind(**arguments)
         bound.apply_defaults()
         assert bound.arguments["packed"] is False
-        image, alphas, info = reference.rasterization(**{k: v for k, v in bound.arguments.items() if k != "covars"})
-        names = {"width": arguments["width"], "height": arguments["height"], "n_cameras": len(arguments["viewmats"])}
+        image, alphas, info = reference.rasterization(
+            **{k: v for k, v in bound.arguments.items() if k != "covars"}
+        )
+        names = {
+            "width": arguments["width"],
+            "height": arguments["height"],
+            "n_cameras": len(arguments["viewmats"]),
+        }
         return image, alphas, info | names
 
     monkeypatch.setattr(gsplat, "rasterization", rasterization_)
@@ -97,7 +103,11 @@ def test_both_backends_draw_the_same(gsplat_on_cpu, splats, cameras, depth, anti
 def test_info_has_gsplats_keys(splats, cameras):
     """The keys that gsplat's source puts into its meta, less the sorting keys that we do not make."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(REAL)))
-    updates = [node.args[0] for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "meta.update"]
+    updates = [
+        node.args[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "meta.update"
+    ]
     theirs = {key.value for update in updates for key in update.keys}
     assert set(render(splats, cameras).info) == theirs - {"isect_ids"}
 
