@@ -14,14 +14,14 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, in_batches
+from rfgs.priors.base import Condition
 from rfgs.priors.flow import classifier_free, per_sample
 from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 
 
 class StableDiffusionPrior(UNetModel):
-    """A `DiffusionPrior` of the family; made by `load`."""
+    """A `Prior` of the family; made by `load`."""
 
     kind: Literal["flow", "diffusion"] = "diffusion"
 
@@ -44,22 +44,21 @@ class StableDiffusionPrior(UNetModel):
         self._scheduler = _make_scheduler(scheduler)
         self._alpha_bars = self._scheduler.alphas_cumprod.to(self.device, torch.float32)
 
-    def alpha_bars(self, t: Tensor) -> Tensor:
-        """alpha_bar [B] of the training step nearest to t [B]."""
-        return self._alpha_bars[self._label(t)]
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), both [B], of the training step nearest to t [B].
 
-    @torch.no_grad()
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The noise in x_t [B, 4, h, w], float32."""
-        return in_batches(self.predict, x_t, t, condition, self.max_batch)
+        Float64, so that their squares are alpha_bar and 1 - alpha_bar to the last bit of float32.
+        """
+        alpha_bar = self._alpha_bars[self._label(t)]
+        return alpha_bar.double().sqrt(), (1 - alpha_bar).double().sqrt()
 
-    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`epsilon` with gradients, for a LoRA on `network`."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The noise in x_t [B, 4, h, w]."""
         output = self._evaluate(x_t, self._label(t), condition)
         if self._prediction == "epsilon":
             return output
-        alpha_bar = per_sample(self.alpha_bars(t), x_t)
-        return alpha_bar.sqrt() * output + (1 - alpha_bar).sqrt() * x_t
+        alpha, sigma = (per_sample(share, x_t) for share in self.alpha_sigma(t))
+        return alpha * output + sigma * x_t
 
     def _label(self, t: Tensor) -> Tensor:
         steps = len(self._alpha_bars)
