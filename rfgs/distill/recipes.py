@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rfgs.distill import DistillConfig
 from rfgs.guidance import GuidanceConfig
-from rfgs.priors.base import Prior, Recipe
+from rfgs.priors.base import Prior, Recipe, is_small
 from rfgs.runs.job import LORA_GUIDANCES, Guidance
 
 A = TypeVar("A")
@@ -17,7 +17,7 @@ C = TypeVar("C", bound=GuidanceConfig)
 def recipe(prior: Prior, guidance: Guidance = "rfds-rev") -> DistillConfig:
     """Settings to start from: the embedded priors' own, measured here, or those for the big models of its kind, with what
     the prior itself wants otherwise (`rfgs.priors.base.Recipe`)."""
-    if prior.vocabulary is not None:
+    if is_small(prior):
         config = tiny_recipe(guidance)
     else:
         config = sd_recipe() if prior.kind == "diffusion" else sd3_recipe()

@@ -7,14 +7,14 @@ from rfgs.flat.particles import ParticleConfig
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
 from rfgs.guidance.ode import OdeConfig
-from rfgs.priors.base import Prior
+from rfgs.priors.base import Prior, is_small
 from rfgs.runs.job import Guidance
 
 
 def particle_recipe(prior: Prior, guidance: Guidance = "rfds-rev") -> ParticleConfig:
     """For images by distillation: defaults for the embedded priors, the authors' 2D experiments for big flows."""
     config = ParticleConfig()
-    if prior.vocabulary is None:
+    if not is_small(prior):
         # 100 is what DreamFusion gives SDS; the authors took 50 under both of their flows.
         config.steps, config.guidance_scale = 800, 50.0 if prior.kind == "flow" else 100.0
         if prior.kind == "diffusion":
@@ -24,7 +24,7 @@ def particle_recipe(prior: Prior, guidance: Guidance = "rfds-rev") -> ParticleCo
 
 def inversion_recipe(prior: Prior) -> InversionConfig:
     """For iRFDS: the authors' for SD3, and fewer and longer steps for the embedded priors."""
-    return InversionConfig() if prior.vocabulary is None else InversionConfig(steps=400, learning_rate=1e-2)
+    return InversionConfig(steps=400, learning_rate=1e-2) if is_small(prior) else InversionConfig()
 
 
 def ode_recipe(prior: Prior) -> OdeConfig:
@@ -35,7 +35,7 @@ def ode_recipe(prior: Prior) -> OdeConfig:
 def flowedit_recipe(prior: Prior) -> FlowEditConfig:
     """For FlowEdit: the paper's for SD3, and weaker guidance for the embedded priors."""
     config = FlowEditConfig(shift=_shift(prior))
-    if prior.vocabulary is not None:
+    if is_small(prior):
         # With 4 half of the edits do not happen (docs/editing.md).
         config.source_scale, config.target_scale = 1.0, 7.0
     return changed(config, own(prior).edits)

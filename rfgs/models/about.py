@@ -30,8 +30,7 @@ class About:
 
     @property
     def small(self) -> bool:
-        """Whether it is one of the small models that say which words they know. A prior that is loaded says the same with
-        its own `vocabulary`."""
+        """Whether it is one of the small models, which say which words they know; `rfgs.priors.base.is_small` once loaded."""
         return self.vocabulary is not None
 
 

@@ -71,7 +71,7 @@ class Prior(Protocol):
     image_size: int
     """Width and height of the images it is best at, pixels."""
     vocabulary: frozenset[str] | None
-    """The words it was trained on, in lower case; None where any text makes sense. Who says it is one of our small models."""
+    """The words it was trained on, in lower case; None where any text makes sense."""
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """Embed B prompts. The loops ask for the same ones in each step, so what is costly has to be remembered."""
@@ -155,6 +155,11 @@ def guided(
     both = Condition.cat([condition, negative])
     text, null = prior.predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
     return classifier_free(text, null, guidance_scale)
+
+
+def is_small(prior: Prior) -> bool:
+    """Whether it is one of the small models, which say which words they know; `rfgs.models.about` tells it before loading."""
+    return prior.vocabulary is not None
 
 
 def unknown_words(prior: Prior, prompt: str) -> list[str]:

@@ -15,6 +15,7 @@ from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.models import catalogue, memory
 from rfgs.priors import Prior, load_prior
+from rfgs.priors.base import is_small
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.runs import folders
 from rfgs.runs.job import KINDS, LORA_GUIDANCES, Job
@@ -123,7 +124,7 @@ def _config(job: Job, prior: Prior) -> DistillConfig:
 
 def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
     """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
-    if prior.vocabulary is not None:
+    if is_small(prior):
         return None
     prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])

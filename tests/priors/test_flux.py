@@ -125,7 +125,7 @@ def test_the_distilled_guidance_is_an_input_of_dev_only(folder: Path, pipeline: 
     assert changed == pipeline.transformer.config.guidance_embeds
 
 
-def test_guided_velocity_mixes_two_single_evaluations(folder: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(folder: Path) -> None:
     prior = load_prior(folder)
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x_t, t = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])

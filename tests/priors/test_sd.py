@@ -138,7 +138,7 @@ def test_v_prediction_agrees_with_diffusers(sd21v: Path) -> None:
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_guided_epsilon_mixes_two_single_evaluations(sd15: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(sd15: Path) -> None:
     prior = load_prior(sd15, "diffusion")
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x_t, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])

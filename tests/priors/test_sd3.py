@@ -105,7 +105,7 @@ def test_velocity_is_the_transformer_at_1000_t(folder: Path, pipeline: StableDif
     torch.testing.assert_close(prior.predict(x, t, condition), expected)
 
 
-def test_guided_velocity_mixes_two_single_evaluations(folder: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(folder: Path) -> None:
     prior = load_prior(folder)
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x, t = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
