@@ -49,8 +49,7 @@ def sds(
     x_t = interpolate(prior, x.detach(), e, t)
     epsilon = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     x0_hat = estimate_x0(prior, x_t, epsilon, t)
-    # alpha_bar and 1 - alpha_bar.
-    signal, noise = (share.square().to(x) for share in prior.alpha_sigma(t))
+    signal, noise = (power.to(x) for power in prior.powers(t))  # alpha_bar and 1 - alpha_bar.
     weight = noise if weight is None else weight.to(x)
     loss = matching_loss(x, x0_hat, reduction, weight=weight * (signal / noise).sqrt())
     return Estimate(loss, root_mean_square(epsilon - e), x0_hat, t)

@@ -44,8 +44,7 @@ def vsd(
     theirs = student(x_t, t)
     x0_hat = estimate_x0(prior, x_t, epsilon, t)
     target = x.detach() + x0_hat - estimate_x0(prior, x_t, theirs, t)
-    # alpha_bar and 1 - alpha_bar.
-    signal, noise = (share.square().to(x) for share in prior.alpha_sigma(t))
+    signal, noise = (power.to(x) for power in prior.powers(t))  # alpha_bar and 1 - alpha_bar.
     loss = matching_loss(x, target, reduction, weight=(signal * noise).sqrt())
     return Estimate(loss, root_mean_square(epsilon - theirs), x0_hat, t)
 

@@ -39,10 +39,11 @@ def about(folder: str | Path) -> About:
     place = Path(folder).expanduser()
     own = _read(place / OWN)
     words = own.get("vocabulary")
+    told = isinstance(words, list) and all(isinstance(word, str) for word in words)
     return About(
         pipeline=_read(place / INDEX).get("_class_name"),
         family=own.get("family"),
-        vocabulary=frozenset(str(word).lower() for word in words) if isinstance(words, list) else None,
+        vocabulary=frozenset(word.lower() for word in words) if told else None,
         max_sequence_length=own.get("max_sequence_length"),
         image_size=own.get("image_size"),
     )

@@ -16,10 +16,11 @@ def family_of(source: str) -> Family | None:
     if place.family is not None:
         return place.family
     said = about(place.source)
-    return next(
-        (f for f in catalogue.families() if said.family == f.name),
-        next((f for f in catalogue.families() if said.pipeline in f.pipelines), None),
-    )
+    if said.pipeline is None:
+        return None
+    named = [family for family in catalogue.families() if family.name == said.family]
+    fitting = [family for family in catalogue.families() if said.pipeline in family.pipelines]
+    return next(iter(named + fitting), None)
 
 
 def kind_of(source: str) -> Kind | None:

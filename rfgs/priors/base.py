@@ -88,10 +88,14 @@ class Prior(Protocol):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The shares of data and noise in x_t = alpha x + sigma e at t [B]: both [B], alpha falling from almost 1.
 
-        A flow's are 1 - t and t, where t is the fraction of noise (`rfgs.priors.flow.Flow`). A diffusion model's are
-        sqrt(alpha_bar) and sqrt(1 - alpha_bar), where t is the fraction of the steps that it was trained on; it rounds t to
-        the nearest of them as `predict` does, so that both speak of one noise level.
+        A flow's are 1 - t and t, where t is the fraction of noise (`rfgs.priors.flow.Flow` has them). A diffusion model's are
+        sqrt(alpha_bar) and sqrt(1 - alpha_bar) (`rfgs.priors.flow.Diffusion`), where t is the fraction of the steps that it
+        was trained on; it rounds t to the nearest of them as `predict` does, so that both speak of one noise level.
         """
+        ...
+
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha^2 and sigma^2: of a diffusion model alpha_bar and 1 - alpha_bar."""
         ...
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:

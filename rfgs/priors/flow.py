@@ -23,6 +23,10 @@ class Path(Protocol):
         """The shares of data and noise in x_t = alpha x + sigma e at t [B]: both [B]."""
         ...
 
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha^2 and sigma^2 at t [B], both [B]: apart, since a model's schedule may know them better than their roots."""
+        ...
+
 
 class Flow:
     """The path of all rectified flows. A prior that is one may take it over by inheritance."""
@@ -33,6 +37,34 @@ class Flow:
     def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
         """1 - t and t, for t [B] in [0, 1] (Esser et al. 2024, equation 13)."""
         return 1 - t, t
+
+    @staticmethod
+    def powers(t: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 - t)^2 and t^2."""
+        return (1 - t).square(), t.square()
+
+
+class Diffusion:
+    """The path of all diffusion models (Ho et al. 2020, equation 4), for a prior that has their schedule, `alpha_bars`.
+
+    Time t in [0, 1] is the fraction of the steps that the model was trained on.
+    """
+
+    kind: Literal["flow", "diffusion"] = "diffusion"
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        """alpha_bar in (0, 1) at t [B]: [B], falling from almost 1 at t = 0."""
+        raise NotImplementedError
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""
+        data, noise = self.powers(t)
+        return data.sqrt(), noise.sqrt()
+
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_bar and 1 - alpha_bar."""
+        alpha_bar = self.alpha_bars(t)
+        return alpha_bar, 1 - alpha_bar
 
 
 def per_sample(t: Tensor, like: Tensor) -> Tensor:

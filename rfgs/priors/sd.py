@@ -7,7 +7,7 @@ the noise here (Salimans & Ho 2022, "Progressive Distillation", appendix D).
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +15,13 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import classifier_free, per_sample
+from rfgs.priors.flow import Diffusion, classifier_free, per_sample
 from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 
 
-class StableDiffusionPrior(UNetModel):
+class StableDiffusionPrior(Diffusion, UNetModel):
     """A `Prior` of the family; made by `load`."""
-
-    kind: Literal["flow", "diffusion"] = "diffusion"
 
     def __init__(
         self,
@@ -44,13 +42,9 @@ class StableDiffusionPrior(UNetModel):
         self._scheduler = _make_scheduler(scheduler)
         self._alpha_bars = self._scheduler.alphas_cumprod.to(self.device, torch.float32)
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha_bar) and sqrt(1 - alpha_bar), both [B], of the training step nearest to t [B].
-
-        Float64, so that their squares are alpha_bar and 1 - alpha_bar to the last bit of float32.
-        """
-        alpha_bar = self._alpha_bars[self._label(t)]
-        return alpha_bar.double().sqrt(), (1 - alpha_bar).double().sqrt()
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        """alpha_bar [B] of the training step nearest to t [B]."""
+        return self._alpha_bars[self._label(t)]
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise in x_t [B, 4, h, w]."""

@@ -15,7 +15,7 @@ from rfgs.distill.loop import agreement, regularise
 from rfgs.errors import UserError
 from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import Flow, per_sample
+from rfgs.priors.flow import Diffusion, Flow, per_sample
 from rfgs.render.cameras import DEFAULT_DISTANCE
 from rfgs.splats import SH_C0, Splats, ball
 
@@ -42,14 +42,13 @@ class OneColor(Flow):
         return (x_t - condition.tokens[:, :, :, None]) / per_sample(t, x_t)
 
 
-class OneColorDiffusion(OneColor):
+class OneColorDiffusion(Diffusion, OneColor):
     """The same pictures as a diffusion model, with the flow's noise levels."""
 
-    name, kind = "one colour, diffused", "diffusion"
+    name = "one colour, diffused"
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha_bar = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
-        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         alpha, sigma = (per_sample(share, x_t) for share in self.alpha_sigma(t))

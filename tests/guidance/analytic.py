@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import Flow, per_sample
+from rfgs.priors.flow import Diffusion, Flow, per_sample
 
 
 class GaussianPrior(Flow):
@@ -44,19 +44,18 @@ class TablePrior(Flow):
         return self.answers.pop(0)
 
 
-class GaussianDiffusion:
+class GaussianDiffusion(Diffusion):
     """The diffusion model of the same data; at each t, noise and signal stand to each other as in the flow, t to 1 - t."""
 
-    name, kind, image_size, vocabulary = "gaussian diffusion", "diffusion", 8, None
+    name, image_size, vocabulary = "gaussian diffusion", 8, None
 
     def __init__(self, s2: float = 0.25) -> None:
         self.s2 = s2
 
     embed = GaussianPrior.embed
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        length = ((1 - t) ** 2 + t**2).sqrt()
-        return (1 - t) / length, t / length
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         mu, signal = per_sample(condition.tokens[:, 0, 0], x_t), per_sample(self.alpha_sigma(t)[0], x_t)

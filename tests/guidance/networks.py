@@ -45,6 +45,10 @@ class NetworkPrior:
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return (1 - t, t) if self.kind == "flow" else (torch.cos(1.5 * t), torch.sin(1.5 * t))
 
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha.square(), sigma.square()
+
 
 def _transformer():
     from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel

@@ -53,13 +53,13 @@ class Flow(flow.Flow):
         return -torch_network(x_t, 1 - t, condition, self.mix)
 
 
-class Diffusion:
+class Diffusion(flow.Diffusion):
     """The network as a diffusion model."""
 
-    name, kind, image_size, vocabulary = "net", "diffusion", SIDE, None
+    name, image_size, vocabulary = "net", SIDE, None
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cos(1.5 * t), torch.sin(1.5 * t)
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        return torch.cos(1.5 * t).square()
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return torch_network(x_t, t, condition)

@@ -35,7 +35,7 @@ def test_rfds_is_sds_under_its_exact_reweighting(seed: int, scale: float, s2: fl
     (reweighted,) = torch.autograd.grad(sds(diffusion, x, text, null, weight=1 / (1 - t), **known).loss, x)
     torch.testing.assert_close(by_flow, reweighted, rtol=1e-9, atol=1e-9)
     (plain,) = torch.autograd.grad(sds(diffusion, x, text, null, **known).loss, x)
-    weight = per_sample(diffusion.alpha_sigma(t)[1].square() * (1 - t), x)
+    weight = per_sample((1 - diffusion.alpha_bars(t)) * (1 - t), x)
     torch.testing.assert_close(weight * by_flow, plain, rtol=1e-9, atol=1e-9)
 
 

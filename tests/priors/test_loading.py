@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
+from rfgs.models.catalogue import families
 from rfgs.priors import load_prior
 from rfgs.priors.fit import fit_views
 from tests.priors import layouts
@@ -29,6 +30,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "sd15": unet,
         "instaflow": f"instaflow:{unet}",
     }
+
+
+def test_each_family_has_an_adapter_of_its_kind() -> None:
+    for family in families():
+        assert family.load_adapter().kind == family.kind, family.name
 
 
 @pytest.fixture(autouse=True)

@@ -108,9 +108,12 @@ def test_alpha_bars_are_those_of_the_schedule(sd15: Path) -> None:
     """Stable Diffusion's betas: squares of an even walk between the roots of 0.00085 and 0.012."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     expected = torch.cumprod(1 - betas, 0)[[0, 20, 980, 999]].float()
-    alpha, sigma = load_prior(sd15, "diffusion").alpha_sigma(torch.tensor([0.0, 0.02, 0.98, 1.0]))
-    torch.testing.assert_close(alpha.square().float(), expected, atol=1e-6, rtol=1e-5)
-    assert torch.equal(sigma.square().float(), 1 - alpha.square().float())  # To the last bit.
+    prior, t = load_prior(sd15, "diffusion"), torch.tensor([0.0, 0.02, 0.98, 1.0])
+    data, noise = prior.powers(t)
+    torch.testing.assert_close(data, expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(noise, 1 - data)
+    for share, power in zip(prior.alpha_sigma(t), (data, noise), strict=True):
+        torch.testing.assert_close(share.square(), power)
 
 
 def test_v_prediction_is_turned_into_the_noise(sd21v: Path) -> None:
