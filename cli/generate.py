@@ -39,7 +39,7 @@ from .flags import (
 
 if TYPE_CHECKING:
     from rfgs.distill import DistillConfig, Step
-    from rfgs.priors import DiffusionPrior, Prior
+    from rfgs.priors import Prior
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
@@ -250,7 +250,7 @@ class Generate:
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
-            def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
+            def on_start(config: DistillConfig, prior: Prior) -> None:
                 gc.enable()
                 # Text encoders that have done their work are held by cycles where --offload put hooks on them.
                 gc.collect()

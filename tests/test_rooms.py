@@ -27,9 +27,7 @@ ROOMS = (
 STILL_UPWARD = {
     ("distill", "runs"),
     ("guidance", "runs"),
-    ("models", "runs"),
     ("priors", "runs"),
-    ("priors", "tinyworld"),
 }
 
 

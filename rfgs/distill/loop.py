@@ -18,7 +18,7 @@ from rfgs.distill.gradients import Skipped
 from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
-from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
 from rfgs.render import Frames, render
 from rfgs.render.cameras import DEFAULT_FOV, Cameras, sample_orbit
@@ -109,7 +109,7 @@ class Step:
 
 def distill(
     prompt: str,
-    prior: Prior | DiffusionPrior,
+    prior: Prior,
     splats: Splats,
     config: DistillConfig,
     *,

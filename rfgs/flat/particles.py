@@ -13,7 +13,7 @@ from rfgs.distill.clock import Clock
 from rfgs.distill.gradients import Skipped
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
-from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
 
 
@@ -64,7 +64,7 @@ class ParticleStep:
 
 
 def optimise(
-    prompt: str, prior: Prior | DiffusionPrior, config: ParticleConfig, *, generator: torch.Generator
+    prompt: str, prior: Prior, config: ParticleConfig, *, generator: torch.Generator
 ) -> Iterator[ParticleStep]:
     """Optimise `config.particles` images until the prior finds them likely under `prompt`.
 

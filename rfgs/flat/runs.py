@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -24,12 +24,11 @@ from rfgs.guidance import Counted, invert
 from rfgs.guidance.flowedit import flowedit
 from rfgs.guidance.ode import PathStep, invert_ode, sample_ode
 from rfgs.models import machine
-from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.priors import Condition, Prior, load_prior
 from rfgs.priors.fit import loading
 from rfgs.runs.job import KINDS
 
 Q = ParamSpec("Q")
-P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
 
 LOOKS = 6
 """Pictures in the strip of progress."""
@@ -62,10 +61,10 @@ class _Run:
         clock = Clock()
         self.seconds, self.lap = clock.seconds, clock.lap
 
-    def counting(self, prior: P) -> P:
+    def counting(self, prior: Prior) -> Prior:
         """The prior, from now on with its network's evaluations counted."""
         self.counted = Counted(prior)
-        return cast(P, self.counted)
+        return cast(Prior, self.counted)
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -242,13 +241,12 @@ def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
     return prior, image, _check_size(prior, image.to(job.device))
 
 
-def _check_size(prior: Prior | DiffusionPrior, image: Tensor) -> Tensor:
+@torch.no_grad()
+def _check_size(prior: Prior, image: Tensor) -> Tensor:
     """The image's latents, after one evaluation that shows whether the network takes their size."""
-    with torch.no_grad():
-        x = prior.encode(image)
-    predict = prior.velocity if prior.kind == "flow" else prior.epsilon  # type: ignore[union-attr]
+    x = prior.encode(image)
     try:
-        predict(x, x.new_ones(1), prior.embed([""]))
+        prior.predict(x, x.new_ones(1), prior.embed([""]))
     except ValueError as error:
         size = f"{image.shape[-1]}x{image.shape[-2]}"
         raise UserError(

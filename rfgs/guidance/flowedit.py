@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.ode import PathStep, time_grid
-from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.base import Condition, Prior, guided
 
 
 @dataclass
@@ -68,8 +68,8 @@ def flowedit(
             e = torch.randn(x.shape, generator=generator).to(x)
             x_t = (1 - now) * x + now * e
             z_t = z + x_t - x
-            v_target = guided_velocity(prior, z_t, t, target, negative, config.target_scale)
-            v_source = guided_velocity(prior, x_t, t, source, negative, config.source_scale)
+            v_target = guided(prior, z_t, t, target, negative, config.target_scale)
+            v_source = guided(prior, x_t, t, source, negative, config.source_scale)
             difference += (v_target - v_source) / config.averages
         z = z + (after - now) * difference
         yield PathStep(index, len(pairs), after, z, z)

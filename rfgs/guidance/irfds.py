@@ -33,10 +33,11 @@ def irfds(prior: Prior, x: Tensor, e: Tensor, condition: Condition, *, t: Tensor
 
     L = || (e - x) - sg[v(x_t, t)] ||^2,   without classifier-free guidance
     """
-    x_t = interpolate(x, e.detach(), t)
-    v = prior.velocity(x_t, t, condition)
+    x_t = interpolate(prior, x, e.detach(), t)
+    with torch.no_grad():
+        v = prior.predict(x_t, t, condition)
     u = e - x
-    return Estimate(matching_loss(u, v, "mean"), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+    return Estimate(matching_loss(u, v, "mean"), root_mean_square(u - v), estimate_x0(prior, x_t, v, t), t)
 
 
 def moment_penalty(e: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Student:
     prior without guidance. When the student goes, the network is left as it was found.
 
     Args:
-        prior: offers `network` and `predict` (`rfgs.priors.base.Trainable`).
+        prior: offers `network` (`rfgs.priors.base.Trainable`).
         rank: of the adapter, on all of `ATTENTION`.
         generator: CPU generator, for the adapter's first factors and the camera embedding.
 
@@ -98,8 +98,13 @@ class Student:
         Args:
             cameras: camera-to-world matrices [B, 4, 4], or None.
         """
-        with self._awake(cameras):
-            return self.prior.predict(x_t, t, condition)
+        predictions, size = [], getattr(self.prior, "max_batch", None) or len(x_t)
+        # In the prior's own batches, so that it makes no others of them: each needs its own cameras.
+        for start in range(0, len(x_t), size):
+            part = slice(start, start + size)
+            with self._awake(None if cameras is None else cameras[part]):
+                predictions.append(self.prior.predict(x_t[part], t[part], condition[part]))
+        return torch.cat(predictions)
 
     def learn(
         self,

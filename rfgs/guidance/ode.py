@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.base import Condition, Prior, guided
 from rfgs.priors.flow import estimate_x0
 
 Solver = Literal["euler", "midpoint"]
@@ -83,11 +83,11 @@ def integrate(
     pairs = list(pairwise(times.tolist()))
     for index, (now, after) in enumerate(pairs, start=1):
         t = x.new_full((len(x),), now)
-        v = guided_velocity(prior, x, t, condition, negative, guidance_scale)
-        x0_hat = estimate_x0(x, v, t)
+        v = guided(prior, x, t, condition, negative, guidance_scale)
+        x0_hat = estimate_x0(prior, x, v, t)
         if solver == "midpoint":
             half = (after - now) / 2
-            v = guided_velocity(prior, x + half * v, t + half, condition, negative, guidance_scale)
+            v = guided(prior, x + half * v, t + half, condition, negative, guidance_scale)
         x = x + (after - now) * v
         yield PathStep(index, len(pairs), after, x, x0_hat)
 

@@ -49,11 +49,11 @@ def rfds(
         weight: w of each sample, [B]; None is 1.
         others: replaces classifier-free guidance by Perp-Neg.
     """
-    x_t = interpolate(x.detach(), e, t)
+    x_t = interpolate(prior, x.detach(), e, t)
     v = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     u = e - x
     loss = matching_loss(u, v, reduction, weight=weight)
-    return Estimate(loss, root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+    return Estimate(loss, root_mean_square(u - v), estimate_x0(prior, x_t, v, t), t)
 
 
 class RFDS(Guide):

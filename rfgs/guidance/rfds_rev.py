@@ -41,7 +41,7 @@ def reversed_noise(
     """
     adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimiser == "adam" else None
     for _ in range(steps):
-        v = prior.velocity(interpolate(x, e, t), t, condition)
+        v = prior.predict(interpolate(prior, x, e, t), t, condition)
         if adam is None:
             e = noise_step(x, e, v, t, step_size, exact=exact)
         else:

@@ -40,7 +40,7 @@ from rfgs.measure.records import (
 )
 from rfgs.measure.rows import append_row, made_by
 from rfgs.models import embedded
-from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.generate import START_RADIUS
 from rfgs.runs.job import QUALITIES
@@ -183,7 +183,7 @@ def work(
     open_runs = still_open(folder, runs)
     if len(open_runs) < len(runs):
         say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
-    priors: dict[str, Prior | DiffusionPrior] = {}
+    priors: dict[str, Prior] = {}
     done = 0
     for number, run in enumerate(open_runs, 1):
         with claim(folder, run) as mine:
@@ -212,9 +212,7 @@ def _told(true: dict[str, float]) -> str:
     return f"IoU {true['iou']:.3f}, {true['psnr']:.1f} dB, " if true else ""
 
 
-def do(
-    run: Run, folder: Path, judge: Judge, prior: Prior | DiffusionPrior | None, device: str = "cpu"
-) -> dict[str, Any]:
+def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = "cpu") -> dict[str, Any]:
     """One run from its start to its record, which is returned."""
     began = time.perf_counter()
     seconds, evaluations = Counter[str](), Counter[str]()
@@ -247,7 +245,7 @@ def do(
 
 
 def make(
-    run: Run, config: DistillConfig, prior: Prior | DiffusionPrior, device: str = "cpu"
+    run: Run, config: DistillConfig, prior: Prior, device: str = "cpu"
 ) -> tuple[Splats, Counter[str], Counter[str]]:
     """A run's asset as `rfgs generate` makes it, on the CPU, with its seconds and evaluations by kind."""
     seconds, evaluations = Counter[str](), Counter[str]()
@@ -272,7 +270,7 @@ def first_splats(run: Run, generator: torch.Generator | None = None) -> Splats:
     )
 
 
-def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
+def config_of(run: Run, prior: Prior) -> DistillConfig:
     """The prior's recipe with what the run wants otherwise."""
     config = recipe(prior, run.guidance)
     config.steps, config.views_per_step = run.steps, run.views_per_step

@@ -14,7 +14,8 @@ from rfgs.distill.recipes import recipe
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.models import catalogue, memory
-from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors import Prior, load_prior
+from rfgs.priors.base import is_small
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.runs import folders
 from rfgs.runs.job import KINDS, LORA_GUIDANCES, Job
@@ -43,7 +44,7 @@ def generate(
     folder: Path,
     *,
     resume: bool = False,
-    on_start: Callable[[DistillConfig, Prior | DiffusionPrior], None] = lambda config, prior: None,
+    on_start: Callable[[DistillConfig, Prior], None] = lambda config, prior: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
@@ -107,7 +108,7 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
+def _config(job: Job, prior: Prior) -> DistillConfig:
     """The prior's recipe with what the job asks for."""
     config = recipe(prior, job.guidance)
     # Spelt out, so that the record of a prompt that is steered has what it was before.
@@ -121,9 +122,9 @@ def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
     return config
 
 
-def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, job: Job) -> str | None:
+def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
     """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
-    if prior.vocabulary is not None:
+    if is_small(prior):
         return None
     prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])

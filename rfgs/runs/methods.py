@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue
-from rfgs.models.kind import kind_of
+from rfgs.models.kind import family_of, kind_of
 from rfgs.runs.job import KINDS, LORA_GUIDANCES, Guidance, Method
 
 
@@ -16,15 +15,15 @@ def check_pair(guidance: Guidance, source: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if guidance in LORA_GUIDANCES and catalogue.locate(source).family == "exact":
+    family = family_of(source)
+    if guidance in LORA_GUIDANCES and family and not family.network:
         raise UserError(
             f"--guidance {guidance}: trains a LoRA on the model's network, and {source} has none; "
             "use --guidance rfds or rfds-rev"
         )
-    kind = kind_of(source)
-    if kind is None or kind == KINDS[guidance]:
+    if family is None or family.kind == KINDS[guidance]:
         return
-    fitting = [name for name in KINDS if KINDS[name] == kind]
+    fitting = [name for name in KINDS if KINDS[name] == family.kind]
     what = {"flow": "rectified flows", "diffusion": "diffusion models"}
     other = {"flow": "tiny-sd3 or sd3", "diffusion": "tiny-sd or sd15"}[KINDS[guidance]]
     raise UserError(

@@ -15,15 +15,15 @@ from rfgs.distill.loop import agreement, regularise
 from rfgs.errors import UserError
 from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import per_sample
+from rfgs.priors.flow import Diffusion, Flow, per_sample
 from rfgs.render.cameras import DEFAULT_DISTANCE
 from rfgs.splats import SH_C0, Splats, ball
 
 
-class OneColor:
+class OneColor(Flow):
     """A prior whose every picture is plain grey 0.2 but for the prompt "white": 0.9. Latents are pictures made 4x smaller."""
 
-    name, kind, image_size, vocabulary = "one colour", "flow", 32, None
+    name, image_size, vocabulary = "one colour", 32, None
 
     def __init__(self) -> None:
         self.embedded: list[str] = []
@@ -38,21 +38,21 @@ class OneColor:
     def decode(self, latents: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(latents, scale_factor=4)
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return (x_t - condition.tokens[:, :, :, None]) / per_sample(t, x_t)
 
 
-class OneColorDiffusion(OneColor):
+class OneColorDiffusion(Diffusion, OneColor):
     """The same pictures as a diffusion model, with the flow's noise levels."""
 
-    name, kind = "one colour, diffused", "diffusion"
+    name = "one colour, diffused"
 
     def alpha_bars(self, t: Tensor) -> Tensor:
         return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        alpha_bar = per_sample(self.alpha_bars(t), x_t)
-        return (x_t - alpha_bar.sqrt() * condition.tokens[:, :, :, None]) / (1 - alpha_bar).sqrt()
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        alpha, sigma = (per_sample(share, x_t) for share in self.alpha_sigma(t))
+        return (x_t - alpha * condition.tokens[:, :, :, None]) / sigma
 
 
 class Averaging(Guide):
@@ -135,10 +135,10 @@ def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
 
 def test_a_step_can_be_gone_on_from_though_the_next_one_broke_off() -> None:
     class Failing(OneColor):
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(seen) == 3:
                 raise torch.cuda.OutOfMemoryError
-            return super().velocity(x_t, t, condition)
+            return super().predict(x_t, t, condition)
 
     steps = distill("white", Failing(), start(), replace(CONFIG), generator=torch.Generator().manual_seed(1))
     seen: list[Step] = []
@@ -320,7 +320,7 @@ def test_pulls_are_as_strong_whatever_the_scale_of_the_loss(settings: dict, name
         def encode(self, images: Tensor) -> Tensor:
             return super().encode(images) * scale
 
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return (x_t - scale * condition.tokens[:, :, :, None]) / per_sample(t, x_t)
 
     def end(config: DistillConfig) -> Tensor:
@@ -381,8 +381,8 @@ def test_what_is_not_finite_is_skipped_and_counted(bad: float, guidance: str, sc
     """One latent of one view, once: the other views of the step and the steps after it go on."""
 
     class Overflowing(OneColor):
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            v = super().velocity(x_t, t, condition)
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            v = super().predict(x_t, t, condition)
             if len(seen) == 2:
                 v[0, 0, 3, 4] = bad
             return v

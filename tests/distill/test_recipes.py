@@ -11,9 +11,12 @@ import pytest
 
 from rfgs.distill.recipes import recipe
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.guidance import Counted
+from rfgs.priors.base import Recipe
 from rfgs.priors.instaflow import InstaFlowPrior
 from rfgs.runs.generate import START_RADIUS
 from rfgs.runs.job import BIG_QUALITIES, KINDS, QUALITIES
+from rfgs.tinyworld.exact_prior import ExactPrior
 from rfgs.tinyworld.pictures import draw_view
 
 TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
@@ -57,6 +60,24 @@ def test_only_instaflow_takes_its_authors_inner_step() -> None:
     for make in (recipe, particle_recipe):
         assert [make(prior).exact_inner_step for prior in (TINY, SD3, SD15)] == [False] * 3
         assert make(instaflow()).exact_inner_step
+        assert make(Counted(instaflow())).exact_inner_step, "a prior that somebody has wrapped"
+
+
+def test_what_a_prior_says_of_itself_wins() -> None:
+    own = Recipe({"guidance_scale": 3.0}, {"steps": 7}, {"strength": 0.5})
+    prior = SimpleNamespace(kind="flow", vocabulary=None, recipe=own)
+    assert recipe(prior).guidance_scale == 3.0 and recipe(prior).steps == recipe(SD3).steps
+    assert particle_recipe(prior).steps == 7 and flowedit_recipe(prior).strength == 0.5
+    with pytest.raises(AttributeError, match="guidance_size"):
+        recipe(SimpleNamespace(kind="flow", vocabulary=None, recipe=Recipe({"guidance_size": 3.0})))
+
+
+def test_guidance_has_nothing_to_add_to_an_exact_prior() -> None:
+    prior = ExactPrior.__new__(ExactPrior)
+    prior.vocabulary = frozenset({"red"})
+    for make in (recipe, particle_recipe):
+        assert {make(prior, guidance).guidance_scale for guidance in ("rfds", "rfds-rev")} == {1.0}
+    assert flowedit_recipe(prior).target_scale == 1.0
 
 
 def test_big_and_embedded_priors_differ_in_2d() -> None:

@@ -14,7 +14,7 @@ import torch
 from rfgs.distill import DistillConfig, Step
 from rfgs.distill.recipes import sd3_recipe
 from rfgs.export import read_ply
-from rfgs.priors import DiffusionPrior, Prior
+from rfgs.priors import Prior
 from rfgs.priors.flow import noise_range_at
 from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
@@ -65,10 +65,10 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     torch._dynamo.reset()
     out = tmp_path / "run"
     out.mkdir()
-    loaded: list[tuple[DistillConfig, Prior | DiffusionPrior]] = []
+    loaded: list[tuple[DistillConfig, Prior]] = []
     steps: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
-    def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
+    def on_start(config: DistillConfig, prior: Prior) -> None:
         config.densify_every = 4
         loaded.append((config, prior))
 
