@@ -93,7 +93,7 @@ def print_result(result: Result, job: Job, folder: Path) -> None:
     record = result.record
     seconds = record["seconds"]
     parts = [f"{part} {spent:.1f}" for part, spent in seconds.items() if spent >= 0.05]
-    done, total = record["steps_done"], job.steps
+    done, total = record["steps_done"], record["config"]["steps"]
     early = f", stopped after step {done} of {total}" if done < total else ""
     print(f"\n{record['splats']} splats in {sum(seconds.values()):.1f} s{early}")
     print(f"  seconds: {', '.join(parts)}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
 from rfgs import __version__
 from rfgs.errors import UserError
 
+from . import flags
 from .bench import Bench
 from .doctor import Doctor
 from .edit import Edit
@@ -18,6 +19,7 @@ from .export import Export
 from .generate import Generate
 from .image import Image
 from .invert import Invert
+from .settings import Settings
 from .view import View
 from .warmup import Warmup
 
@@ -31,6 +33,7 @@ Command = (
     | Annotated[Invert, tyro.conf.subcommand("invert")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Settings, tyro.conf.subcommand("settings")]
 )
 
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"rfgs {__version__}")
         return
     try:
+        _check_flags(arguments)
         command = tyro.cli(
             Command,
             prog="rfgs",
@@ -59,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments or ["--help"],
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
+        if isinstance(command, flags.Typed):
+            command.typed = flags.typed(arguments)
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)
@@ -66,3 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("rfgs: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """That no flag is typed which is a setting (`rfgs.cli.flags.hint`); all other mistakes are told by tyro."""
+    for command in get_args(Command):
+        kind, named = get_args(command)
+        if arguments[:1] == [named.name]:
+            problem = flags.hint(kind, arguments)
+            if problem:
+                raise UserError(problem)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from rfgs.distill import DistillConfig
-from rfgs.guidance import GuidanceConfig
+from rfgs.guidance import GuidanceConfig, check_values, find_guide
 from rfgs.priors.base import DiffusionPrior, Prior
 from rfgs.priors.instaflow import InstaFlowPrior
-from rfgs.runs.job import LORA_GUIDANCES, Guidance
+from rfgs.settings import assign
 
 C = TypeVar("C", bound=GuidanceConfig)
 
 
-def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
+def recipe(prior: Prior | DiffusionPrior, guidance: str = "rfds-rev") -> DistillConfig:
     """Settings to start from: the embedded priors' own, measured here, or those for the big models."""
     if prior.vocabulary is not None:
         config = tiny_recipe(prior, guidance)
@@ -24,7 +25,27 @@ def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> Di
     return suited(config, guidance, prior)
 
 
-def tiny_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
+def config_for(
+    prior: Prior | DiffusionPrior, guidance: str, *values: Mapping[str, Any], also: str | None = None
+) -> DistillConfig:
+    """The settings of a run: the prior's recipe, and over it dictionaries of settings by name, of which later ones win.
+
+    Args:
+        also: another guidance that the run will change to, whose settings may be given too.
+
+    Raises:
+        UserError: a setting that the guidance does not read, or a value that does not fit.
+    """
+    config = recipe(prior, guidance)
+    given = {name: value for layer in values for name, value in layer.items()}
+    config.resolution = prior.image_size
+    assign(config, check_values(given, DistillConfig, guidance, *([also] if also else [])))
+    if "max_splats" not in given:
+        config.max_splats = 2 * config.splats
+    return config
+
+
+def tiny_recipe(prior: Prior | DiffusionPrior, guidance: str = "rfds-rev") -> DistillConfig:
     """For the embedded priors: the defaults of `DistillConfig`, which were found by trial on them."""
     config = DistillConfig()
     if guidance == "vsd" or (guidance == "rfds" and not isinstance(prior, InstaFlowPrior)):
@@ -49,7 +70,7 @@ def sd3_recipe() -> DistillConfig:
         final_noise_range=(0.06, 0.75),
         # With guidance 50 the noisiest quarter of the times has 89 % of a step's squared gradient (measured on tiny-sd3); this
         # gives the times the weights they have in SDS.
-        time_weight="1-t",
+        own={"time_weight": "1-t"},
         elevation_range=(-10.0, 45.0),  # threestudio's, and the authors'.
         # LODS-GS. A ball of radius 1 is cut off in the nearest of the narrowest views, 3 % of them, and the start in none.
         distance_range=(2.5, 4.0),
@@ -76,7 +97,7 @@ def instaflow_recipe() -> DistillConfig:
     config.guidance_scale = 50.0  # The authors' 3D configurations for it.
     # The authors' times, read as the network's own: they take away the noisiest 0.3 after a third of the run.
     config.noise_range, config.final_noise_range = (0.02, 0.98), (0.02, 0.7)
-    config.exact_inner_step = True
+    assign(config, {"exact_inner_step": True})
     return config
 
 
@@ -91,12 +112,12 @@ def sd_recipe() -> DistillConfig:
     return config
 
 
-def suited(config: C, guidance: Guidance, prior: Prior | DiffusionPrior) -> C:
+def suited(config: C, guidance: str, prior: Prior | DiffusionPrior) -> C:
     """A prior's settings with what the guidance wants otherwise."""
     config.guidance = guidance
     if getattr(prior, "exact", False):
         config.guidance_scale = 1.0  # Its velocity is what guidance tries to come near to.
-    if guidance in LORA_GUIDANCES:
+    if find_guide(guidance).trains:
         # ProlificDreamer's: the student takes the prior's own direction away, so that less has to be said louder.
         config.guidance_scale = min(config.guidance_scale, 7.5)
     return config

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from rfgs.distill.recipes import suited
-from rfgs.flat.particles import ParticleConfig
+from rfgs.flat.settings import ParticleConfig
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
 from rfgs.guidance.ode import OdeConfig
 from rfgs.priors.base import DiffusionPrior, Prior, TextToImage
 from rfgs.priors.instaflow import InstaFlowPrior
-from rfgs.runs.job import Guidance
+from rfgs.settings import assign
 
 
-def particle_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> ParticleConfig:
+def particle_recipe(prior: Prior | DiffusionPrior, guidance: str = "rfds-rev") -> ParticleConfig:
     """For images by distillation: defaults for the embedded priors, the authors' 2D experiments for big flows."""
     config = ParticleConfig()
     if prior.vocabulary is None:
         # 100 is what DreamFusion gives SDS; the authors took 50 under both of their flows.
         config.steps, config.guidance_scale = 800, 50.0 if prior.kind == "flow" else 100.0
         if isinstance(prior, InstaFlowPrior):
-            config.lr_latents, config.exact_inner_step = 3e-3, True
+            assign(config, {"lr_latents": 3e-3, "exact_inner_step": True})
         if prior.kind == "diffusion" or isinstance(prior, InstaFlowPrior):
             config.noise_range = config.final_noise_range = (0.02, 0.98)
     return suited(config, guidance, prior)

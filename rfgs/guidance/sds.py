@@ -17,7 +17,6 @@ from rfgs.guidance.common import (
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, DiffusionPrior
 from rfgs.priors.flow import per_sample
-from rfgs.runs.job import KINDS
 
 
 def diffuse(x: Tensor, e: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ def sds(
 class SDS(Guide):
     """`sds` for the loops."""
 
-    kind = KINDS["sds"]
+    name, kind = "sds", "diffusion"
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
         return sds(self.prior, **arguments(views, config))

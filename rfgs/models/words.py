@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rfgs.errors import UserError
 from rfgs.models import catalogue, memory
-from rfgs.runs.job import Kind
+from rfgs.models.kind import Kind
 
 THINGS = {
     "cube": ("cube", "box", "block"),
