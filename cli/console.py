@@ -10,8 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from rfgs.runs.job import Job
-
 if TYPE_CHECKING:
     from rfgs.distill import Step
     from rfgs.runs.generate import Result
@@ -88,7 +86,7 @@ class StopOnInterrupt:
         self._on_stop()
 
 
-def print_result(result: Result, job: Job, folder: Path) -> None:
+def print_result(result: Result, folder: Path) -> None:
     """Where the time went, what was written, and how to open it; to stdout."""
     record = result.record
     seconds = record["seconds"]

@@ -215,7 +215,7 @@ class Generate(Typed):
                     began=BEGAN,
                 )
             progress.close()
-            print_result(result, job, folder)
+            print_result(result, folder)
             if viewer:
                 viewer.finish(result.paths, result.splats)
                 if self.keep_viewer:

@@ -54,6 +54,7 @@ class Image(Typed):
         """Checks, then makes."""
         from rfgs.flat.jobs import ImageJob, check_words
         from rfgs.models import catalogue
+        from rfgs.models.kind import kind_of
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, methods
 
@@ -69,7 +70,9 @@ class Image(Typed):
             model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        methods.check_pair(job.guidance, job.model)
+        # The default goes with flows; to look at a guidance takes torch, which a slip of the pen need not wait for.
+        if "guidance" in self.typed or kind_of(job.model) != "flow":
+            methods.check_pair(job.guidance, job.model)
         small = catalogue.is_small(job.model)
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         # Last, since it may ask the model hub.

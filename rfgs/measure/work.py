@@ -22,7 +22,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
-from rfgs.guidance import as_dict, readable
+from rfgs.guidance import as_dict, readable, readers
 from rfgs.measure.plan import (
     BOUNDS,
     FIT,
@@ -316,6 +316,9 @@ def parse_settings(texts: Sequence[str], columns: Sequence[Column]) -> dict[str,
         known: dict[str, Setting] = {}
         for guidance in {guidance for one in asked for guidance in guidances_of(one)}:
             known |= readable(DistillConfig, guidance)
+        others = readers(name)
+        if name not in known and others:
+            raise UserError(f"--set {text}: only {' and '.join(others)} can use it, and no column has that guidance")
         values = parse_values([f"{name}{equals}{value}"], {**known, **RUN_SETTINGS})
         settings.setdefault(column, {}).update(values)
     return settings

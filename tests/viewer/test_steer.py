@@ -105,7 +105,7 @@ class Page:
     def add_text(self, label: str, value: Any = None, **_: Any) -> Input:
         return self.inputs.setdefault(label, Input(value))
 
-    add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_text
+    add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_checkbox = add_text
 
 
 def test_the_page_says_why_a_prompt_is_not_taken() -> None:
