@@ -105,10 +105,7 @@ def make(prompt: str, seed: int, options: Options) -> None:
         prompt_set="gallery",
         prompt=prompt,
         seed=seed,
-        steps=preset.steps,
-        views_per_step=preset.views_per_step,
-        splats=preset.splats,
-        densify=preset.densify,
+        **preset,
     )
     prior = load_prior(options.model, dtype=distillation_dtype("cpu"))
     began = time.perf_counter()

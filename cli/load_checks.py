@@ -12,13 +12,14 @@ from typing import Literal
 from rfgs.errors import UserError
 from rfgs.models import machine
 from rfgs.models.kind import family_of
-from rfgs.runs.job import LORA_GUIDANCES, Guidance, Loading
+from rfgs.models.loading import Loading
+from rfgs.runs import methods
 
 
 def check_loading(
     loading: Loading,
     device: Literal["cpu", "cuda"],
-    guidance: Guidance | None = None,
+    guidance: str | None = None,
     *,
     source: str,
     small: bool = False,
@@ -58,13 +59,13 @@ def check_loading(
 
 
 def _check_offload(
-    loading: Loading, device: Literal["cpu", "cuda"], guidance: Guidance | None, *, small: bool
+    loading: Loading, device: Literal["cpu", "cuda"], guidance: str | None, *, small: bool
 ) -> None:
     if device == "cpu":
         raise UserError("--offload: this run is on the CPU, where all weights are anyway; leave it out")
     if small:
         raise UserError("--offload: this model is small enough for any GPU; leave it out")
-    if guidance in LORA_GUIDANCES:
+    if guidance is not None and methods.trains(guidance):
         raise UserError(
             f"--offload: --guidance {guidance} trains a LoRA, whose network has to be on the GPU; leave one of them out"
         )

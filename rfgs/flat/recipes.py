@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from rfgs.distill.recipes import changed, own, suited
-from rfgs.flat.particles import ParticleConfig
+from rfgs.flat.settings import ParticleConfig
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
 from rfgs.guidance.ode import OdeConfig
 from rfgs.priors.base import Prior, is_small
-from rfgs.runs.job import Guidance
 
 
-def particle_recipe(prior: Prior, guidance: Guidance = "rfds-rev") -> ParticleConfig:
+def particle_recipe(prior: Prior, guidance: str = "rfds-rev") -> ParticleConfig:
     """For images by distillation: defaults for the embedded priors, the authors' 2D experiments for big flows."""
     config = ParticleConfig()
     if not is_small(prior):

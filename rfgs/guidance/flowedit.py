@@ -12,24 +12,30 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.guidance.ode import PathStep, time_grid
 from rfgs.priors.base import Condition, Prior, guided
+from rfgs.settings import setting
 
 
 @dataclass
 class FlowEditConfig:
     """Settings of `flowedit`; the defaults are the paper's for Stable Diffusion 3."""
 
-    steps: int = 50
-    """Steps from pure noise to data, of which only the last `strength` are taken."""
-    strength: float = 33 / 50
-    """n_max / T: the share of the steps that edit. 1 changes most and keeps least of the source."""
-    source_scale: float = 3.5
-    """Guidance scale under the source prompt."""
-    target_scale: float = 13.5
-    """Guidance scale under the target prompt."""
-    averages: int = 1
-    """n_avg: noises averaged in each step."""
-    shift: float = 3.0
-    """Of the times, see `time_grid`."""
+    steps: int = setting(
+        50, "Steps from pure noise to data, of which only the last `strength` are taken.", least=1, common=True
+    )
+    strength: float = setting(
+        33 / 50,
+        "Share of the steps that edit; 1 changes most and keeps least of the source.",
+        above=0,
+        most=1,
+        common=True,
+    )
+    """n_max / T."""
+    source_scale: float = setting(3.5, "Guidance scale under the source prompt.", least=0)
+    target_scale: float = setting(13.5, "Guidance scale under the target prompt.", least=0)
+    averages: int = setting(1, "Noises averaged in each step.", least=1, most=1000)
+    """n_avg."""
+    shift: float = setting(3.0, "How far the times lean to the noise; 1 is not at all.", above=0)
+    """See `time_grid`."""
 
 
 def flowedit(

@@ -11,6 +11,7 @@ from torch import Tensor
 from rfgs.guidance.common import Estimate, matching_loss, root_mean_square
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import draw_times, estimate_x0, interpolate, per_sample
+from rfgs.settings import setting
 
 
 def noise_step(
@@ -49,11 +50,10 @@ def moment_penalty(e: Tensor) -> Tensor:
 class InversionConfig:
     """Settings of `invert`; the defaults are the authors' for SD3."""
 
-    steps: int = 1400
-    learning_rate: float = 2e-3
-    noise_range: tuple[float, float] = (0.01, 1.0)
-    """Noise fractions drawn."""
-    moment_weight: float = 1.0
+    steps: int = setting(1400, "Number of Adam steps.", least=1, common=True)
+    learning_rate: float = setting(2e-3, "Of Adam's steps on the noise.", above=0, most=10)
+    noise_range: tuple[float, float] = setting((0.01, 1.0), "Noise fractions drawn.", least=0, most=1)
+    moment_weight: float = setting(1.0, "Pull of the noise to mean 0 and variance 1.", least=0)
 
 
 def invert(

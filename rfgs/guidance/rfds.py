@@ -9,16 +9,17 @@ from rfgs.guidance.common import (
     GuidanceConfig,
     Guide,
     Reduction,
+    TimeSettings,
     Views,
     arguments,
     matching_loss,
+    own,
     root_mean_square,
     time_weights,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def rfds(
@@ -59,7 +60,8 @@ def rfds(
 class RFDS(Guide):
     """`rfds` for the loops."""
 
-    kind = KINDS["rfds"]
+    name, kind, settings = "rfds", "flow", TimeSettings
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        return rfds(self.prior, **arguments(views, config), weight=time_weights(views.t, config.time_weight))
+        weight = time_weights(views.t, own(TimeSettings, config).time_weight)
+        return rfds(self.prior, **arguments(views, config), weight=weight)

@@ -11,7 +11,6 @@ from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def rfds_vsd(
@@ -52,7 +51,7 @@ def rfds_vsd(
 class RFDSVSD(StudentGuide):
     """`rfds_vsd` for the loops, and the training of its student."""
 
-    kind = KINDS["rfds-vsd"]
+    name, kind = "rfds-vsd", "flow"
     judge = staticmethod(rfds_vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

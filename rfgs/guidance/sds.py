@@ -17,7 +17,6 @@ from rfgs.guidance.common import (
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def sds(
@@ -58,7 +57,7 @@ def sds(
 class SDS(Guide):
     """`sds` for the loops."""
 
-    kind = KINDS["sds"]
+    name, kind = "sds", "diffusion"
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
         return sds(self.prior, **arguments(views, config))

@@ -11,7 +11,6 @@ from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def vsd(
@@ -52,7 +51,7 @@ def vsd(
 class VSD(StudentGuide):
     """`vsd` for the loops, and the training of its student."""
 
-    kind = KINDS["vsd"]
+    name, kind = "vsd", "diffusion"
     judge = staticmethod(vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

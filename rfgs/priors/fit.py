@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from rfgs.models.loading import Loading
 from rfgs.models.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import Prior
-from rfgs.runs.job import Loading
 
 
 def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:

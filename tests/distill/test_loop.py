@@ -13,7 +13,7 @@ from torch import Tensor
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.distill.loop import agreement, regularise
 from rfgs.errors import UserError
-from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
+from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Diffusion, Flow, per_sample
 from rfgs.render.cameras import DEFAULT_DISTANCE
@@ -78,10 +78,8 @@ class Averaging(Guide):
         self.memory = state.get("memory")
 
 
-@pytest.fixture
-def averaging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a sixth guidance takes."""
-    monkeypatch.setitem(GUIDES, "averaging", Averaging)
+AVERAGING = f"{__name__}:Averaging"
+"""All that a sixth guidance takes."""
 
 
 CONFIG = DistillConfig(steps=6, resolution=32, views_per_step=2, guidance_scale=1.0)
@@ -110,8 +108,8 @@ def test_the_same_seed_gives_the_same_asset_and_another_seed_another() -> None:
     assert not same(first, other[-1].splats)
 
 
-@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", "averaging"])
-def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
+@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", AVERAGING])
+def test_resume_goes_on_bit_by_bit(guidance: str) -> None:
     config = replace(CONFIG, guidance=guidance)
     whole = run(config)[-1]
     generator = torch.Generator().manual_seed(1)
@@ -243,9 +241,12 @@ def test_a_diffusion_model_makes_splats_too(prompt: str, brighter: bool) -> None
         ({"guidance": "rfds", "guidance_scale": 3.0, "perp_neg": True}, 8),
         ({"guidance": "rfds", "guidance_scale": 3.0, "smooth_views": True}, 4),
         ({"guidance": "rfds-rev", "guidance_scale": 3.0}, 6),
-        ({"guidance": "rfds-rev", "guidance_scale": 3.0, "inner_steps": 3}, 10),
+        ({"guidance": "rfds-rev", "guidance_scale": 3.0, "own": {"inner_steps": 3}}, 10),
         (
-            {"guidance": "rfds-rev", "inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+            {
+                "guidance": "rfds-rev",
+                "own": {"inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+            },
             6,
         ),
     ],
@@ -255,21 +256,21 @@ def test_evaluations_are_counted(settings: dict, forward: int) -> None:
         assert step.evaluations == {"forward": forward, "backward": 0}
 
 
-def test_a_guidance_that_is_left_forgets(averaging: None) -> None:
+def test_a_guidance_that_is_left_forgets() -> None:
     """Whether the run was interrupted or not: a checkpoint taken when the change was decided goes on the same."""
-    config = replace(CONFIG, guidance="averaging")
+    config = replace(CONFIG, guidance=AVERAGING)
     generator = torch.Generator().manual_seed(1)
     for step in distill("white", OneColor(), start(), config, generator=generator):
         if step.index == 2:
             config.guidance = "rfds"
             state = step.state()
         if step.index == 4:
-            config.guidance = "averaging"
+            config.guidance = AVERAGING
     settings = replace(config, guidance="rfds")
     generator = torch.Generator().manual_seed(5)
     for resumed in distill("white", OneColor(), start(), settings, generator=generator, resume=state):
         if resumed.index == 4:
-            settings.guidance = "averaging"
+            settings.guidance = AVERAGING
     assert same(step.splats, resumed.splats)
 
 

@@ -133,11 +133,11 @@ def test_a_weight_by_time_multiplies_each_sample(name: str, function) -> None:
     (uniform,) = torch.autograd.grad(loss, x)
     views = Views(x, condition, condition, t, e, plain=condition, generator=generator)
     for kind, weight in (("uniform", torch.ones(3)), ("1-t", 1 - t)):
-        config = GuidanceConfig(guidance_scale=1.0, time_weight=kind)
+        config = GuidanceConfig(guidance_scale=1.0, own={"time_weight": kind})
         (gradient,) = torch.autograd.grad(make_guide(name, prior)(views, config).loss, x)
         torch.testing.assert_close(gradient, weight.double()[:, None, None, None] * uniform)
     with pytest.raises(UserError, match="time_weight 'snr': there are uniform and 1-t"):
-        make_guide(name, prior)(views, GuidanceConfig(time_weight="snr"))  # type: ignore[arg-type]
+        make_guide(name, prior)(views, GuidanceConfig(own={"time_weight": "snr"}))
 
 
 @pytest.mark.parametrize("batch", [1, 4])

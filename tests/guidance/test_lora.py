@@ -177,7 +177,7 @@ def test_a_gradient_that_overflows_is_skipped() -> None:
 
 @FAMILIES
 def test_guides_train_it_count_it_and_resume(family: str) -> None:
-    config = GuidanceConfig(guidance_scale=5.0, lora_rank=3, lr_lora=1e-3)
+    config = GuidanceConfig(guidance_scale=5.0, own={"lora_rank": 3, "lr_lora": 1e-3})
 
     def step(guide, generator) -> Tensor:
         x = torch.full((2, 4, 8, 8), 0.3, requires_grad=True)

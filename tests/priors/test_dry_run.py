@@ -78,11 +78,13 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     job = Job(
         "a red cube",
         model=str(shallow if way == "compiled" else folder),
-        steps=STEPS,
-        views_per_step=VIEWS,
-        splats=START,
-        max_splats=110,
-        resolution=64,
+        settings={
+            "steps": STEPS,
+            "views_per_step": VIEWS,
+            "splats": START,
+            "max_splats": 110,
+            "resolution": 64,
+        },
         **{"dtype": "float32", **WAYS[way]},
     )
     result = generate(job, out, on_start=on_start, on_step=on_step)
@@ -95,7 +97,8 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
         steps=STEPS,
         views_per_step=VIEWS,
         resolution=64,
-        densify=job.densify,
+        splats=START,
+        densify="quantile",
         max_splats=110,
         densify_every=4,
     )

@@ -13,20 +13,18 @@ from rfgs.errors import UserError
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow, per_sample
 from rfgs.render.cameras import Cameras, sample_orbit
+from rfgs.settings import GuidanceConfig, setting
 from rfgs.splats import SH_C0, Splats, ball
 
 
 @dataclass
-class FakeConfig:
+class FakeConfig(GuidanceConfig):
     """The fields of a configuration that the viewer may change."""
 
-    prompt: str | None = None
-    negative_prompt: str = ""
-    guidance_scale: float = 7.5
-    guidance: str = "rfds-rev"
-    inner_steps: int = 1
-    noise_range: tuple[float, float] = (0.15, 0.98)
-    lr_means: float = 8e-3
+    prompt: str | None = setting(None, steer=True)
+    guidance_scale: float = setting(7.5, least=0, steer=(1, 40))
+    noise_range: tuple[float, float] = setting((0.15, 0.98), least=0, most=1, steer=True)
+    lr_means: float = setting(8e-3, least=0, steer=True)
 
 
 @dataclass(frozen=True)
