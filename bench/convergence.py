@@ -31,6 +31,7 @@ from rfgs.distill import Step
 from rfgs.errors import UserError
 from rfgs.flat.particles import ParticleStep, optimise
 from rfgs.flat.recipes import particle_recipe
+from rfgs.guidance import find_guide, guides
 from rfgs.measure.markdown import markdown
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.catalogue import check_source, locate
@@ -38,7 +39,7 @@ from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug
 from rfgs.runs.generate import generate
-from rfgs.runs.job import KINDS, QUALITIES, Job, QualityName
+from rfgs.runs.job import Job, QualityName
 from rfgs.runs.methods import check_pair
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, captioned, rivals
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
@@ -126,7 +127,7 @@ def images_run(
     options: Options,
 ) -> dict[str, Any]:
     """One run of `rfgs image`."""
-    prior = load_prior(model, KINDS[guidance], dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
+    prior = load_prior(model, find_guide(guidance).kind, dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
     config = particle_recipe(prior, guidance)
     config.steps = options.image_steps or config.steps
     if options.guidance_scale is not None:
@@ -156,17 +157,9 @@ def asset_run(
     options: Options,
 ) -> dict[str, Any]:
     """One run of `rfgs generate`."""
-    preset = QUALITIES[options.quality]
-    job = Job(
-        prompt,
-        model=model,
-        steps=options.steps or preset.steps,
-        views_per_step=preset.views_per_step,
-        splats=preset.splats,
-        guidance=guidance,
-        guidance_scale=options.guidance_scale,
-        seed=seed,
-    )
+    asked = {"steps": options.steps, "guidance_scale": options.guidance_scale}
+    settings = {name: value for name, value in asked.items() if value is not None}
+    job = Job(prompt, model=model, guidance=guidance, quality=options.quality, settings=settings, seed=seed)
 
     def score(step: Any) -> dict[str, float]:
         found = scorer.score_asset(step.splats, prompt, prompts)
@@ -179,8 +172,12 @@ def asset_run(
         shutil.rmtree(folder)  # Of a run that was broken off: only whole ones are in the JSON.
     folder.mkdir(parents=True)
     result = generate(job, folder, on_step=watch)
-    scale = result.record["config"]["guidance_scale"]
-    return {**watch.row(), "samples_per_step": job.views_per_step, "guidance_scale": scale}
+    config = result.record["config"]
+    return {
+        **watch.row(),
+        "samples_per_step": config["views_per_step"],
+        "guidance_scale": config["guidance_scale"],
+    }
 
 
 def cost_of(point: dict[str, float]) -> float:
@@ -222,7 +219,7 @@ def plot(rows: list[dict], path: Path) -> None:
     spaces = [space for space in ("2d", "3d") if any(row["space"] == space for row in rows)]
     figure = Figure(figsize=(11, 4.2 * len(spaces)))
     grid = figure.subplots(len(spaces), 2, squeeze=False)
-    guidances = list(KINDS)
+    guidances = list(guides())
     models = list(dict.fromkeys(row["model"] for row in rows))
     for axes, space in zip(grid, spaces, strict=True):
         for (guidance, model), runs in grouped([row for row in rows if row["space"] == space]).items():
@@ -270,11 +267,11 @@ def run(options: Options) -> None:
     methods = [method.split(":", 1) for method in options.methods]
     weights: dict[str, str] = {}
     for method in methods:
-        if len(method) != 2 or method[0] not in KINDS:
+        if len(method) != 2 or method[0] not in guides():
             raise UserError(
-                f"--methods {':'.join(method)}: give GUIDANCE:MODEL, guidance one of {', '.join(KINDS)}"
+                f"--methods {':'.join(method)}: give GUIDANCE:MODEL, guidance one of {', '.join(guides())}"
             )
-        check_pair(method[0], method[1])  # type: ignore[arg-type]
+        check_pair(method[0], method[1])
         weights[method[1]] = fingerprint(Path(locate(check_source(method[1])).source))
     check_weights(options.output, rows, weights)
     sets = {name: captioned(name) for name in PROMPT_SETS}

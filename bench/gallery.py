@@ -28,6 +28,7 @@ from rfgs.export.turntable import views_strip
 from rfgs.measure import work
 from rfgs.measure.plan import Run, part_of
 from rfgs.measure.rows import append_row, made_by
+from rfgs.measure.sheets import VIEWS
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug
@@ -59,7 +60,6 @@ PROMPTS = (
     "a small red ball on a big blue cube",
     "a white duck next to a red present",
 )
-VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degrees.
 TILE = 96
 
 
@@ -105,10 +105,7 @@ def make(prompt: str, seed: int, options: Options) -> None:
         prompt_set="gallery",
         prompt=prompt,
         seed=seed,
-        steps=preset.steps,
-        views_per_step=preset.views_per_step,
-        splats=preset.splats,
-        densify=preset.densify,
+        **preset,
     )
     prior = load_prior(options.model, dtype=distillation_dtype("cpu"))
     began = time.perf_counter()

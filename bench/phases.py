@@ -21,11 +21,12 @@ from program import RESULTS
 
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
+from rfgs.distill.settings import START_RADIUS
+from rfgs.guidance import find_guide
 from rfgs.measure.rows import made_by, write_rows
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.runs.generate import START_RADIUS
-from rfgs.runs.job import KINDS, QUALITIES
+from rfgs.runs.job import QUALITIES
 from rfgs.runs.recorder import STEP_PARTS
 from rfgs.splats import ball
 
@@ -51,15 +52,15 @@ def measured(steps: int) -> list[dict]:
     """Some steps of each case, one of each in turn."""
     quality, loops, dtype = QUALITIES["normal"], [], distillation_dtype("cpu")  # as `generate` does
     for model, guidance in CASES:
-        prior = load_prior(model, KINDS[guidance], dtype=dtype)
+        prior = load_prior(model, find_guide(guidance).kind, dtype=dtype)
         config = recipe(prior, guidance)
         config.steps, config.views_per_step, config.resolution = (
             steps + WARM_UP,
-            quality.views_per_step,
+            quality["views_per_step"],
             prior.image_size,
         )
         generator = torch.Generator().manual_seed(0)
-        splats = ball(quality.splats, START_RADIUS, generator=generator)
+        splats = ball(quality["splats"], START_RADIUS, generator=generator)
         loops.append(distill("a red cube", prior, splats, config, generator=generator))
     sums = [dict.fromkeys(PARTS, 0.0) for _ in CASES]
     for index in range(steps + WARM_UP):

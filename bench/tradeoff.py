@@ -32,7 +32,7 @@ from rfgs.measure.records import records_of
 from rfgs.measure.rows import made_by, write_rows
 from rfgs.measure.table import AVERAGE, Figure, head, table
 from rfgs.measure.work import Judge, work
-from rfgs.runs.job import Densify, QualityName
+from rfgs.runs.job import QualityName
 
 WORLD = "the world"
 
@@ -43,7 +43,7 @@ class Options:
     """What is varied."""
     values: Annotated[tuple[int, ...], tyro.conf.Positional]
     """Its values."""
-    densify: tuple[Densify, ...] = ("quantile",)
+    densify: tuple[str, ...] = ("quantile",)
     """A curve for each of these."""
     method: str = "tiny-sd3:rfds-rev"
     """MODEL:GUIDANCE."""

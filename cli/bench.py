@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,17 +97,12 @@ class Bench:
         columns = plan.find_columns(self.columns) if self.columns else list(plan.COLUMNS)
         if self.ablations:
             columns = ablations.ablation_columns(quality)
-        settings = work.parse_settings(self.set)
-        strange = set(settings) - {"", *(column.name for column in columns)}
-        if strange:
-            raise UserError(f"--set {min(strange)}: is not one of the columns that are run")
+        settings = work.parse_settings(self.set, columns)
         shared = settings.get("", {})
         if self.guidance_scale is not None:
             shared = {"guidance_scale": self.guidance_scale, **shared}
-        # A column's own change wins over what all are told.
         columns = [
-            replace(column, settings={**shared, **column.settings, **settings.get(column.name, {})})
-            for column in columns
+            work.with_settings(column, shared, settings.get(column.name, {})) for column in columns
         ]
         if self.bounds:
             columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from rfgs.errors import UserError
+from rfgs.export.formats import FORMATS
 from rfgs.models import machine, memory
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 
@@ -112,9 +113,9 @@ def check_exhibits(paths: Sequence[Path]) -> None:
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """A file that may be written, in a format that is known by its suffix."""
-    formats = (".ply", ".splat", ".glb", ".mp4", ".png")
-    if target.suffix.lower() not in formats:
-        raise UserError(f"{target}: no known format; end the name with one of {', '.join(formats)}")
+    suffixes = [known.suffix for known in FORMATS]
+    if target.suffix.lower() not in suffixes:
+        raise UserError(f"{target}: no known format; end the name with one of {', '.join(suffixes)}")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; choose another name, or replace it with --overwrite")
     if not target.parent.is_dir():

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from rfgs.runs.job import Job
-
 if TYPE_CHECKING:
     from rfgs.distill import Step
     from rfgs.runs.generate import Result
@@ -88,12 +86,12 @@ class StopOnInterrupt:
         self._on_stop()
 
 
-def print_result(result: Result, job: Job, folder: Path) -> None:
+def print_result(result: Result, folder: Path) -> None:
     """Where the time went, what was written, and how to open it; to stdout."""
     record = result.record
     seconds = record["seconds"]
     parts = [f"{part} {spent:.1f}" for part, spent in seconds.items() if spent >= 0.05]
-    done, total = record["steps_done"], job.steps
+    done, total = record["steps_done"], record["config"]["steps"]
     early = f", stopped after step {done} of {total}" if done < total else ""
     print(f"\n{record['splats']} splats in {sum(seconds.values()):.1f} s{early}")
     print(f"  seconds: {', '.join(parts)}")

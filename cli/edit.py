@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from rfgs.flat.jobs import EditMethod
+from rfgs.models.loading import Loading
 
-from .flags import AnyWords, Folder, LoadFlags, Loads, Number, Text, WholeNumber, default
+from .flags import AnyWords, Folder, Number, Sets, Text, WholeNumber, by_set, default
 from .meter import Meter
 
 
@@ -41,6 +42,9 @@ class Edit:
     """How strongly the new description is enforced, without a unit: 1 is not at all."""
     strength: Annotated[Number, default("0.66")] = None
     """Share of the path that flowedit edits on, above 0: 1 changes most and keeps least of the photograph."""
+    set: Sets = ()
+    """Any other setting of the method, such as --set shift=2; may be given more than once. `rfgs settings edit` lists
+    them all."""
     any_words: AnyWords = False
     """Go on where a description names a thing that the model has never seen. Small models know few things, and
     nobody knows what they make of others."""
@@ -52,12 +56,12 @@ class Edit:
     """Folder for everything that the run writes."""
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
-    loading: Loads = LoadFlags()
+    loading: Loading = Loading()
 
     def run(self) -> None:
         """Checks, the photograph too, then edits."""
         from rfgs.flat import photos
-        from rfgs.flat.jobs import EditJob, check_side, check_strength, check_words
+        from rfgs.flat.jobs import EditJob, check_side, check_strength, check_words, config_of
         from rfgs.models import catalogue
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders
@@ -77,6 +81,7 @@ class Edit:
             if self.guidance_scale is None
             else checks.check_guidance_scale(self.guidance_scale),
             strength=check_strength(self.strength, self.method),
+            settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device),
             model=catalogue.source_of(backend, self.model),

@@ -8,19 +8,18 @@ from typing import Annotated
 
 import tyro
 
+from rfgs.export.formats import listed
+
 
 @dataclass
 class Export:
-    """Convert a file of splats; the suffix of the new file names the format.
-
-    .ply for all splat viewers, .splat for browsers, .glb for glTF with KHR_gaussian_splatting, .mp4 for a turntable
-    video, .png for a strip of views.
-    """
+    """Convert a file of splats; the suffix of the new file names the format."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
     """The file of splats to read (.ply)."""
-    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """The file to write."""
+    target: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help=f"The file to write: {listed()}.")
+    ]
     overwrite: bool = False
     """Replace the target if it exists."""
 

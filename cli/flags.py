@@ -1,16 +1,18 @@
-"""Types of flags whose default is decided later, with help and errors that a person can read."""
+"""Flags: types whose default is decided later, groups that are made of settings, and what was given of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Quality, QualityName
+from rfgs.errors import UserError
+from rfgs.runs.job import BIG_QUALITIES, QUALITIES, QualityName
+from rfgs.settings import Unfit, declared, parse, shown
 
 
 def _optional(parse: Callable[[str], Any], metavar: str, kind: str) -> PrimitiveConstructorSpec:
@@ -46,54 +48,121 @@ AnyWords = Annotated[bool, arg(name="any-words")]
 """Whether a prompt may name things that the model has never seen."""
 
 
-def by_quality(field: str) -> str:
-    """A field's values in the presets, such as "120 draft, 300 normal, 800 high"."""
-
-    def values(qualities: dict[QualityName, Quality]) -> str:
-        return ", ".join(f"{getattr(quality, field)} {name}" for name, quality in qualities.items())
-
-    return f"{values(QUALITIES)}; with big models {values(BIG_QUALITIES)}"
+Sets = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")]
+"""Any setting by its name, may be given more than once."""
 
 
-@dataclass(frozen=True)
-class MethodFlags:
-    """Details of the guidance. Each is for some guidances only, and refused with the others."""
+def by_quality(name: str) -> str:
+    """A setting's values in the presets, such as "110 draft, 420 normal, 1500 high"; "" if they say nothing of it."""
 
-    inner_steps: Annotated[WholeNumber, default("1")] = None
-    """rfds-rev: steps that look for the noise of each view; every one costs an evaluation of the model."""
-    inner_step_size: Annotated[Number, default("1")] = None
-    """rfds-rev: size of these steps, in units of the share of the image that is not noise; with adam, its learning
-    rate."""
-    inner_optimiser: Literal["gradient", "adam"] = "gradient"
-    """rfds-rev: how these steps are taken."""
-    renormalise_noise: bool = False
-    """rfds-rev: bring the noise that was found back to mean 0 and variance 1."""
-    lora_rank: Annotated[WholeNumber, default("4")] = None
-    """vsd, rfds-vsd: rank of the LoRA that learns what the views look like."""
-    lora_steps: Annotated[WholeNumber, default("1")] = None
-    """vsd, rfds-vsd: its training steps in each step of the run."""
-    lr_lora: Annotated[Number, default("what suits the model")] = None
-    """vsd, rfds-vsd: its learning rate."""
+    def values(qualities: dict[QualityName, dict[str, Any]]) -> str:
+        every = {settings[name] for settings in qualities.values()}
+        if len(every) == 1:
+            return str(every.pop())
+        return ", ".join(f"{settings[name]} {quality}" for quality, settings in qualities.items())
+
+    if not all(name in preset for preset in [*QUALITIES.values(), *BIG_QUALITIES.values()]):
+        return ""
+    small, big = values(QUALITIES), values(BIG_QUALITIES)
+    return small if small == big else f"{small}; with big models {big}"
 
 
-@dataclass(frozen=True)
-class LoadFlags:
-    """How a big model is loaded: for cards that are small, and for runs that are long."""
+def flags_of(config: type, *, presets: bool = False) -> type:
+    """The common settings of a configuration as a group of flags: a dataclass for a command's field.
 
-    t5: Literal["keep", "8bit", "drop"] = "keep"
-    """sd3, sd35, flux: what becomes of T5, the largest of their text encoders. drop leaves it out (not with flux), which
-    saves 9.5 GB to download and load; long prompts are then read less closely. 8bit halves it with bitsandbytes."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision of the network; auto takes half precision for big models on a GPU, bfloat16 to optimise on a CPU that
-    computes in it, and float32 elsewhere."""
-    offload: bool = False
-    """Leave the weights in the CPU's memory, and bring them to the GPU layer by layer: for models that do not fit, and
-    much slower."""
-    compile: bool = False
-    """Compile the network with torch.compile: faster steps, after some minutes at the first ones."""
+    Args:
+        presets: whether `--quality` says what comes of a flag that is not given.
+    """
+    flags = []
+    for one in declared(config).values():
+        if one.common:
+            kind = {int: WholeNumber, float: Number, str: Text}.get(one.base, one.base)
+            nothing = one.default if one.choices or one.base is bool else None
+            hint = (by_quality(one.name) if presets else "") or one.usual or shown(one.default)
+            flags.append((one.name, Annotated[kind, arg(help=one.help), default(hint)], field(default=nothing)))
+    return make_dataclass(f"{config.__name__}Flags", flags, frozen=True)
 
 
-Loads = Annotated[LoadFlags, arg(name="")]
-"""`LoadFlags` in the same way as `Details`."""
-Details = Annotated[MethodFlags, arg(name="")]
-"""`MethodFlags` as a group of a command's flags, without a prefix."""
+class Typed:
+    """A command that knows which of its flags were typed, whatever their values."""
+
+    typed: Sequence[str] = ()
+    """Their names, as its fields have them; `rfgs.cli.main` fills it in."""
+
+
+def typed(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The names of the flags on a command line: "--views-per-step=3" is "views_per_step", "--no-viewer" is "viewer"."""
+    flags = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--"]
+    return tuple(flag[2:].replace("-", "_").removeprefix("no_") for flag in flags)
+
+
+def _inner(default: Any) -> Sequence[Any]:
+    return fields(default) if is_dataclass(default) else ()
+
+
+def hint(command: type, arguments: Sequence[str]) -> str | None:
+    """What to tell who typed a flag that there is not, but a setting of that name; None where there is nothing to tell."""
+    there = {"help", "set"}
+    for one in fields(command):
+        there |= {one.name, *(inner.name for inner in _inner(one.default))}
+    unknown = [name for name in typed(arguments) if name not in there]
+    if not unknown or "set" not in {one.name for one in fields(command)}:
+        return None
+    from rfgs.distill.settings import DistillConfig
+    from rfgs.flat.settings import ParticleConfig
+    from rfgs.guidance import readers
+
+    for name in unknown:
+        if readers(name) or name in {**declared(DistillConfig), **declared(ParticleConfig)}:
+            return f"--{name.replace('_', '-')}: is given as --set {name}=VALUE; `rfgs settings` lists all that can be"
+    return None
+
+
+def given(
+    command: Any, config: type, guidance: str | None = None, *, examples: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings that were given, as flags of `command.settings` or by `--set`, which wins; checked, by name.
+
+    Args:
+        guidance: whose own settings may be among them.
+        examples: values to propose in the place of those that do not fit.
+
+    Raises:
+        UserError: no such setting, one that the guidance does not read, or a value that does not fit.
+    """
+    values = {}
+    for name, one in declared(config).items():
+        if one.common and name in command.typed:
+            flag = f"--{name.replace('_', '-')} "
+            try:
+                values[name] = one.checked(getattr(command.settings, name))
+            except Unfit as error:
+                raise UserError(error.told(flag, example=(examples or {}).get(name))) from error
+    return {**values, **by_set(command.set, config, guidance)}
+
+
+def by_set(texts: Sequence[str], config: type, guidance: str | None = None) -> dict[str, Any]:
+    """What `--set` says; see `given`."""
+    known = dict(declared(config))
+    for text in texts:
+        name = text.partition("=")[0]
+        if name in ("prompt", "guidance"):
+            raise UserError(f"--set {text}: {name} is given without --set, as `rfgs generate --help` shows")
+        if name not in known and guidance is not None:
+            # From here on torch is needed: guidances declare their own settings beside their equations.
+            from rfgs.guidance import readable, readers
+
+            known |= readable(config, guidance)
+            others = readers(name)
+            if name not in known and others:
+                raise UserError(
+                    f"--set {text}: only {' and '.join(others)} can use it; leave it out with --guidance {guidance}"
+                )
+    return parse(texts, known)
+
+
+def set_names(texts: Sequence[str]) -> list[str]:
+    """The names in `--set`."""
+    return [text.partition("=")[0] for text in texts]
+
+

@@ -8,47 +8,29 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from rfgs.runs.job import (
-    BIG_QUALITIES,
-    LORA_GUIDANCES,
-    LORA_RANK,
-    QUALITIES,
-    Guidance,
-    Job,
-    Method,
-    QualityName,
-)
+from rfgs.distill.settings import DistillConfig
+from rfgs.models.loading import Loading
+from rfgs.runs.job import Job, QualityName
 
-from .flags import (
-    AnyWords,
-    Details,
-    Folder,
-    LoadFlags,
-    Loads,
-    MethodFlags,
-    Number,
-    Text,
-    WholeNumber,
-    by_quality,
-    default,
-)
+from .flags import AnyWords, Folder, Sets, Text, Typed, default, flags_of, given, set_names
 
 if TYPE_CHECKING:
-    from rfgs.distill import DistillConfig, Step
-    from rfgs.priors import DiffusionPrior, Prior
+    from rfgs.distill import Step
+    from rfgs.priors import Prior
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
-GROUPS = ("details", "loading")
-"""Fields that hold flags in their turn."""
+ALLOWED = ("resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer", "any_words")
+"""Flags that go with --resume."""
+SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
 
 @dataclass
-class Generate:
+class Generate(Typed):
     """Make a 3D asset from a sentence.
 
     Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early
@@ -66,39 +48,17 @@ class Generate:
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
-    guidance: Literal["auto", "sds", "vsd", "rfds", "rfds-rev", "rfds-vsd"] = "auto"
+    guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """How the model judges the views. With rectified flows (tiny-sd3, sd3, ...): rfds is faster; rfds-rev first finds
     the noise that belongs to each view; rfds-vsd trains a LoRA on the views beside. With diffusion models (tiny-sd, sd15,
     sd21): sds, and vsd, which trains a LoRA too. auto is rfds for the small models of rfgs, rfds-rev for other flows, and
-    sds for diffusion models."""
-    steps: Annotated[WholeNumber, default(by_quality("steps"))] = None
-    """Number of optimisation steps."""
-    views_per_step: Annotated[WholeNumber, default(by_quality("views_per_step"))] = None
-    """Camera views rendered in each step; more is steadier, slower, and takes more memory."""
-    splats: Annotated[WholeNumber, default(by_quality("splats"))] = None
-    """Number of Gaussians at the start."""
-    densify: Literal["auto", "none", "threshold", "quantile", "momentum", "mcmc"] = "auto"
-    """Add Gaussians while the run goes on: threshold and quantile where the views' gradients are high, momentum where they
-    are and agree, mcmc where the object is opaque, to which faint ones are moved too. auto is quantile."""
-    max_splats: Annotated[WholeNumber, default("twice the number at the start")] = None
-    """Number of Gaussians beyond which none are added, where some are."""
-    resolution: Annotated[WholeNumber, default("the model's own")] = None
-    """Width and height of the views in pixels, a multiple of 8."""
-    guidance_scale: Annotated[Number, default("the model's own")] = None
-    """How strongly the prompt is enforced, without a unit: 1 is not at all, higher is stricter and more saturated."""
-    negative_prompt: Annotated[
-        str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: the model's own)")
-    ] = ""
-    """What the views should not look like."""
+    sds for diffusion models. module:Class is one of your own."""
+    set: Sets = ()
+    """Any other setting of the run or of its guidance, such as --set inner_steps=3; may be given more than once.
+    `rfgs settings` lists them all."""
     any_words: AnyWords = False
     """Go on where the prompt names a thing that the model has never seen. Small models know few things, and
     nobody knows what they make of others."""
-    smooth_views: bool = False
-    """Mix the words for neighbouring sides ("front view", "left side view") by the angle of the camera, instead of
-    switching from one to the next."""
-    perp_neg: bool = False
-    """Perp-Neg: push each view away from what it would look like from other sides, against assets with many faces.
-    Includes --smooth-views, and doubles the model's evaluations for guidance."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -122,8 +82,9 @@ class Generate:
     """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
-    details: Details = MethodFlags()
-    loading: Loads = LoadFlags()
+    settings: SettingFlags = SettingFlags()
+    """Each wins over the preset of --quality."""
+    loading: Loading = Loading()
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
@@ -137,16 +98,16 @@ class Generate:
         if self.resume is None:
             job = self._job()
             knowledge = Knowledge.of(job.model)
-            remark = knowledge.check({"": job.prompt}, job.negative_prompt, any_words=self.any_words)
+            remark = knowledge.check({"": job.prompt}, job.settings.get("negative_prompt", ""), any_words=self.any_words)
             folder = folders.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
         else:
             self._check_only_steps()
-            job = folders.job_to_resume(self.resume, steps=self.steps)
+            job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
             catalogue.check_source(job.model)
             folder = self.resume
             # What was begun is gone on with, whatever its words.
-            remark = Knowledge.of(job.model).remark(job.prompt, job.negative_prompt)
+            remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
         try:
             self._generate(job, folder, remark)
         except BaseException:
@@ -164,49 +125,32 @@ class Generate:
         backend = catalogue.find_backend(self.backend)
         source = catalogue.source_of(backend, self.model)
         small = catalogue.is_small(source)
-        guidance: Guidance = (
-            methods.usual_guidance(source, small, Method(**asdict(self.details)))
-            if self.guidance == "auto"
-            else self.guidance
-        )
-        preset = (QUALITIES if small else BIG_QUALITIES)[self.quality]
-        steps = preset.steps if self.steps is None else self.steps
-        views = preset.views_per_step if self.views_per_step is None else self.views_per_step
-        splats = preset.splats if self.splats is None else self.splats
-        densify = preset.densify if self.densify == "auto" else self.densify
+        guidance = self.guidance
+        if guidance == "auto":
+            guidance = methods.usual_guidance(source, small, set_names(self.set))
+        preset = Job("", model=source, quality=self.quality).preset()
         job = Job(
             prompt=checks.check_prompt(self.prompt),
-            steps=checks.check_count("--steps", steps, preset.steps),
-            views_per_step=checks.check_count("--views-per-step", views, preset.views_per_step),
-            splats=checks.check_count("--splats", splats, preset.splats),
-            resolution=None if self.resolution is None else checks.check_resolution(self.resolution),
             guidance=guidance,
-            guidance_scale=None
-            if self.guidance_scale is None
-            else checks.check_guidance_scale(self.guidance_scale),
-            negative_prompt=self.negative_prompt,
+            quality=self.quality,
+            settings=given(self, DistillConfig, guidance, examples=preset),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device),
-            smooth_views=self.smooth_views,
-            perp_neg=self.perp_neg,
-            densify=densify,
-            max_splats=None
-            if self.max_splats is None
-            else checks.check_max_splats(self.max_splats, splats, densify),
-            **asdict(self.details),
             **asdict(self.loading),
         )
-        methods.check_method(job)
-        methods.check_pair(job.guidance, source)
-        load_checks.check_loading(job, job.device, job.guidance, source=source, small=small)
-        if self.model is None:
-            lora_rank = (job.lora_rank or LORA_RANK) if job.guidance in LORA_GUIDANCES else 0
+        every = {**preset, **job.settings}
+        if "max_splats" in every:
+            checks.check_max_splats(every["max_splats"], every["splats"], every["densify"])
+        if self.guidance != "auto":
+            methods.check_pair(guidance, source)
+        load_checks.check_loading(job, job.device, guidance, source=source, small=small)
+        if self.model is None and job.device == "cuda" and not small:
             checks.check_memory(
                 backend.name,
                 job.device,
-                views=job.views_per_step,
-                resolution=job.resolution or 512,
-                lora_rank=lora_rank,
+                views=every["views_per_step"],
+                resolution=every.get("resolution", 512),
+                lora_rank=methods.lora_rank(guidance, job.settings),
                 offload=job.offload,
                 full=job.dtype == "float32",
             )
@@ -214,21 +158,16 @@ class Generate:
         return replace(job, model=catalogue.find_model(backend, self.model))
 
     def _check_only_steps(self) -> None:
-        from dataclasses import fields
-
         from rfgs.errors import UserError
 
-        allowed = {"resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer", "any_words"}
-        groups = (self.details, self.loading)
-        given = [(field, getattr(self, field.name)) for field in fields(self) if field.name not in GROUPS]
-        given += [(field, getattr(group, field.name)) for group in groups for field in fields(group)]
-        for field, value in given:
-            if field.name not in allowed and value != field.default:
-                flag = "a prompt" if field.name == "prompt" else "--" + field.name.replace("_", "-")
-                raise UserError(
-                    f"--resume {self.resume}: goes on with that run's own settings, so {flag} cannot be given; "
-                    f"leave it out, or start a new run without --resume"
-                )
+        others = [f"--{name.replace('_', '-')}" for name in self.typed if name not in ALLOWED]
+        if self.prompt:
+            others.insert(0, "a prompt")
+        if others:
+            raise UserError(
+                f"--resume {self.resume}: goes on with that run's own settings, so {others[0]} cannot be given; "
+                f"leave it out, or start a new run without --resume"
+            )
 
     def _generate(self, job: Job, folder: Path, remark: str) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
@@ -250,7 +189,7 @@ class Generate:
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
-            def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
+            def on_start(config: DistillConfig, prior: Prior) -> None:
                 gc.enable()
                 # Text encoders that have done their work are held by cycles where --offload put hooks on them.
                 gc.collect()
@@ -276,7 +215,7 @@ class Generate:
                     began=BEGAN,
                 )
             progress.close()
-            print_result(result, job, folder)
+            print_result(result, folder)
             if viewer:
                 viewer.finish(result.paths, result.splats)
                 if self.keep_viewer:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from rfgs.flat.jobs import InvertMethod
+from rfgs.models.loading import Loading
 
-from .flags import AnyWords, Folder, LoadFlags, Loads, Text, WholeNumber, default
+from .flags import AnyWords, Folder, Sets, Text, WholeNumber, by_set, default
 from .meter import Meter
 
 
@@ -36,6 +37,9 @@ class Invert:
     """Number of steps of the inversion."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
     """The longer side in pixels, a multiple of 16; the photograph is scaled to it."""
+    set: Sets = ()
+    """Any other setting of the method, such as --set shift=2; may be given more than once. `rfgs settings invert` lists
+    them all."""
     any_words: AnyWords = False
     """Go on where the description names a thing that the model has never seen. Small models know few things, and
     nobody knows what they make of others."""
@@ -47,12 +51,12 @@ class Invert:
     """Folder for everything that the run writes."""
     overwrite: bool = False
     """Replace the files of the run that is in the output folder."""
-    loading: Loads = LoadFlags()
+    loading: Loading = Loading()
 
     def run(self) -> None:
         """Checks, the photograph too, then inverts."""
         from rfgs.flat import photos
-        from rfgs.flat.jobs import InvertJob, check_side, check_words
+        from rfgs.flat.jobs import InvertJob, check_side, check_words, config_of
         from rfgs.models import catalogue
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders
@@ -67,6 +71,7 @@ class Invert:
             method=self.method,
             steps=None if self.steps is None else checks.check_count("--steps", self.steps, 400),
             resolution=None if self.resolution is None else check_side(self.resolution),
+            settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device),
             model=catalogue.source_of(backend, self.model),

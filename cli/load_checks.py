@@ -5,22 +5,21 @@ No torch here, as in `rfgs.cli.checks`.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from pathlib import Path
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue, machine
-from rfgs.models.layout import INDEX
-from rfgs.runs.job import LORA_GUIDANCES, Guidance, Loading
+from rfgs.models import machine
+from rfgs.models.kind import family_of
+from rfgs.models.loading import Loading
+from rfgs.runs import methods
 
 
 def check_loading(
     loading: Loading,
     device: Literal["cpu", "cuda"],
-    guidance: Guidance | None = None,
+    guidance: str | None = None,
     *,
     source: str,
     small: bool = False,
@@ -34,7 +33,8 @@ def check_loading(
     Raises:
         UserError: one that cannot be.
     """
-    if loading.t5 == "drop" and _is_flux(source):
+    family = family_of(source)
+    if loading.t5 == "drop" and family and not family.can_drop_t5:
         raise UserError(f"--t5 drop: {source} reads prompts with T5 alone; use --t5 keep or --t5 8bit")
     if loading.t5 == "8bit" and device == "cpu":
         raise UserError(
@@ -51,7 +51,7 @@ def check_loading(
         )
     if loading.offload:
         _check_offload(loading, device, guidance, small=small)
-    if loading.compile and catalogue.locate(source).family == "exact":
+    if loading.compile and family and not family.network:
         raise UserError(f"--compile: {source} has no network to compile; leave it out")
     problem = compile_problem(device) if loading.compile else None
     if problem:
@@ -59,13 +59,13 @@ def check_loading(
 
 
 def _check_offload(
-    loading: Loading, device: Literal["cpu", "cuda"], guidance: Guidance | None, *, small: bool
+    loading: Loading, device: Literal["cpu", "cuda"], guidance: str | None, *, small: bool
 ) -> None:
     if device == "cpu":
         raise UserError("--offload: this run is on the CPU, where all weights are anyway; leave it out")
     if small:
         raise UserError("--offload: this model is small enough for any GPU; leave it out")
-    if guidance in LORA_GUIDANCES:
+    if guidance is not None and methods.trains(guidance):
         raise UserError(
             f"--offload: --guidance {guidance} trains a LoRA, whose network has to be on the GPU; leave one of them out"
         )
@@ -84,15 +84,3 @@ def compile_problem(device: Literal["cpu", "cuda"]) -> str | None:
     if not any(shutil.which(name) for name in names[: 5 if device == "cpu" else None] if name):
         return "torch compiles with a C++ compiler, and none is found; install one, such as g++, or name it in CXX"
     return None
-
-
-def _is_flux(source: str) -> bool:
-    """Whether a model is a FLUX, by its name or its files; False where neither tells."""
-    place = catalogue.locate(source)
-    if place.family is not None:
-        return place.family == "flux"
-    try:
-        index = json.loads((Path(place.source).expanduser() / INDEX).read_text(encoding="utf-8"))
-        return index["_class_name"] == "FluxPipeline"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

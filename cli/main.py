@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
 from rfgs import __version__
 from rfgs.errors import UserError
 
+from . import flags
 from .bench import Bench
 from .doctor import Doctor
 from .edit import Edit
@@ -19,6 +20,7 @@ from .export import Export
 from .generate import Generate
 from .image import Image
 from .invert import Invert
+from .settings import Settings
 from .view import View
 from .warmup import Warmup
 
@@ -32,6 +34,7 @@ Command = (
     | Annotated[Invert, tyro.conf.subcommand("invert")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Settings, tyro.conf.subcommand("settings")]
 )
 
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"rfgs {__version__}")
         return
     try:
+        _check_flags(arguments)
         command = tyro.cli(
             Command,
             prog="rfgs",
@@ -63,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments or ["--help"],
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
+        if isinstance(command, flags.Typed):
+            command.typed = flags.typed(arguments)
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)
@@ -82,3 +88,13 @@ def _let_waiting_threads_sleep() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """That no flag is typed which is a setting (`rfgs.cli.flags.hint`); all other mistakes are told by tyro."""
+    for command in get_args(Command):
+        kind, named = get_args(command)
+        if arguments[:1] == [named.name]:
+            problem = flags.hint(kind, arguments)
+            if problem:
+                raise UserError(problem)

@@ -11,7 +11,7 @@ import tyro
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
 from rfgs.export import export
-from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
+from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors import load_prior
 from rfgs.splats import ball, without_haze
 
@@ -31,10 +31,9 @@ class Mirrored(Guide):
 
 
 def main(prompt: str = "a red cube", steps: int = 300, output: Path = Path(".")) -> None:
-    GUIDES["mirrored"] = Mirrored
     prior = load_prior("tiny-sd3")
     config = recipe(prior)
-    config.guidance, config.steps = "mirrored", steps
+    config.guidance, config.steps = f"{__name__}:Mirrored", steps  # Module and class.
     generator = torch.Generator().manual_seed(0)
     splats = ball(2000, radius=0.7, generator=generator)
     for step in distill(prompt, prior, splats, config, generator=generator):

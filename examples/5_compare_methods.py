@@ -11,16 +11,14 @@ import tyro
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
 from rfgs.priors import load_prior
-from rfgs.runs.job import Guidance
 from rfgs.splats import ball, without_haze
 from rfgs.tinyworld.truth import measure
 
 
 def main(prompt: str = "a green mushroom", steps: int = 110, seeds: int = 1) -> None:
     prior = load_prior("tiny-sd3")
-    methods: tuple[Guidance, ...] = ("rfds", "rfds-rev")
     print("method     seed   IoU of silhouettes   PSNR of colours   seconds")
-    for guidance in methods:
+    for guidance in ("rfds", "rfds-rev"):
         for seed in range(seeds):
             config = recipe(prior, guidance)
             config.steps, config.densify = steps, "quantile"

@@ -79,12 +79,9 @@ def given() -> dict[str, Any]:
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=names)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rfgs.guidance import GUIDES
     from rfgs.tinyworld import truth
 
     code = "\n".join(python_of(page))
-    for name in re.findall(r'^GUIDES\["(\w+)"\]', code, re.M):
-        monkeypatch.setitem(GUIDES, name, None)  # So that it is taken out again.
     # Two views of one size, and none kept for other tests.
     monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
     monkeypatch.setattr(truth, "FRACTIONS", truth.FRACTIONS[:1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import torch
 from PIL import Image
 
 from rfgs.export import read_ply
-from rfgs.guidance import GUIDES
 from rfgs.priors import Condition
 from rfgs.tinyworld import truth
 
@@ -41,12 +42,13 @@ def test_a_prompt_becomes_splats_and_a_picture(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_guidance_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(GUIDES, "mirrored", None)  # So that it is taken out again.
-    found = example(2)
+    monkeypatch.syspath_prepend(EXAMPLES[0].parent)
+    module = importlib.import_module("2_own_guidance")
+    monkeypatch.setitem(sys.modules, "2_own_guidance", module)  # So that it is taken out again.
     calls = []
-    judge = found["Mirrored"].__call__
-    found["Mirrored"].__call__ = lambda *views: calls.append(judge(*views)) or calls[-1]
-    found["main"](steps=2, output=tmp_path)
+    judge = module.Mirrored.__call__
+    monkeypatch.setattr(module.Mirrored, "__call__", lambda *views: calls.append(judge(*views)) or calls[-1])
+    module.main(steps=2, output=tmp_path)
     assert len(calls) == 2 and all(estimate.loss > 0 for estimate in calls)
     assert len(read_ply(tmp_path / "mirrored.ply")) == 2000
 

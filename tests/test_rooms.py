@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = (
     "errors",
+    "settings",
     "splats",
     "models",
     "render",
@@ -24,13 +25,7 @@ ROOMS = (
     "cli",
 )
 """From what everything uses to what uses everything."""
-STILL_UPWARD = {
-    ("distill", "runs"),
-    ("guidance", "runs"),
-    ("models", "runs"),
-    ("priors", "runs"),
-    ("priors", "tinyworld"),
-}
+STILL_UPWARD: set[tuple[str, str]] = set()
 
 
 def imports() -> set[tuple[str, str]]:

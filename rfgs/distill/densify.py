@@ -15,44 +15,11 @@ import torch
 from torch import Tensor
 
 from rfgs.distill.densify_ops import duplicate, jitter, relocate, remove, sample_add, split
+from rfgs.distill.settings import DensifyConfig
 from rfgs.errors import UserError
 from rfgs.render import Frames
-from rfgs.runs.job import Densify
+from rfgs.settings import check, declared
 from rfgs.splats import Splats
-
-
-@dataclass
-class DensifyConfig:
-    """Settings of densification, part of the loop's."""
-
-    densify: Densify = "none"
-    """Where splats are added: where the absolute image-plane gradient is above a threshold or a quantile, where the mean
-    gradient of the centre over the last steps is (momentum), or (mcmc) where opacity is, to which faint splats are moved too."""
-    max_splats: int = 10_000
-    """No strategy adds splats beyond this number; one that starts above it stays there."""
-    densify_every: int = 25
-    """Steps between two rounds; gsplat's 100 are for runs of 30,000."""
-    densify_range: tuple[float, float] = (0.1, 0.7)
-    """Part of the run in which there are rounds; the rest is left for what was added to settle."""
-    grow_gradient: float = 30.0
-    """threshold: norm of the absolute gradient by the centre in the image, in gsplat's units (half the image is 1). It
-    goes with the scale of the loss, so that gsplat's 8e-4 for photographs says nothing here: with rfds-rev on tiny-sd3
-    the 95th percentile was 16 to 40 in a draft run."""
-    grow_quantile: float = 0.95
-    """quantile, momentum: the part of the splats with smaller gradients, which are left alone."""
-    grow_snr: float = 0.5
-    """momentum: least ratio of a centre's mean gradient to its root mean square; by noise alone it is about 0.23."""
-    split_scale: float = 0.03
-    """World units: splats whose longest axis is above it are split in two, smaller ones duplicated."""
-    prune_opacity: float = 0.005
-    """Splats fainter than this are removed, or with mcmc moved."""
-    prune_scale: float = 0.5
-    """World units: splats with a longer axis are removed (all but mcmc)."""
-    mcmc_growth: float = 0.05
-    """Part of the splats that mcmc adds in a round."""
-    mcmc_noise: float = 1e4
-    """Random walk of nearly transparent splats, in multiples of the learning rate of centres; 80 / 8e-3, where 80 is what
-    gsplat multiplies their covariance with."""
 
 
 @dataclass
@@ -211,9 +178,5 @@ def mcmc_round(
 
 
 def _check(config: DensifyConfig) -> None:
-    if config.densify not in ("threshold", "quantile", "momentum", "mcmc"):
-        raise UserError(f"densify {config.densify!r}: there are none, threshold, quantile, momentum and mcmc")
-    if config.densify_every < 1:
-        raise UserError(f"densify_every {config.densify_every}: has to be at least 1")
-    if not 0 <= config.grow_quantile <= 1:
-        raise UserError(f"grow_quantile {config.grow_quantile}: has to lie between 0 and 1")
+    checked = ("densify", "densify_every", "grow_quantile")
+    check({name: getattr(config, name) for name in checked}, declared(DensifyConfig))

@@ -6,76 +6,24 @@ import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.distill.clock import Clock
-from rfgs.distill.densify import DensifyConfig, Growth, densify, wants_absgrad
+from rfgs.distill.densify import Growth, densify, wants_absgrad
 from rfgs.distill.gradients import Skipped
+from rfgs.distill.settings import DistillConfig
 from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
-from rfgs.guidance import Counted, GuidanceConfig, Guide, Views, make_guide
-from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.guidance import Counted, Guide, Views, check_own, make_guide
+from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
 from rfgs.render import Frames, render
-from rfgs.render.cameras import DEFAULT_FOV, Cameras, sample_orbit
-from rfgs.splats import Splats, bound_colors, bound_extent
-
-
-@dataclass
-class DistillConfig(DensifyConfig, GuidanceConfig):
-    """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
-
-    steps: int = 300
-    """Rates, noise and growth follow the share of these that is done. Fewer than are done already end the run."""
-    prompt: str | None = None
-    """Replaces the prompt the loop was started with; None keeps that one."""
-    smooth_views: bool = False
-    """Mix the prompts of neighbouring sides by the angle, instead of switching from one to the next."""
-    perp_neg: bool = False
-    """Perp-Neg: push each view away from looking like other sides. Includes `smooth_views`; doubles the evaluations
-    of classifier-free guidance."""
-    views_per_step: int = 4
-    resolution: int = 128
-    """Width and height of the views, pixels."""
-    first_resolution: float = 1.0
-    """Share of `resolution` that views are rendered in at first; it grows to 1 until half of the run, and smaller views are
-    enlarged before they are encoded (DreamGaussian, Tang et al. 2024)."""
-    noise_range: tuple[float, float] = (0.15, 0.98)
-    """Noise fractions drawn at the start; they move in a straight line to `final_noise_range`."""
-    final_noise_range: tuple[float, float] = (0.35, 0.75)
-    background: Literal["grey", "color", "white"] = "grey"
-    """Behind each view: any grey, any colour, or always white. What is meant to be empty can be painted to match white."""
-    elevation_range: tuple[float, float] = (-10.0, 45.0)
-    """Degrees; most views are taken here, and every `overhead_every`-th from above."""
-    overhead_every: int = 5
-    distance_range: tuple[float, float] = (3.1, 3.3)
-    """World units between camera and origin; what the embedded models were trained on (`rfgs.training.data`)."""
-    fov_range: tuple[float, float] = (DEFAULT_FOV, DEFAULT_FOV)
-    """Vertical fields of view, degrees; likewise."""
-    radius: float = 1.2
-    """World units: no splat leaves the ball of this radius, so that all views see past the object. Otherwise splats put up a
-    wall around it, whose grey is as likely as any (docs/guidance.md)."""
-    lr_means: float = 2e-2
-    """World units a step, as all Adam steps; colours and opacities are in their own pre-activation units."""
-    lr_quats: float = 8e-3
-    lr_scales: float = 2e-2
-    lr_opacities: float = 0.2
-    lr_colors: float = 0.12
-    final_lr: float = 0.1
-    """Learning rates fall to this share of themselves, along a cosine."""
-    opacity_weight: float = 0.0
-    """Pull that makes splats fainter where the views do not ask for more, in units of a gradient that all views agree on
-    (`regularise`). 1 clears haze, and takes too much from drafts (docs/guidance.md)."""
-    scale_weight: float = 0.0
-    """Pull that makes splats smaller, in the same units, of a splat whose standard deviation is one world unit."""
-    anisotropy_weight: float = 0.0
-    """Pull that makes needles rounder, in the same units, where an axis is `anisotropy_limit` times another."""
-    anisotropy_limit: float = 10.0
-    """Ratio of axes that costs nothing."""
+from rfgs.render.cameras import Cameras, sample_orbit
+from rfgs.splats import Splats, ball, bound_colors, bound_extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +57,7 @@ class Step:
 
 def distill(
     prompt: str,
-    prior: Prior | DiffusionPrior,
+    prior: Prior,
     splats: Splats,
     config: DistillConfig,
     *,
@@ -127,6 +75,7 @@ def distill(
     Raises:
         UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
     """
+    check_own(config)
     device = splats.device
     counted = Counted(prior)
     prompts = Prompter(prior)
@@ -248,6 +197,11 @@ def distill(
             skipped.count,
             state,
         )
+
+
+def first_splats(config: DistillConfig, generator: torch.Generator) -> Splats:
+    """The ball of splats that a run with these settings starts from."""
+    return ball(config.splats, config.start_radius, generator=generator, opacity=config.start_opacity)
 
 
 @torch.no_grad()

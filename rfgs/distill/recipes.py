@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from rfgs.distill import DistillConfig
-from rfgs.guidance import GuidanceConfig
-from rfgs.priors.base import DiffusionPrior, Prior
-from rfgs.priors.instaflow import InstaFlowPrior
-from rfgs.runs.job import LORA_GUIDANCES, Guidance
+from rfgs.guidance import GuidanceConfig, check_values, find_guide, guides
+from rfgs.priors.base import Prior, Recipe, is_small
+from rfgs.settings import assign, check, declared
 
+A = TypeVar("A")
 C = TypeVar("C", bound=GuidanceConfig)
 
 
-def recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
-    """Settings to start from: the embedded priors' own, measured here, or those for the big models."""
-    if prior.vocabulary is not None:
-        config = tiny_recipe(prior, guidance)
-    elif prior.kind == "diffusion":
-        config = sd_recipe()
+def recipe(prior: Prior, guidance: str = "rfds-rev") -> DistillConfig:
+    """Settings to start from: the embedded priors' own, measured here, or those for the big models of its kind, with what
+    the prior itself wants otherwise (`rfgs.priors.base.Recipe`)."""
+    if is_small(prior):
+        config = tiny_recipe(guidance)
     else:
-        config = instaflow_recipe() if isinstance(prior, InstaFlowPrior) else sd3_recipe()
-    return suited(config, guidance, prior)
+        config = sd_recipe() if prior.kind == "diffusion" else sd3_recipe()
+    return suited(changed(config, own(prior).splats), guidance)
 
 
-def tiny_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> DistillConfig:
+def own(prior: Prior) -> Recipe:
+    """What the prior says of the settings that suit it; most say nothing."""
+    return getattr(prior, "recipe", Recipe())
+
+
+def changed(config: A, settings: Mapping[str, Any]) -> A:
+    """The same object with these settings.
+
+    Raises:
+        UserError: one that neither it nor any guidance has, or a value that does not fit.
+    """
+    known = {name: one for guide in guides().values() for name, one in declared(guide.settings).items()}
+    own_too = known if hasattr(config, "own") else {}
+    assign(config, check(settings, {**own_too, **declared(type(config))}))
+    return config
+
+
+def config_for(
+    prior: Prior, guidance: str, *values: Mapping[str, Any], also: str | None = None
+) -> DistillConfig:
+    """The settings of a run: the prior's recipe, and over it dictionaries of settings by name, of which later ones win.
+
+    Args:
+        also: another guidance that the run will change to, whose settings may be given too.
+
+    Raises:
+        UserError: a setting that the guidance does not read, or a value that does not fit.
+    """
+    config = recipe(prior, guidance)
+    given = {name: value for layer in values for name, value in layer.items()}
+    config.resolution = prior.image_size
+    assign(config, check_values(given, DistillConfig, guidance, *([also] if also else [])))
+    if "max_splats" not in given:
+        config.max_splats = 2 * config.splats
+    return config
+
+
+def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
     """For the embedded priors: the defaults of `DistillConfig`, which were found by trial on them."""
     config = DistillConfig()
-    if guidance == "vsd" or (guidance == "rfds" and not isinstance(prior, InstaFlowPrior)):
+    if guidance in ("vsd", "rfds"):
         config.guidance_scale = (
             8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
         )
@@ -49,7 +86,7 @@ def sd3_recipe() -> DistillConfig:
         final_noise_range=(0.06, 0.75),
         # With guidance 50 the noisiest quarter of the times has 89 % of a step's squared gradient (measured on tiny-sd3); this
         # gives the times the weights they have in SDS.
-        time_weight="1-t",
+        own={"time_weight": "1-t"},
         elevation_range=(-10.0, 45.0),  # threestudio's, and the authors'.
         # LODS-GS. A ball of radius 1 is cut off in the nearest of the narrowest views, 3 % of them, and the start in none.
         distance_range=(2.5, 4.0),
@@ -70,16 +107,6 @@ def sd3_recipe() -> DistillConfig:
     )
 
 
-def instaflow_recipe() -> DistillConfig:
-    """For InstaFlow. *Untested on hardware*, as `sd3_recipe`, whose splats' part it shares."""
-    config = sd3_recipe()
-    config.guidance_scale = 50.0  # The authors' 3D configurations for it.
-    # The authors' times, read as the network's own: they take away the noisiest 0.3 after a third of the run.
-    config.noise_range, config.final_noise_range = (0.02, 0.98), (0.02, 0.7)
-    config.exact_inner_step = True
-    return config
-
-
 def sd_recipe() -> DistillConfig:
     """For Stable Diffusion 1.5 and 2.1, with SDS. *Untested on hardware*, as `sd3_recipe`, whose splats' part it shares."""
     config = sd3_recipe()
@@ -91,12 +118,10 @@ def sd_recipe() -> DistillConfig:
     return config
 
 
-def suited(config: C, guidance: Guidance, prior: Prior | DiffusionPrior) -> C:
+def suited(config: C, guidance: str) -> C:
     """A prior's settings with what the guidance wants otherwise."""
     config.guidance = guidance
-    if getattr(prior, "exact", False):
-        config.guidance_scale = 1.0  # Its velocity is what guidance tries to come near to.
-    if guidance in LORA_GUIDANCES:
+    if find_guide(guidance).trains:
         # ProlificDreamer's: the student takes the prior's own direction away, so that less has to be said louder.
         config.guidance_scale = min(config.guidance_scale, 7.5)
     return config

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rfgs.guidance.perp_neg import Others
-from rfgs.priors.base import Condition, TextToImage
+from rfgs.priors.base import Condition, Prior
 from rfgs.render.cameras import Cameras, view_words
 
 SIDES = ("front view", "left side view", "back view", "right side view", "overhead view")
@@ -31,11 +31,10 @@ class Prompts:
 
 
 class Prompter:
-    """Embeds what the views of one run should show, each text once."""
+    """Embeds what the views of one run should show; the prior remembers what it has embedded."""
 
-    def __init__(self, prior: TextToImage) -> None:
-        self._prior = prior
-        self._known: dict[str, Condition] = {}
+    def __init__(self, prior: Prior) -> None:
+        self._embed = prior.embed
 
     def __call__(
         self,
@@ -71,13 +70,6 @@ class Prompter:
         return Prompts(
             condition, self._embed([negative_prompt] * count), self._embed([prompt] * count), others
         )
-
-    def _embed(self, texts: list[str]) -> Condition:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            embedded = self._prior.embed(new)
-            self._known.update((text, embedded[i]) for i, text in enumerate(new))
-        return Condition.cat([self._known[text] for text in texts])
 
 
 def mixed(conditions: Condition, weights: Tensor) -> Condition:

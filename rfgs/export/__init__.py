@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rfgs.errors import UserError
-from rfgs.export.glb import write_glb
-from rfgs.export.ply import read_ply, write_ply
-from rfgs.export.splat import write_splat
-from rfgs.splats import Splats
+from rfgs.export.formats import FORMATS, Format, format_of
 
-__all__ = ["SUFFIXES", "export", "read_ply", "write_glb", "write_ply", "write_splat"]
+if TYPE_CHECKING:
+    from rfgs.export.glb import write_glb
+    from rfgs.export.ply import read_ply, write_ply
+    from rfgs.export.splat import write_splat
+    from rfgs.splats import Splats
 
-SUFFIXES = {
-    ".ply": "splats, for every viewer",
-    ".splat": "splats, small, for browsers",
-    ".glb": "splats in glTF (KHR_gaussian_splatting)",
-    ".mp4": "turntable video",
-    ".png": "strip of eight views",
-}
+__all__ = ["FORMATS", "Format", "export", "format_of", "read_ply", "write_glb", "write_ply", "write_splat"]
 
 
 def export(splats: Splats, path: str | Path, *, comments: Sequence[str] = ()) -> None:
@@ -31,22 +27,14 @@ def export(splats: Splats, path: str | Path, *, comments: Sequence[str] = ()) ->
     Raises:
         UserError: an unknown suffix, or as the format's own function.
     """
-    # Pictures need a renderer, which takes long to import; files of splats do not.
-    suffix = Path(path).suffix.lower()
-    if suffix == ".ply":
-        write_ply(splats, path, comments=comments)
-    elif suffix == ".splat":
-        write_splat(splats, path)
-    elif suffix == ".glb":
-        write_glb(splats, path)
-    elif suffix == ".mp4":
-        from rfgs.export.turntable import write_turntable
+    format_of(path).write(splats, path, comments)
 
-        write_turntable(splats, path)
-    elif suffix == ".png":
-        from rfgs.export.turntable import write_strip
 
-        write_strip(splats, path)
-    else:
-        known = ", ".join(f"{name} ({what})" for name, what in SUFFIXES.items())
-        raise UserError(f"{path}: suffix {suffix!r} is unknown; choose one of {known}")
+_MODULES = {"read_ply": "ply", "write_ply": "ply", "write_glb": "glb", "write_splat": "splat"}
+
+
+def __getattr__(name: str) -> Any:
+    """The formats' own functions, imported when they are asked for: with them comes torch, which their list does without."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from rfgs.errors import UserError
-from rfgs.runs.job import Loading, Method
+from rfgs.models.loading import Loading
 
 InvertMethod = Literal["irfds", "ode"]
 EditMethod = Literal["irfds", "ode", "flowedit"]
+METHODS: tuple[EditMethod, ...] = get_args(EditMethod)
+"""Of which `invert` has all but the last."""
 
 
 @dataclass(frozen=True)
-class ImageJob(Method, Loading):
+class ImageJob(Loading):
     """An image from a sentence."""
 
     prompt: str
     model: str = "tiny-sd3"
-    space: Literal["latents", "pixels"] = "latents"
-    steps: int | None = None
-    """None, here and below, takes what suits the model."""
-    particles: int = 4
-    resolution: int | None = None
+    guidance: str = "rfds-rev"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What was asked for, by the names of `ParticleConfig` and of the guidance's own settings."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -36,9 +36,11 @@ class InvertJob(Loading):
     method: InvertMethod = "irfds"
     model: str = "tiny-sd3"
     steps: int | None = None
-    """Of the inversion: Adam steps for irfds, steps in time for ode."""
+    """Of the inversion: Adam steps for irfds, steps in time for ode. None, here and below, takes what suits the model."""
     resolution: int | None = None
     """The longer side in pixels."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else was asked for, by the names of `InversionConfig` or, for ode, of `OdeConfig`."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -58,8 +60,19 @@ class EditJob(Loading):
     """Under the target prompt."""
     strength: float | None = None
     """Only of flowedit."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else was asked for, by the names of `FlowEditConfig`, or of the inversion's configuration, as in `InvertJob`."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
+
+
+def config_of(method: EditMethod) -> type:
+    """The settings of a method, with torch."""
+    from rfgs.guidance import InversionConfig
+    from rfgs.guidance.flowedit import FlowEditConfig
+    from rfgs.guidance.ode import OdeConfig
+
+    return {"irfds": InversionConfig, "ode": OdeConfig, "flowedit": FlowEditConfig}[method]
 
 
 def check_words(flag: str, text: str, example: str) -> str:

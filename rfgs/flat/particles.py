@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,29 +11,10 @@ from torch import Tensor
 from rfgs.distill.clock import Clock
 from rfgs.distill.gradients import Skipped
 from rfgs.errors import UserError
-from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
-from rfgs.priors.base import DiffusionPrior, Prior
+from rfgs.flat.settings import ParticleConfig
+from rfgs.guidance import Counted, Views, check_own, make_guide
+from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
-
-
-@dataclass
-class ParticleConfig(GuidanceConfig):
-    """Settings of `optimise`, read afresh at each step. The defaults suit the embedded priors."""
-
-    steps: int = 400
-    guidance_scale: float = 7.5
-    particles: int = 4
-    """Images optimised side by side, each from a start of its own."""
-    resolution: int | None = None
-    """Width and height in pixels; None takes the prior's own image size."""
-    space: Literal["latents", "pixels"] = "latents"
-    """What is optimised: latents, as in the paper's 2D experiments, or pixels through the image encoder."""
-    lr_latents: float = 3e-2
-    """The authors', for Stable Diffusion 3."""
-    lr_pixels: float = 1e-2
-    noise_range: tuple[float, float] = (0.06, 0.99)
-    """Noise fractions drawn at the start, the authors' for SD3; they move to `final_noise_range`."""
-    final_noise_range: tuple[float, float] = (0.06, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +44,7 @@ class ParticleStep:
 
 
 def optimise(
-    prompt: str, prior: Prior | DiffusionPrior, config: ParticleConfig, *, generator: torch.Generator
+    prompt: str, prior: Prior, config: ParticleConfig, *, generator: torch.Generator
 ) -> Iterator[ParticleStep]:
     """Optimise `config.particles` images until the prior finds them likely under `prompt`.
 
@@ -74,6 +54,7 @@ def optimise(
     Raises:
         UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
     """
+    check_own(config)
     counted = Counted(prior)
     name, guide = config.guidance, make_guide(config.guidance, counted)
     count = config.particles

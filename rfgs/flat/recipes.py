@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from rfgs.distill.recipes import suited
-from rfgs.flat.particles import ParticleConfig
+from rfgs.distill.recipes import changed, own, suited
+from rfgs.flat.settings import ParticleConfig
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
 from rfgs.guidance.ode import OdeConfig
-from rfgs.priors.base import DiffusionPrior, Prior, TextToImage
-from rfgs.priors.instaflow import InstaFlowPrior
-from rfgs.runs.job import Guidance
+from rfgs.priors.base import Prior, is_small
 
 
-def particle_recipe(prior: Prior | DiffusionPrior, guidance: Guidance = "rfds-rev") -> ParticleConfig:
+def particle_recipe(prior: Prior, guidance: str = "rfds-rev") -> ParticleConfig:
     """For images by distillation: defaults for the embedded priors, the authors' 2D experiments for big flows."""
     config = ParticleConfig()
-    if prior.vocabulary is None:
+    if not is_small(prior):
         # 100 is what DreamFusion gives SDS; the authors took 50 under both of their flows.
         config.steps, config.guidance_scale = 800, 50.0 if prior.kind == "flow" else 100.0
-        if isinstance(prior, InstaFlowPrior):
-            config.lr_latents, config.exact_inner_step = 3e-3, True
-        if prior.kind == "diffusion" or isinstance(prior, InstaFlowPrior):
+        if prior.kind == "diffusion":
             config.noise_range = config.final_noise_range = (0.02, 0.98)
-    return suited(config, guidance, prior)
+    return suited(changed(config, own(prior).images), guidance)
 
 
-def inversion_recipe(prior: TextToImage) -> InversionConfig:
+def inversion_recipe(prior: Prior) -> InversionConfig:
     """For iRFDS: the authors' for SD3, and fewer and longer steps for the embedded priors."""
-    return InversionConfig() if prior.vocabulary is None else InversionConfig(steps=400, learning_rate=1e-2)
+    return InversionConfig(steps=400, learning_rate=1e-2) if is_small(prior) else InversionConfig()
 
 
-def ode_recipe(prior: TextToImage) -> OdeConfig:
+def ode_recipe(prior: Prior) -> OdeConfig:
     """For ways along the flow's path, at the times of the model's own sampler."""
     return OdeConfig(steps=50, shift=_shift(prior))
 
 
-def flowedit_recipe(prior: TextToImage) -> FlowEditConfig:
+def flowedit_recipe(prior: Prior) -> FlowEditConfig:
     """For FlowEdit: the paper's for SD3, and weaker guidance for the embedded priors."""
-    if prior.vocabulary is None:
-        return FlowEditConfig(shift=_shift(prior))
-    if getattr(prior, "exact", False):
-        return FlowEditConfig(source_scale=1.0, target_scale=1.0, shift=_shift(prior))
-    # With 4 half of the edits do not happen (docs/editing.md).
-    return FlowEditConfig(source_scale=1.0, target_scale=7.0, shift=_shift(prior))
+    config = FlowEditConfig(shift=_shift(prior))
+    if is_small(prior):
+        # With 4 half of the edits do not happen (docs/editing.md).
+        config.source_scale, config.target_scale = 1.0, 7.0
+    return changed(config, own(prior).edits)
 
 
-def _shift(prior: TextToImage) -> float:
+def _shift(prior: Prior) -> float:
     """How far the model's own sampler leans to the noise; even times for a model that does not say."""
     return getattr(prior, "time_shift", 1.0)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -20,16 +20,15 @@ from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
 from rfgs.flat.particles import optimise
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
-from rfgs.guidance import Counted, invert
-from rfgs.guidance.flowedit import flowedit
-from rfgs.guidance.ode import PathStep, invert_ode, sample_ode
+from rfgs.guidance import Counted, InversionConfig, as_dict, check_values, find_guide, invert
+from rfgs.guidance.flowedit import FlowEditConfig, flowedit
+from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
 from rfgs.models import machine
-from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.priors import Condition, Prior, load_prior
 from rfgs.priors.fit import loading
-from rfgs.runs.job import KINDS
+from rfgs.settings import assign, check, declared
 
 Q = ParamSpec("Q")
-P = TypeVar("P", Prior, DiffusionPrior, Prior | DiffusionPrior)
 
 LOOKS = 6
 """Pictures in the strip of progress."""
@@ -62,10 +61,10 @@ class _Run:
         clock = Clock()
         self.seconds, self.lap = clock.seconds, clock.lap
 
-    def counting(self, prior: P) -> P:
+    def counting(self, prior: Prior) -> Prior:
         """The prior, from now on with its network's evaluations counted."""
         self.counted = Counted(prior)
-        return cast(P, self.counted)
+        return cast(Prior, self.counted)
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -132,15 +131,12 @@ def make_image(
     """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop)
     prior = load_prior(
-        job.model, KINDS[job.guidance], device=job.device, **loading(job, distils_on=job.device)
+        job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )
     config = particle_recipe(prior, job.guidance)
-    config.space, config.particles, config.resolution = job.space, job.particles, job.resolution
-    config.steps = job.steps or config.steps
-    for name, value in job.settings().items():
-        setattr(config, name, value)
-    run.settings = asdict(config)
-    side = job.resolution or prior.image_size
+    assign(config, check_values(job.settings, type(config), job.guidance))
+    run.settings = as_dict(config)
+    side = config.resolution or prior.image_size
     _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
     prior = run.counting(prior)
     run.lap("startup")
@@ -175,7 +171,7 @@ def invert_photo(
     prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
     run.lap("startup")
-    noise, title = _noise(run, prior, x, condition, negative, job.method, job.steps)
+    noise, title = _noise(run, prior, x, condition, negative, job)
     run.lap("inversion")
     config = ode_recipe(prior)
     run.settings["reconstruction"] = asdict(config)
@@ -214,11 +210,12 @@ def edit_photo(
         config.steps = job.steps or config.steps
         config.target_scale = config.target_scale if job.guidance_scale is None else job.guidance_scale
         config.strength = config.strength if job.strength is None else job.strength
+        _give(config, job)
         run.settings = asdict(config)
         generator = torch.Generator().manual_seed(job.seed)
         path = flowedit(prior, x, source, target, negative, config, generator=generator)
     else:
-        noise, _ = _noise(run, prior, x, source, negative, job.method, job.steps)
+        noise, _ = _noise(run, prior, x, source, negative, job)
         run.lap("inversion")
         run.looks, run.curve = [], []
         sampling = ode_recipe(prior)
@@ -242,13 +239,12 @@ def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
     return prior, image, _check_size(prior, image.to(job.device))
 
 
-def _check_size(prior: Prior | DiffusionPrior, image: Tensor) -> Tensor:
+@torch.no_grad()
+def _check_size(prior: Prior, image: Tensor) -> Tensor:
     """The image's latents, after one evaluation that shows whether the network takes their size."""
-    with torch.no_grad():
-        x = prior.encode(image)
-    predict = prior.velocity if prior.kind == "flow" else prior.epsilon  # type: ignore[union-attr]
+    x = prior.encode(image)
     try:
-        predict(x, x.new_ones(1), prior.embed([""]))
+        prior.predict(x, x.new_ones(1), prior.embed([""]))
     except ValueError as error:
         size = f"{image.shape[-1]}x{image.shape[-2]}"
         raise UserError(
@@ -264,13 +260,13 @@ def _noise(
     x: Tensor,
     condition: Condition,
     negative: Condition,
-    method: str,
-    steps: int | None,
+    job: InvertJob | EditJob,
 ) -> tuple[Tensor, str]:
     """The noise of latents x, and what the curve shows."""
-    if method == "ode":
+    if job.method == "ode":
         ode = ode_recipe(prior)
-        ode.steps = steps or ode.steps
+        ode.steps = job.steps or ode.steps
+        _give(ode, job)
         run.settings = asdict(ode)
         step: PathStep | None = None
         for step in invert_ode(prior, x, condition, negative, ode):
@@ -279,7 +275,8 @@ def _noise(
             raise UserError(f"--steps {ode.steps}: has to be at least 1; try --steps 50")
         return step.x, "standard deviation on the way to the noise"
     config = inversion_recipe(prior)
-    config.steps = steps or config.steps
+    config.steps = job.steps or config.steps
+    _give(config, job)
     run.settings = asdict(config)
     found = None
     generator = torch.Generator().manual_seed(run.job.seed)
@@ -292,6 +289,11 @@ def _noise(
     if found is None:
         raise UserError(f"--steps {config.steps}: has to be at least 1; try --steps 400")
     return noise.clone(), "RMS residual of iRFDS"
+
+
+def _give(config: OdeConfig | InversionConfig | FlowEditConfig, job: InvertJob | EditJob) -> None:
+    """Sets what a job asks for."""
+    assign(config, check(job.settings, declared(type(config))))
 
 
 def _decoder(prior: Prior, latents: Tensor) -> Callable[[], Tensor]:

@@ -1,22 +1,33 @@
-"""Guidance: what a prior says about an image, as a loss. One short function per equation; none knows what was rendered."""
+"""Guidance: what a prior says about an image, as a loss. One short function per equation; none knows what was rendered.
+
+Each is one file: its function, the settings that only it has, and its `Guide`, which makes it found by its name.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from rfgs.errors import UserError
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, matching_loss
+from rfgs.guidance.choice import (
+    as_dict,
+    check_own,
+    check_values,
+    find_guide,
+    from_dict,
+    guides,
+    make_guide,
+    readable,
+    readers,
+    value_of,
+)
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, matching_loss, own
 from rfgs.guidance.counted import Counted
 from rfgs.guidance.irfds import InversionConfig, invert, irfds, noise_step
 from rfgs.guidance.perp_neg import Others, perp_neg
-from rfgs.guidance.rfds import RFDS, rfds
-from rfgs.guidance.rfds_rev import RFDSRev, reversed_noise, rfds_rev
-from rfgs.guidance.rfds_vsd import RFDSVSD, rfds_vsd
-from rfgs.guidance.sds import SDS, sds
-from rfgs.guidance.vsd import VSD, vsd
+from rfgs.guidance.rfds import rfds
+from rfgs.guidance.rfds_rev import reversed_noise, rfds_rev
+from rfgs.guidance.rfds_vsd import rfds_vsd
+from rfgs.guidance.sds import sds
+from rfgs.guidance.vsd import vsd
 
 __all__ = [
-    "GUIDES",
     "Counted",
     "Estimate",
     "GuidanceConfig",
@@ -24,44 +35,26 @@ __all__ = [
     "InversionConfig",
     "Others",
     "Views",
+    "as_dict",
+    "check_own",
+    "check_values",
+    "find_guide",
+    "from_dict",
+    "guides",
     "invert",
     "irfds",
     "make_guide",
     "matching_loss",
     "noise_step",
+    "own",
     "perp_neg",
+    "readable",
+    "readers",
     "reversed_noise",
     "rfds",
     "rfds_rev",
     "rfds_vsd",
     "sds",
+    "value_of",
     "vsd",
 ]
-
-GUIDES: dict[str, type[Guide]] = {
-    "sds": SDS,
-    "vsd": VSD,
-    "rfds": RFDS,
-    "rfds-rev": RFDSRev,
-    "rfds-vsd": RFDSVSD,
-}
-"""What `GuidanceConfig.guidance` may be. A guidance of your own takes part in the loops once it is put in here."""
-
-
-def make_guide(name: str, prior: Any) -> Guide:
-    """The guidance called `name`, at work under `prior`.
-
-    Raises:
-        UserError: there is none, or it is not defined for priors of this kind.
-    """
-    if name not in GUIDES:
-        raise UserError(f"guidance {name!r}: there are {', '.join(GUIDES)}")
-    guide = GUIDES[name]
-    if guide.kind != prior.kind:
-        fitting = [other for other in GUIDES if GUIDES[other].kind == prior.kind]
-        what = {"flow": "a rectified flow", "diffusion": "a diffusion model"}
-        raise UserError(
-            f"guidance {name}: is defined for {what[guide.kind]}, and {prior.name} is {what[prior.kind]}; "
-            f"take {' or '.join(fitting)}"
-        )
-    return guide(prior)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,39 +12,25 @@ from rfgs.errors import UserError
 from rfgs.guidance.perp_neg import Others
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import per_sample
-from rfgs.runs.job import LORA_RANK
+from rfgs.settings import GuidanceConfig, declared, setting
 
 Reduction = Literal["sum", "mean"]
+S = TypeVar("S")
 
 
-@dataclass
-class GuidanceConfig:
-    """Settings of guidance, read afresh at each step; those that only some guidances have name them first."""
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a guidance that reads nothing but what all read (`GuidanceConfig`)."""
 
-    guidance: str = "rfds-rev"
-    """One of `rfgs.guidance.GUIDES`."""
-    guidance_scale: float = 4.0
-    """s of v_null + s (v_text - v_null); 1 is no guidance."""
-    negative_prompt: str = ""
-    time_weight: Literal["uniform", "1-t"] = "uniform"
-    """RFDS, RFDS-Rev: weight of the loss by the noise fraction t. With much guidance the noisiest views have by far the largest
-    gradients, and 1 - t, which gives the weights of SDS, makes them smaller."""
-    inner_steps: int = 1
-    """RFDS-Rev: iRFDS steps on the noise in each step of the loop."""
-    inner_step_size: float = 1.0
-    """RFDS-Rev: length of an inner step, in units of (1 - t); the learning rate if they are Adam's."""
-    inner_optimiser: Literal["gradient", "adam"] = "gradient"
-    """RFDS-Rev: plain gradient steps, as released, or Adam's."""
-    exact_inner_step: bool = False
-    """RFDS-Rev: count the inner step size in units of 1, the authors' way for InstaFlow, and not of (1 - t), for SD3."""
-    renormalise_noise: bool = False
-    """RFDS-Rev: bring the found noise back to variance 1."""
-    lora_rank: int = LORA_RANK
-    """VSD, RFDS-VSD: rank of the LoRA on the attention; read when it is made."""
-    lora_steps: int = 1
-    """VSD, RFDS-VSD: training steps of the LoRA in each step of the loop."""
-    lr_lora: float = 1e-4
-    """VSD, RFDS-VSD: learning rate of the LoRA, which stays as it is during a run."""
+
+@dataclass(frozen=True)
+class TimeSettings:
+    """Of guidances that weight their loss by the time."""
+
+    time_weight: Literal["uniform", "1-t"] = setting(
+        "uniform", "Weight of the loss by the noise fraction t; 1-t gives the weights of SDS."
+    )
+    """With much guidance the noisiest views have by far the largest gradients, and 1 - t makes them smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +94,25 @@ def time_weights(t: Tensor, kind: Literal["uniform", "1-t"]) -> Tensor | None:
     return 1 - t if kind == "1-t" else None
 
 
+def own(kind: type[S], config: GuidanceConfig) -> S:
+    """The settings of a guidance's own, of the dataclass that declares them, as they are in `config`."""
+    return kind(**{name: config.own[name] for name in declared(kind) if name in config.own})
+
+
 class Guide:
     """A guidance at work in one run under one prior: what the loops call. Most have no state.
 
-    A new one is a subclass in a module of its own. `rfgs.guidance.GUIDES` gives it its name.
+    A new one is a subclass in a module of its own. It is found by its name in this package, and by "module:Class" elsewhere.
     """
 
+    name: ClassVar[str]
+    """What it is asked for by, such as "rfds-rev"."""
     kind: ClassVar[Literal["flow", "diffusion"]]
     """Of the priors that it is defined for."""
+    settings: ClassVar[type] = NoSettings
+    """A dataclass with the settings of its own, each declared by `rfgs.settings.setting` (read them with `own`)."""
+    trains: ClassVar[bool] = False
+    """Whether it trains a LoRA on the prior's network."""
 
     def __init__(self, prior: Any) -> None:
         self.prior = prior

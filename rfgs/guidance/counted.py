@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfgs.priors.base import Condition, DiffusionPrior, Prior
+from rfgs.priors.base import Condition, Prior
 
 
 class Counted:
@@ -17,20 +17,12 @@ class Counted:
     more. Neither text encoders nor the image encoder count.
     """
 
-    def __init__(self, prior: Prior | DiffusionPrior) -> None:
+    def __init__(self, prior: Prior) -> None:
         self._prior: Any = prior
         self.forward = self.backward = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._prior, name)
-
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.forward += len(x_t)
-        return self._prior.velocity(x_t, t, condition)
-
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.forward += len(x_t)
-        return self._prior.epsilon(x_t, t, condition)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.forward += len(x_t)

@@ -11,25 +11,31 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.ode import PathStep, time_grid
-from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.base import Condition, Prior, guided
+from rfgs.settings import setting
 
 
 @dataclass
 class FlowEditConfig:
     """Settings of `flowedit`; the defaults are the paper's for Stable Diffusion 3."""
 
-    steps: int = 50
-    """Steps from pure noise to data, of which only the last `strength` are taken."""
-    strength: float = 33 / 50
-    """n_max / T: the share of the steps that edit. 1 changes most and keeps least of the source."""
-    source_scale: float = 3.5
-    """Guidance scale under the source prompt."""
-    target_scale: float = 13.5
-    """Guidance scale under the target prompt."""
-    averages: int = 1
-    """n_avg: noises averaged in each step."""
-    shift: float = 3.0
-    """Of the times, see `time_grid`."""
+    steps: int = setting(
+        50, "Steps from pure noise to data, of which only the last `strength` are taken.", least=1, common=True
+    )
+    strength: float = setting(
+        33 / 50,
+        "Share of the steps that edit; 1 changes most and keeps least of the source.",
+        above=0,
+        most=1,
+        common=True,
+    )
+    """n_max / T."""
+    source_scale: float = setting(3.5, "Guidance scale under the source prompt.", least=0)
+    target_scale: float = setting(13.5, "Guidance scale under the target prompt.", least=0)
+    averages: int = setting(1, "Noises averaged in each step.", least=1, most=1000)
+    """n_avg."""
+    shift: float = setting(3.0, "How far the times lean to the noise; 1 is not at all.", above=0)
+    """See `time_grid`."""
 
 
 def flowedit(
@@ -68,8 +74,8 @@ def flowedit(
             e = torch.randn(x.shape, generator=generator).to(x)
             x_t = (1 - now) * x + now * e
             z_t = z + x_t - x
-            v_target = guided_velocity(prior, z_t, t, target, negative, config.target_scale)
-            v_source = guided_velocity(prior, x_t, t, source, negative, config.source_scale)
+            v_target = guided(prior, z_t, t, target, negative, config.target_scale)
+            v_source = guided(prior, x_t, t, source, negative, config.source_scale)
             difference += (v_target - v_source) / config.averages
         z = z + (after - now) * difference
         yield PathStep(index, len(pairs), after, z, z)

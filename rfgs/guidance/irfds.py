@@ -11,6 +11,7 @@ from torch import Tensor
 from rfgs.guidance.common import Estimate, matching_loss, root_mean_square
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import draw_times, estimate_x0, interpolate, per_sample
+from rfgs.settings import setting
 
 
 def noise_step(
@@ -33,10 +34,11 @@ def irfds(prior: Prior, x: Tensor, e: Tensor, condition: Condition, *, t: Tensor
 
     L = || (e - x) - sg[v(x_t, t)] ||^2,   without classifier-free guidance
     """
-    x_t = interpolate(x, e.detach(), t)
-    v = prior.velocity(x_t, t, condition)
+    x_t = interpolate(prior, x, e.detach(), t)
+    with torch.no_grad():
+        v = prior.predict(x_t, t, condition)
     u = e - x
-    return Estimate(matching_loss(u, v, "mean"), root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+    return Estimate(matching_loss(u, v, "mean"), root_mean_square(u - v), estimate_x0(prior, x_t, v, t), t)
 
 
 def moment_penalty(e: Tensor) -> Tensor:
@@ -48,11 +50,10 @@ def moment_penalty(e: Tensor) -> Tensor:
 class InversionConfig:
     """Settings of `invert`; the defaults are the authors' for SD3."""
 
-    steps: int = 1400
-    learning_rate: float = 2e-3
-    noise_range: tuple[float, float] = (0.01, 1.0)
-    """Noise fractions drawn."""
-    moment_weight: float = 1.0
+    steps: int = setting(1400, "Number of Adam steps.", least=1, common=True)
+    learning_rate: float = setting(2e-3, "Of Adam's steps on the noise.", above=0, most=10)
+    noise_range: tuple[float, float] = setting((0.01, 1.0), "Noise fractions drawn.", least=0, most=1)
+    moment_weight: float = setting(1.0, "Pull of the noise to mean 0 and variance 1.", least=0)
 
 
 def invert(

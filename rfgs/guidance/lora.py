@@ -8,14 +8,16 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rfgs.errors import UserError
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, arguments
+from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, arguments, own
 from rfgs.priors.base import Condition
+from rfgs.settings import setting
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
 """The attention's projections in diffusers' UNets (the first four) and transformers."""
@@ -34,7 +36,7 @@ class Student:
     prior without guidance. When the student goes, the network is left as it was found.
 
     Args:
-        prior: offers `network` and `predict` (`rfgs.priors.base.Trainable`).
+        prior: offers `network` (`rfgs.priors.base.Trainable`).
         rank: of the adapter, on all of `ATTENTION`.
         generator: CPU generator, for the adapter's first factors and the camera embedding.
 
@@ -98,8 +100,13 @@ class Student:
         Args:
             cameras: camera-to-world matrices [B, 4, 4], or None.
         """
-        with self._awake(cameras):
-            return self.prior.predict(x_t, t, condition)
+        predictions, size = [], getattr(self.prior, "max_batch", None) or len(x_t)
+        # In the prior's own batches, so that it makes no others of them: each needs its own cameras.
+        for start in range(0, len(x_t), size):
+            part = slice(start, start + size)
+            with self._awake(None if cameras is None else cameras[part]):
+                predictions.append(self.prior.predict(x_t[part], t[part], condition[part]))
+        return torch.cat(predictions)
 
     def learn(
         self,
@@ -185,9 +192,21 @@ def _last_linear(embedding: nn.Module) -> nn.Linear:
     return [module for module in embedding.modules() if isinstance(module, nn.Linear)][-1]
 
 
+@dataclass(frozen=True)
+class StudentSettings:
+    """Those of the student."""
+
+    lora_rank: int = setting(
+        4, "Rank of the LoRA that learns what the views look like; read when it is made.", least=1, most=4096
+    )
+    lora_steps: int = setting(1, "Its training steps in each step of the run.", least=1, most=1000)
+    lr_lora: float = setting(1e-4, "Its learning rate, which stays as it is during a run.", above=0, most=1, steer=True)
+
+
 class StudentGuide(Guide):
     """A guidance that compares its prior with a student of the views, which learns from each of them on the way."""
 
+    settings, trains = StudentSettings, True
     judge: ClassVar[Callable[..., Estimate]]
     """The guidance as a function: `vsd` or `rfds_vsd`."""
 
@@ -208,7 +227,7 @@ class StudentGuide(Guide):
     def student(self, views: Views, config: GuidanceConfig) -> Student:
         """The student, made at the first call."""
         if self._student is None:
-            self._student = Student(self.prior, rank=config.lora_rank, generator=views.generator)
+            self._student = Student(self.prior, rank=own(StudentSettings, config).lora_rank, generator=views.generator)
         return self._student
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,14 +236,14 @@ class StudentGuide(Guide):
 
     def teach(self, views: Views, config: GuidanceConfig) -> None:
         """Trains the student on the views as they are, over all noise levels, without guidance."""
-        x = views.x.detach()
-        for _ in range(config.lora_steps):
+        x, learning = views.x.detach(), own(StudentSettings, config)
+        for _ in range(learning.lora_steps):
             t = torch.rand(len(x), generator=views.generator).to(x)
             e = torch.randn(x.shape, generator=views.generator).to(x)
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
             x_t, target = self.lesson(x, e, t)
             cameras = None if dropped else views.cameras
-            self.student(views, config).learn(x_t, t, views.plain, cameras, target, config.lr_lora)
+            self.student(views, config).learn(x_t, t, views.plain, cameras, target, learning.lr_lora)
 
     def state(self) -> dict[str, Any]:
         return {} if self._student is None else self._student.state()

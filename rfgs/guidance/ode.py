@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.priors.base import Condition, Prior, guided_velocity
+from rfgs.priors.base import Condition, Prior, guided
 from rfgs.priors.flow import estimate_x0
+from rfgs.settings import setting
 
 Solver = Literal["euler", "midpoint"]
 
@@ -36,14 +37,15 @@ class PathStep:
 class OdeConfig:
     """Settings of one way along the path."""
 
-    steps: int = 50
+    steps: int = setting(50, "Number of steps in time.", least=1, common=True)
     """The authors' number, for inversion."""
-    guidance_scale: float = 1.0
-    """1 is no guidance, and the only scale at which inversion and sampling follow one and the same path."""
-    shift: float = 1.0
-    """Bends the steps towards the noise, see `time_grid`; Stable Diffusion 3 samples with 3."""
-    solver: Solver = "euler"
-    """Midpoint steps cost two evaluations and are of second order."""
+    guidance_scale: float = setting(1.0, "Guidance scale; 1 is none.", least=0)
+    """1 is the only scale at which inversion and sampling follow one and the same path."""
+    shift: float = setting(1.0, "How far the times lean to the noise; 1 is not at all.", above=0)
+    """See `time_grid`; Stable Diffusion 3 samples with 3."""
+    solver: Solver = setting(
+        "euler", "midpoint takes two evaluations a step and is of second order."
+    )
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
@@ -83,11 +85,11 @@ def integrate(
     pairs = list(pairwise(times.tolist()))
     for index, (now, after) in enumerate(pairs, start=1):
         t = x.new_full((len(x),), now)
-        v = guided_velocity(prior, x, t, condition, negative, guidance_scale)
-        x0_hat = estimate_x0(x, v, t)
+        v = guided(prior, x, t, condition, negative, guidance_scale)
+        x0_hat = estimate_x0(prior, x, v, t)
         if solver == "midpoint":
             half = (after - now) / 2
-            v = guided_velocity(prior, x + half * v, t + half, condition, negative, guidance_scale)
+            v = guided(prior, x + half * v, t + half, condition, negative, guidance_scale)
         x = x + (after - now) * v
         yield PathStep(index, len(pairs), after, x, x0_hat)
 

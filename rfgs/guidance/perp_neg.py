@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rfgs.priors.base import Condition, DiffusionPrior, Prior, guided_epsilon, guided_velocity
+from rfgs.priors.base import Condition, Prior, guided
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,9 @@ def perp_neg(
     return null + guidance_scale * direction
 
 
+@torch.no_grad()
 def guided_prediction(
-    prior: Prior | DiffusionPrior,
+    prior: Prior,
     x_t: Tensor,
     t: Tensor,
     condition: Condition,
@@ -55,16 +56,13 @@ def guided_prediction(
     guidance_scale: float,
     others: Others | None = None,
 ) -> Tensor:
-    """The guided velocity of a flow, or the guided noise of a diffusion model, [B, c, h, w].
+    """The guided velocity of a flow, or the guided noise of a diffusion model, [B, c, h, w]; without gradient.
 
     B, 2 B or, with K `others`, (2 + K) B evaluations of the network in one batch.
     """
-    flow = prior.kind == "flow"
     if others is None:
-        guided = guided_velocity if flow else guided_epsilon
-        return guided(prior, x_t, t, condition, negative, guidance_scale)  # type: ignore[arg-type]
-    predict = prior.velocity if flow else prior.epsilon  # type: ignore[union-attr]
+        return guided(prior, x_t, t, condition, negative, guidance_scale)
     count = 2 + len(others.conditions)
     every = Condition.cat([condition, negative, *others.conditions])
-    text, null, *rest = predict(torch.cat([x_t] * count), torch.cat([t] * count), every).chunk(count)
+    text, null, *rest = prior.predict(torch.cat([x_t] * count), torch.cat([t] * count), every).chunk(count)
     return perp_neg(text, null, list(rest), others.weights, guidance_scale)

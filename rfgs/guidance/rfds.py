@@ -9,16 +9,17 @@ from rfgs.guidance.common import (
     GuidanceConfig,
     Guide,
     Reduction,
+    TimeSettings,
     Views,
     arguments,
     matching_loss,
+    own,
     root_mean_square,
     time_weights,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def rfds(
@@ -49,17 +50,18 @@ def rfds(
         weight: w of each sample, [B]; None is 1.
         others: replaces classifier-free guidance by Perp-Neg.
     """
-    x_t = interpolate(x.detach(), e, t)
+    x_t = interpolate(prior, x.detach(), e, t)
     v = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     u = e - x
     loss = matching_loss(u, v, reduction, weight=weight)
-    return Estimate(loss, root_mean_square(u - v), estimate_x0(x_t, v, t), t)
+    return Estimate(loss, root_mean_square(u - v), estimate_x0(prior, x_t, v, t), t)
 
 
 class RFDS(Guide):
     """`rfds` for the loops."""
 
-    kind = KINDS["rfds"]
+    name, kind, settings = "rfds", "flow", TimeSettings
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
-        return rfds(self.prior, **arguments(views, config), weight=time_weights(views.t, config.time_weight))
+        weight = time_weights(views.t, own(TimeSettings, config).time_weight)
+        return rfds(self.prior, **arguments(views, config), weight=weight)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Reduction, Views, arguments, time_weights
+from rfgs.guidance.common import (
+    Estimate,
+    GuidanceConfig,
+    Guide,
+    Reduction,
+    TimeSettings,
+    Views,
+    arguments,
+    own,
+    time_weights,
+)
 from rfgs.guidance.irfds import noise_step
 from rfgs.guidance.perp_neg import Others
 from rfgs.guidance.rfds import rfds
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import interpolate
-from rfgs.runs.job import KINDS
+from rfgs.settings import setting
 
 
 @torch.no_grad()
@@ -41,7 +52,7 @@ def reversed_noise(
     """
     adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimiser == "adam" else None
     for _ in range(steps):
-        v = prior.velocity(interpolate(x, e, t), t, condition)
+        v = prior.predict(interpolate(prior, x, e, t), t, condition)
         if adam is None:
             e = noise_step(x, e, v, t, step_size, exact=exact)
         else:
@@ -102,19 +113,48 @@ def rfds_rev(
     )
 
 
+@dataclass(frozen=True)
+class RFDSRevSettings(TimeSettings):
+    """Those of the inner steps."""
+
+    inner_steps: int = setting(
+        1,
+        "Steps that look for the noise of each view; every one costs an evaluation of the model.",
+        least=1,
+        most=1000,
+        steer=(1, 8),
+    )
+    inner_step_size: float = setting(
+        1.0,
+        "Size of these steps, in units of the share of the image that is not noise; with adam, its learning rate.",
+        above=0,
+    )
+    inner_optimiser: Literal["gradient", "adam"] = setting(
+        "gradient", "How these steps are taken: plain gradient steps, as released, or Adam's."
+    )
+    exact_inner_step: bool = setting(
+        False, "Count the step size in units of the whole image, the authors' way for InstaFlow."
+    )
+    """In units of 1, and not of (1 - t), the authors' way for SD3."""
+    renormalise_noise: bool = setting(
+        False, "Bring the noise that was found back to mean 0 and variance 1."
+    )
+
+
 class RFDSRev(Guide):
     """`rfds_rev` for the loops."""
 
-    kind = KINDS["rfds-rev"]
+    name, kind, settings = "rfds-rev", "flow", RFDSRevSettings
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
+        inner = own(RFDSRevSettings, config)
         return rfds_rev(
             self.prior,
             **arguments(views, config),
-            steps=config.inner_steps,
-            step_size=config.inner_step_size,
-            exact=config.exact_inner_step,
-            optimiser=config.inner_optimiser,
-            renormalise=config.renormalise_noise,
-            weight=time_weights(views.t, config.time_weight),
+            steps=inner.inner_steps,
+            step_size=inner.inner_step_size,
+            exact=inner.exact_inner_step,
+            optimiser=inner.inner_optimiser,
+            renormalise=inner.renormalise_noise,
+            weight=time_weights(views.t, inner.time_weight),
         )

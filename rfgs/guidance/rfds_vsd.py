@@ -11,7 +11,6 @@ from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import estimate_x0, interpolate
-from rfgs.runs.job import KINDS
 
 
 def rfds_vsd(
@@ -41,20 +40,20 @@ def rfds_vsd(
         student: gives its velocity [B, c, h, w] at x_t [B, c, h, w], t [B]; it is not guided.
         Others as in `rfds`.
     """
-    x_t = interpolate(x.detach(), e, t)
+    x_t = interpolate(prior, x.detach(), e, t)
     v = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     theirs = student(x_t, t)
     u = e - x
     loss = matching_loss(u, u + v - theirs, reduction)
-    return Estimate(loss, root_mean_square(v - theirs), estimate_x0(x_t, v, t), t)
+    return Estimate(loss, root_mean_square(v - theirs), estimate_x0(prior, x_t, v, t), t)
 
 
 class RFDSVSD(StudentGuide):
     """`rfds_vsd` for the loops, and the training of its student."""
 
-    kind = KINDS["rfds-vsd"]
+    name, kind = "rfds-vsd", "flow"
     judge = staticmethod(rfds_vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Flow matching (Lipman et al. 2023): the velocity of the straight path."""
-        return interpolate(x, e, t), e - x
+        return interpolate(self.prior, x, e, t), e - x

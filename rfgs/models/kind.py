@@ -1,32 +1,29 @@
-"""Whether a model is a rectified flow or a diffusion model, told before it is loaded."""
+"""Which family a model is of, and so whether it is a rectified flow or a diffusion model, told before it is loaded."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Literal
-
 from rfgs.models import catalogue
+from rfgs.models.about import about
+from rfgs.models.families import Family, Kind
 
-Kind = Literal["flow", "diffusion"]
+
+def family_of(source: str) -> Family | None:
+    """The family of the model `source` (as `rfgs.models.catalogue.locate` takes it), by its name or else by its files.
+
+    No network: None where neither tells, as for a hub id that no backend has.
+    """
+    place = catalogue.locate(source)
+    if place.family is not None:
+        return place.family
+    said = about(place.source)
+    if said.pipeline is None:
+        return None
+    named = [family for family in catalogue.families() if family.name == said.family]
+    fitting = [family for family in catalogue.families() if said.pipeline in family.pipelines]
+    return next(iter(named + fitting), None)
 
 
 def kind_of(source: str) -> Kind | None:
     """Whether a model is a rectified flow or a diffusion model, by its name or its files; None where neither tells."""
-    place = catalogue.locate(source)
-    family = place.family
-    if family is None:
-        folder = Path(place.source).expanduser()
-        pipeline = _read(folder / "model_index.json").get("_class_name")
-        if pipeline is None:
-            return None
-        known = "sd" if pipeline == "StableDiffusionPipeline" else "flow"
-        family = _read(folder / "rfgs.json").get("family", known)
-    return "diffusion" if family == "sd" else "flow"
-
-
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    family = family_of(source)
+    return family.kind if family else None

@@ -11,8 +11,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-INDEX = "model_index.json"
-"""The file that makes a folder a model in diffusers' layout."""
+from rfgs.models.about import INDEX
 
 # What pipelines list and distillation never loads, and what a model may do without: SD3 runs without its T5.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")

@@ -7,16 +7,16 @@ be made, so the prompt is refused; other words that it has never seen are left t
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from rfgs.errors import UserError
 from rfgs.models import catalogue, memory
-from rfgs.runs.job import Kind
+from rfgs.models.about import about
+from rfgs.models.families import Kind
+from rfgs.models.kind import kind_of
 
 THINGS = {
     "cube": ("cube", "box", "block"),
@@ -148,16 +148,8 @@ class Knowledge:
     @staticmethod
     def of(source: str) -> Knowledge:
         """Of the model `source` (as `rfgs.models.catalogue.find_model` takes it), by the file beside its weights. No network."""
-        from rfgs.models.kind import kind_of
-
-        try:
-            path = Path(catalogue.locate(source).source).expanduser() / "rfgs.json"
-            words = json.loads(path.read_text(encoding="utf-8"))["vocabulary"]
-            vocabulary = frozenset(word.lower() for word in words)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            # Another model, or one that is damaged: whoever loads it will tell.
-            vocabulary = None
-        return Knowledge(source, vocabulary, kind_of(source) or "flow")
+        said = about(catalogue.locate(source).source)
+        return Knowledge(source, said.vocabulary, kind_of(source) or "flow")
 
     @cached_property
     def things(self) -> dict[str, str]:

@@ -1,72 +1,32 @@
-"""Text-to-image models behind two protocols: `load_prior("tiny-sd3")`, or a folder or hub id in diffusers' layout."""
+"""Text-to-image models behind one protocol: `load_prior("tiny-sd3")`, or a folder or hub id in diffusers' layout."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Literal, cast
 
 import torch
 
 from rfgs.errors import UserError
-from rfgs.priors.base import (
-    Condition,
-    DiffusionPrior,
-    Prior,
-    TextToImage,
-    Trainable,
-    guided_epsilon,
-    guided_velocity,
-    unknown_words,
-)
-from rfgs.priors.parts import Setup, about, read_json, whole_model
+from rfgs.models.about import INDEX, about
+from rfgs.models.catalogue import families, locate
+from rfgs.models.families import Family
+from rfgs.models.kind import family_of
+from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
+from rfgs.priors.parts import Setup, read_json, whole_model
 from rfgs.priors.parts import offload as offload_weights
 
 __all__ = [
     "Condition",
-    "DiffusionPrior",
     "Prior",
-    "TextToImage",
+    "Recipe",
     "Trainable",
-    "guided_epsilon",
-    "guided_velocity",
+    "guided",
     "load_prior",
     "unknown_words",
 ]
 
 
-@overload
-def load_prior(
-    name_or_folder: str | Path,
-    kind: Literal["flow"] = "flow",
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    t5: Literal["keep", "8bit", "drop"] = "keep",
-    offload: bool = False,
-    compile: bool = False,
-) -> Prior: ...
-@overload
-def load_prior(
-    name_or_folder: str | Path,
-    kind: Literal["diffusion"],
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    t5: Literal["keep", "8bit", "drop"] = "keep",
-    offload: bool = False,
-    compile: bool = False,
-) -> DiffusionPrior: ...
-@overload
-def load_prior(
-    name_or_folder: str | Path,
-    kind: None,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    t5: Literal["keep", "8bit", "drop"] = "keep",
-    offload: bool = False,
-    compile: bool = False,
-) -> Prior | DiffusionPrior: ...
 def load_prior(
     name_or_folder: str | Path,
     kind: Literal["flow", "diffusion"] | None = "flow",
@@ -76,7 +36,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
-) -> Prior | DiffusionPrior:
+) -> Prior:
     """Load a prior.
 
     Args:
@@ -93,54 +53,24 @@ def load_prior(
     Raises:
         UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
     """
-    from rfgs.models.catalogue import locate
-
     name = str(name_or_folder)
     place = locate(name)
-    source = place.source
-    family = place.family or _family(name, source)
-    found = "diffusion" if family == "sd" else "flow"
-    if kind is not None and kind != found:
-        raise UserError(f"{name}: {_OTHER_KIND[found]}")
+    family = family_of(name) or _family_of_files(name, place.source)
+    if kind not in (None, family.kind):
+        raise UserError(f"{name}: {_OTHER_KIND[family.kind]}")
+    if t5 == "drop" and not family.can_drop_t5:
+        raise UserError(f"{name}: reads prompts with T5 alone; leave --t5 drop out")
     device = torch.device(device)
-    dtype = dtype or _dtype(family, device, small=bool(about(source)))
-    setup = Setup(device, dtype, t5, offload)
-    prior = _load(name, source, family, setup, place.style)
-    if family == "exact":
-        return cast(Prior, prior)  # It has no network.
-    if offload:
+    dtype = dtype or _dtype(family, device, small=about(place.source).small)
+    prior = family.load_adapter().load(place.source, name=name, setup=Setup(device, dtype, t5, offload))
+    if place.style:
+        prior.add_style(*place.style)
+    if offload and family.network:
         for module in (prior.network, prior.autoencoder.module):
             offload_weights(module, device)
-    if compile:
+    if compile and family.network:
         prior.network.compile()
-    return cast(Prior | DiffusionPrior, prior)
-
-
-def _load(name: str, source: str, family: str, setup: Setup, style: tuple[str, str] | None) -> Any:
-    if family == "sd":
-        from rfgs.priors.sd import StableDiffusionPrior
-
-        return StableDiffusionPrior.load(source, name=name, setup=setup)
-    if family == "instaflow":
-        from rfgs.priors.instaflow import InstaFlowPrior
-
-        prior = InstaFlowPrior.load(source, name=name, setup=setup)
-        if style:
-            prior.add_style(*style)
-        return prior
-    if family == "exact":
-        from rfgs.tinyworld.exact_prior import ExactPrior
-
-        return ExactPrior.load(source, name=name, setup=setup)
-    if family == "flux":
-        if setup.t5 == "drop":
-            raise UserError(f"{name}: FLUX reads prompts with T5 alone; leave --t5 drop out")
-        from rfgs.priors.flux import FluxPrior
-
-        return FluxPrior.load(source, name=name, setup=setup)
-    from rfgs.priors.sd3 import SD3Prior
-
-    return SD3Prior.load(source, name=name, setup=setup)
+    return cast(Prior, prior)
 
 
 _OTHER_KIND = {
@@ -149,29 +79,23 @@ _OTHER_KIND = {
     "flow": "a rectified flow, and a diffusion model is wanted, such as tiny-sd or sd15",
 }
 
-_FAMILIES = {
-    "StableDiffusion3Pipeline": "sd3",
-    "StableDiffusionPipeline": "sd",
-    "FluxPipeline": "flux",
-    "RectifiedFlowPipeline": "instaflow",  # InstaFlow's own code names it so.
-}
 
-
-def _family(name: str, source: str) -> str:
-    """What a model's files say it is."""
+def _family_of_files(name: str, source: str) -> Family:
+    """What a model's files say it is, fetched from the hub where they are there."""
     with whole_model(name, "text-to-image"):
-        pipeline = read_json(source, "model_index.json").get("_class_name", "an unknown kind of model")
-    known = about(source).get("family") or _FAMILIES.get(pipeline)
-    if known is None:
+        pipeline = read_json(source, INDEX).get("_class_name", "an unknown kind of model")
+    known = {told: family for family in families() for told in family.pipelines}
+    if pipeline not in known:
         raise UserError(
             f"{name}: is a {pipeline}, which has no adapter yet; give a folder or hub id of a "
-            + " or ".join(_FAMILIES)
+            + " or ".join(known)
         )
-    return known
+    return known[pipeline]
 
 
-def _dtype(family: str, device: torch.device, *, small: bool) -> torch.dtype:
+def _dtype(family: Family, device: torch.device, *, small: bool) -> torch.dtype:
     """Half precision where a big model runs on a GPU: bfloat16 for transformers, whose activations can overflow float16."""
     if small or device.type == "cpu":
         return torch.float32
-    return torch.bfloat16 if family in ("sd3", "flux") and torch.cuda.is_bf16_supported() else torch.float16
+    bfloat16 = family.half == "bfloat16" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if bfloat16 else torch.float16

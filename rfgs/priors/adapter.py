@@ -9,24 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfgs.models.about import about
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, Prior, guided_velocity
-from rfgs.priors.parts import Setup, about, enough_memory, vocabulary
+from rfgs.priors.base import Condition, Prior, guided, in_batches
+from rfgs.priors.parts import Setup, enough_memory
 from rfgs.priors.text import TextSide
 
 
 class Adapter:
-    """A model in diffusers' layout; the families below add what its network predicts."""
+    """A model in diffusers' layout; the families below add their path, and what their network predicts (`_predict`)."""
 
     text: TextSide
     max_batch: int | None = None
-    """Samples in one evaluation of the network; more are done one batch after the other. None: no limit."""
+    """Samples in one evaluation of the network without gradient; more are done one batch after the other. None: no limit."""
 
     def __init__(self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder) -> None:
         self.name, self.source, self.setup = name, source, setup
         self.network, self.autoencoder = network, autoencoder
         self.device, self.dtype = setup.device, network.dtype
-        self.vocabulary = vocabulary(about(source))
+        self.vocabulary = about(source).vocabulary
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
@@ -49,6 +50,18 @@ class Adapter:
         """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
         return self.autoencoder.decode(latents)
 
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Velocity or noise at x_t [B, c, h, w], t [B], float32.
+
+        With gradients on, all samples are evaluated at once: what they keep for the way back is kept anyway.
+        """
+        size = None if torch.is_grad_enabled() else self.max_batch
+        return in_batches(self._predict, x_t, t, condition, size)
+
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The same in one evaluation of the network."""
+        raise NotImplementedError
+
     def _noise(self, count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
         return torch.randn((count, channels, side, side), generator=generator).to(self.device)
 
@@ -59,6 +72,6 @@ def sample_flow(
 ) -> Tensor:
     """Latents [B, c, h, w] by Euler steps from the noise x along `times` [steps + 1], which fall from 1 to 0."""
     for t, after in pairwise(times.to(x)):
-        v = guided_velocity(prior, x, t.expand(len(x)), condition, negative, guidance_scale)
+        v = guided(prior, x, t.expand(len(x)), condition, negative, guidance_scale)
         x = x + (after - t) * v
     return x

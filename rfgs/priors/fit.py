@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from rfgs.models.loading import Loading
 from rfgs.models.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
-from rfgs.priors.base import TextToImage
-from rfgs.runs.job import Loading
+from rfgs.priors.base import Prior
 
 
 def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def distillation_dtype(device: str) -> torch.dtype | None:
     return torch.bfloat16 if device == "cpu" and native else None
 
 
-def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
+def embed_and_release(prior: Prior, prompts: Sequence[str]) -> None:
     """Embed all prompts that a run will need, then free the text encoders; a model that keeps none is left alone.
 
     The model remembers what it has embedded, and a prompt that comes up later loads the encoders for a moment.
@@ -44,7 +44,7 @@ def embed_and_release(prior: TextToImage, prompts: Sequence[str]) -> None:
 
 
 def fit_views(
-    prior: TextToImage,
+    prior: Prior,
     *,
     views: int,
     size: int,

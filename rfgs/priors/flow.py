@@ -1,13 +1,70 @@
 """The one convention for time, noise and velocity, and what follows from it.
 
-t in [0, 1] is the *noise* fraction: x_t = (1 - t) x + t e, velocity v = e - x. Sampling goes from t = 1 to t = 0 with
-x += (t_next - t) v. Models that count otherwise are turned round by their adapter in `rfgs.priors`.
+Every prior has a path x_t = alpha(t) x + sigma(t) e from data to noise. For rectified flows t in [0, 1] is the *noise*
+fraction: x_t = (1 - t) x + t e, velocity v = e - x. Sampling goes from t = 1 to t = 0 with x += (t_next - t) v. Models that
+count otherwise are turned round by their adapter in `rfgs.priors`.
 """
 
 from __future__ import annotations
 
+from typing import Literal, Protocol
+
 import torch
 from torch import Tensor
+
+
+class Path(Protocol):
+    """The way from data to noise, and what is predicted along it: a part of every `rfgs.priors.base.Prior`."""
+
+    kind: Literal["flow", "diffusion"]
+    """"flow" predicts the velocity e - x, "diffusion" the noise e."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of data and noise in x_t = alpha x + sigma e at t [B]: both [B]."""
+        ...
+
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha^2 and sigma^2 at t [B], both [B]: apart, since a model's schedule may know them better than their roots."""
+        ...
+
+
+class Flow:
+    """The path of all rectified flows. A prior that is one may take it over by inheritance."""
+
+    kind: Literal["flow", "diffusion"] = "flow"
+
+    @staticmethod
+    def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - t and t, for t [B] in [0, 1] (Esser et al. 2024, equation 13)."""
+        return 1 - t, t
+
+    @staticmethod
+    def powers(t: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 - t)^2 and t^2."""
+        return (1 - t).square(), t.square()
+
+
+class Diffusion:
+    """The path of all diffusion models (Ho et al. 2020, equation 4), for a prior that has their schedule, `alpha_bars`.
+
+    Time t in [0, 1] is the fraction of the steps that the model was trained on.
+    """
+
+    kind: Literal["flow", "diffusion"] = "diffusion"
+
+    def alpha_bars(self, t: Tensor) -> Tensor:
+        """alpha_bar in (0, 1) at t [B]: [B], falling from almost 1 at t = 0."""
+        raise NotImplementedError
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""
+        data, noise = self.powers(t)
+        return data.sqrt(), noise.sqrt()
+
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_bar and 1 - alpha_bar."""
+        alpha_bar = self.alpha_bars(t)
+        return alpha_bar, 1 - alpha_bar
 
 
 def per_sample(t: Tensor, like: Tensor) -> Tensor:
@@ -15,25 +72,34 @@ def per_sample(t: Tensor, like: Tensor) -> Tensor:
     return t.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
-def interpolate(x: Tensor, e: Tensor, t: Tensor) -> Tensor:
-    """x_t = (1 - t) x + t e, all [B, ...], t [B] in [0, 1] (Esser et al. 2024, equation 13)."""
-    t = per_sample(t, x)
-    return (1 - t) * x + t * e
+def interpolate(path: Path, x: Tensor, e: Tensor, t: Tensor) -> Tensor:
+    """x_t = alpha x + sigma e, all [B, ...], t [B]."""
+    alpha, sigma = (per_sample(share, x) for share in path.alpha_sigma(t))
+    return alpha * x + sigma * e
 
 
-def estimate_x0(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """The clean sample that v points to: x0_hat = x_t - t v."""
-    return x_t - per_sample(t, x_t) * v
+def estimate_x0(path: Path, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+    """The clean sample that a prediction at x_t [B, ...] points to.
+
+    Of a velocity v it is x_t - t v, and of a noise e (x_t - sigma e) / alpha.
+    """
+    alpha, sigma = (per_sample(share, x_t) for share in path.alpha_sigma(t))
+    data = x_t - sigma * prediction
+    return data if path.kind == "flow" else data / alpha
 
 
-def estimate_noise(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """The noise that v points away to: e_hat = x_t + (1 - t) v."""
-    return x_t + (1 - per_sample(t, x_t)) * v
+def estimate_noise(path: Path, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+    """The noise that a prediction at x_t [B, ...] points to: x_t + (1 - t) v of a velocity v, and a noise is itself."""
+    alpha, _ = (per_sample(share, x_t) for share in path.alpha_sigma(t))
+    return x_t + alpha * prediction if path.kind == "flow" else prediction
 
 
-def classifier_free(v_text: Tensor, v_null: Tensor, guidance_scale: float) -> Tensor:
-    """v_null + s (v_text - v_null), diffusers' convention: s = 1 is no guidance (Ho & Salimans 2022, s = w + 1)."""
-    return v_null + guidance_scale * (v_text - v_null)
+def classifier_free(text: Tensor, null: Tensor, guidance_scale: float) -> Tensor:
+    """null + s (text - null), diffusers' convention: s = 1 is no guidance (Ho & Salimans 2022, s = w + 1).
+
+    It is linear in the predictions, and so the same for velocities and noises.
+    """
+    return null + guidance_scale * (text - null)
 
 
 def noise_range_at(

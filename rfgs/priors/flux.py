@@ -3,32 +3,33 @@
 Four neighbouring latents make one token: the network takes [B, h/2 * w/2, 4 c] and the positions of its tokens, which is
 undone here, so that guidance sees latents [B, 16, h, w] as everywhere. `dev` was distilled to draw what classifier-free
 guidance would have drawn, and takes the guidance scale as an input: that is `distilled_guidance`. `schnell` was distilled
-to a few steps and has no such input. Guidance on top of it (`guided_velocity`) works, at small scales.
+to a few steps and has no such input. Guidance on top of it (`rfgs.priors.guided`) works, at small scales.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rfgs.models.about import about
 from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, in_batches
-from rfgs.priors.parts import Setup, about, load_module, whole_model
+from rfgs.priors.base import Condition
+from rfgs.priors.flow import Flow
+from rfgs.priors.parts import Setup, load_module, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
 """Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 
 
-class FluxPrior(Adapter):
+class FluxPrior(Flow, Adapter):
     """A `Prior` of the family; made by `load`."""
 
-    kind: Literal["flow", "diffusion"] = "flow"
     distilled_guidance: float = 3.5
     """The guidance scale that `dev` imitates in every evaluation; ignored by `schnell`."""
 
@@ -42,9 +43,9 @@ class FluxPrior(Adapter):
             network.config.get("sample_size") or 128
         )  # Latents; FLUX's configuration says nothing, its sampler 128.
         said = about(source)
-        self.image_size = said.get("image_size") or min(size * autoencoder.factor, _LARGEST)
+        self.image_size = said.image_size or min(size * autoencoder.factor, _LARGEST)
         # schnell was trained on 256 tokens of text, dev on 512.
-        self._t5_tokens = said.get("max_sequence_length") or (512 if network.config.guidance_embeds else 256)
+        self._t5_tokens = said.max_sequence_length or (512 if network.config.guidance_embeds else 256)
         self.text = TextSide(
             self._load_text,
             self._embed,
@@ -98,13 +99,8 @@ class FluxPrior(Adapter):
                 load_t5(self.source, "_2", self.setup),
             )
 
-    @torch.no_grad()
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """v = e - x at x_t [B, 16, h, w], float32; h and w even."""
-        return in_batches(self.predict, x_t, t, condition, self.max_batch)
-
-    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`velocity` with gradients, for a LoRA on `network`. The network multiplies the time t by 1000 itself."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v at x_t [B, 16, h, w], h and w even. The network multiplies the time t by 1000 itself."""
         guidance = None
         if self.network.config.guidance_embeds:
             guidance = torch.full((len(x_t),), self.distilled_guidance, device=self.device)

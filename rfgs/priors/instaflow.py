@@ -13,28 +13,44 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, in_batches
-from rfgs.priors.flow import classifier_free
+from rfgs.priors.base import Condition, Recipe
+from rfgs.priors.flow import Flow, classifier_free
 from rfgs.priors.parts import load_module, whole_model
 from rfgs.priors.unet import UNetModel
 
+_BIG = Recipe(
+    splats={
+        "guidance_scale": 50.0,  # The authors' 3D configurations for it.
+        # The authors' times, read as the network's own: they take away the noisiest 0.3 after a third of the run.
+        "noise_range": (0.02, 0.98),
+        "final_noise_range": (0.02, 0.7),
+        "exact_inner_step": True,
+    },
+    images={
+        "lr_latents": 3e-3,
+        "noise_range": (0.02, 0.98),
+        "final_noise_range": (0.02, 0.98),
+        "exact_inner_step": True,
+    },
+)
+_TINY = Recipe(splats={"guidance_scale": 4.0})  # Better than the 8 of its relatives: docs/results.md#tuning.
 
-class InstaFlowPrior(UNetModel):
+
+class InstaFlowPrior(Flow, UNetModel):
     """A `Prior` of the family; made by `load`."""
 
-    kind: Literal["flow", "diffusion"] = "flow"
     time_shift = 1.0
     """It is sampled at even times."""
     network_time: Literal["correct", "authors"] = "correct"
     """"authors" gives the network 1000 (1 - t), as the released code of RFDS does and InstaFlow's own sampler does not."""
 
-    @torch.no_grad()
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """v = e - x at x_t [B, 4, h, w], float32."""
-        return in_batches(self.predict, x_t, t, condition, self.max_batch)
+    @property
+    def recipe(self) -> Recipe:
+        """The authors' settings for InstaFlow, *untested on hardware*, or for `tiny-instaflow` what its trials found."""
+        return _BIG if self.vocabulary is None else _TINY
 
-    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`velocity` with gradients, for a LoRA on `network`."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v at x_t [B, 4, h, w]."""
         label = t if self.network_time == "correct" else 1 - t
         return -self._evaluate(x_t, 1000 * label, condition)
 

@@ -91,18 +91,6 @@ def revision(source: str) -> str:
     return Path(found).parent.name if isinstance(found, str) else ""
 
 
-def about(source: str) -> dict[str, Any]:
-    """What our own small models say of themselves in `rfgs.json` (family, vocabulary); empty for all others."""
-    path = Path(source) / "rfgs.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def vocabulary(about: dict[str, Any]) -> frozenset[str] | None:
-    """The words that a model was trained on, where it says so."""
-    words = about.get("vocabulary")
-    return None if words is None else frozenset(words)
-
-
 @contextmanager
 def whole_model(name: str, family: str) -> Iterator[None]:
     """Tells a part that is missing, cut short, of another shape or too large as the user's problem, with the remedy."""

@@ -7,23 +7,21 @@ the noise here (Salimans & Ho 2022, "Progressive Distillation", appendix D).
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, in_batches
-from rfgs.priors.flow import classifier_free, per_sample
+from rfgs.priors.base import Condition
+from rfgs.priors.flow import Diffusion, classifier_free, per_sample
 from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 
 
-class StableDiffusionPrior(UNetModel):
-    """A `DiffusionPrior` of the family; made by `load`."""
-
-    kind: Literal["flow", "diffusion"] = "diffusion"
+class StableDiffusionPrior(Diffusion, UNetModel):
+    """A `Prior` of the family; made by `load`."""
 
     def __init__(
         self,
@@ -48,18 +46,13 @@ class StableDiffusionPrior(UNetModel):
         """alpha_bar [B] of the training step nearest to t [B]."""
         return self._alpha_bars[self._label(t)]
 
-    @torch.no_grad()
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The noise in x_t [B, 4, h, w], float32."""
-        return in_batches(self.predict, x_t, t, condition, self.max_batch)
-
-    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`epsilon` with gradients, for a LoRA on `network`."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The noise in x_t [B, 4, h, w]."""
         output = self._evaluate(x_t, self._label(t), condition)
         if self._prediction == "epsilon":
             return output
-        alpha_bar = per_sample(self.alpha_bars(t), x_t)
-        return alpha_bar.sqrt() * output + (1 - alpha_bar).sqrt() * x_t
+        alpha, sigma = (per_sample(share, x_t) for share in self.alpha_sigma(t))
+        return alpha * output + sigma * x_t
 
     def _label(self, t: Tensor) -> Tensor:
         steps = len(self._alpha_bars)

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from rfgs.models.about import about
 from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition, in_batches
-from rfgs.priors.parts import Setup, about, load_module, read_json, whole_model
+from rfgs.priors.base import Condition
+from rfgs.priors.flow import Flow
+from rfgs.priors.parts import Setup, load_module, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
 """Pixels: SD3's native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 
 
-class SD3Prior(Adapter):
+class SD3Prior(Flow, Adapter):
     """A `Prior` of the family; made by `load`."""
-
-    kind: Literal["flow", "diffusion"] = "flow"
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class SD3Prior(Adapter):
         self.time_shift = float(scheduler.config.shift)
         self.image_size = min(network.config.sample_size * autoencoder.factor, _LARGEST)
         # Where there is no T5, the pipeline puts this many zero tokens in its place (256 unless told otherwise).
-        self._t5_tokens = about(source).get("max_sequence_length", 256)
+        tokens = about(source).max_sequence_length
+        self._t5_tokens = 256 if tokens is None else tokens
         self._t5 = t5
         self.text = TextSide(
             self._load_text,
@@ -95,13 +96,8 @@ class SD3Prior(Adapter):
             t5 = clips.new_zeros(len(prompts), self._t5_tokens, width)
         return Condition(torch.cat([pad(clips, (0, width - clips.shape[-1])), t5], dim=1), pooled)
 
-    @torch.no_grad()
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The transformer's output, float32; its time label is 1000 t."""
-        return in_batches(self.predict, x_t, t, condition, self.max_batch)
-
-    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """`velocity` with gradients, for a LoRA on `network`."""
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The transformer's output; its time label is 1000 t."""
         output = self.network(
             x_t.to(self.dtype),
             condition.tokens,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfgs.models.about import about
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, about, load_module, offload, revision
+from rfgs.priors.parts import Setup, load_module, offload, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -48,7 +49,7 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     words = tokenizer.from_pretrained(source, subfolder=f"tokenizer{suffix}")
     cpu, device = torch.device("cpu"), setup.device
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
-    with _no_progress_bar() if about(source) else nullcontext():
+    with _no_progress_bar() if about(source).small else nullcontext():
         module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
     if setup.offload:
         return TextPart(words, offload(module, device), device)

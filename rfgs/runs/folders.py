@@ -108,16 +108,26 @@ def job_to_resume(folder: Path, *, steps: int | None = None) -> Job:
         raise UserError(
             f"--resume {folder}: has no {CHECKPOINT} to go on from; start the run again with --overwrite"
         )
-    known = {field.name for field in fields(Job)}
-    job = Job(**{name: value for name, value in record["job"].items() if name in known})
+    job = _job_of(record["job"])
+    total = record["config"]["steps"]
     if steps is not None:
-        job = replace(job, steps=steps)
+        job, total = replace(job, settings={**job.settings, "steps": steps}), steps
     done = record["steps_done"]
-    if done >= job.steps:
+    if done >= total:
         raise UserError(
             f"--resume {folder}: did its {done} steps already; make it longer with, for example, --steps {2 * done}"
         )
     return job
+
+
+def _job_of(noted: dict[str, Any]) -> Job:
+    """A record's job; what is no longer a field of it, an older version noted of the settings, given or not."""
+    known = {field.name for field in fields(Job)}
+    job = Job(**{name: value for name, value in noted.items() if name in known})
+    if "settings" in noted:
+        return job
+    older = {name: value for name, value in noted.items() if name not in known and value not in (None, "")}
+    return replace(job, settings=older)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

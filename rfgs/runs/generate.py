@@ -9,22 +9,19 @@ from pathlib import Path
 
 import torch
 
-from rfgs.distill import DistillConfig, Step, distill
-from rfgs.distill.recipes import recipe
+from rfgs.distill import DistillConfig, Step, distill, first_splats
+from rfgs.distill.recipes import config_for
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
+from rfgs.guidance import find_guide, from_dict, value_of
 from rfgs.models import catalogue, memory
-from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors import Prior, load_prior
+from rfgs.priors.base import is_small
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.runs import folders
-from rfgs.runs.job import KINDS, LORA_GUIDANCES, Job
+from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
-from rfgs.splats import Splats, ball, without_haze
-
-START_RADIUS = 0.7
-"""World units; the object is to fill a ball of radius about 1. What has no splats to begin with, such as a ground, hardly
-grows: below high noise a good model sees in the view that there is none, and believes the view. With 0.9 things next to each
-other grow together (docs/results.md)."""
+from rfgs.splats import Splats, without_haze
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def generate(
     folder: Path,
     *,
     resume: bool = False,
-    on_start: Callable[[DistillConfig, Prior | DiffusionPrior], None] = lambda config, prior: None,
+    on_start: Callable[[DistillConfig, Prior], None] = lambda config, prior: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
@@ -66,13 +63,17 @@ def generate(
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder) if resume else None
     prior = load_prior(
-        job.model, KINDS[job.guidance], device=job.device, **loading(job, distils_on=job.device)
+        job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )
-    config = _config(job, prior) if checkpoint is None else DistillConfig(**checkpoint["config"])
-    config.steps = job.steps
+    if checkpoint is None:
+        # The prompt is spelt out, so that the record of one that is steered has what it was before.
+        config = config_for(prior, job.guidance, job.preset(), {"prompt": job.prompt}, job.settings)
+    else:
+        config = from_dict(DistillConfig, checkpoint["config"])
+        config.steps = job.settings.get("steps", config.steps)
     fitted = _fit(prior, config, job)
     generator = torch.Generator().manual_seed(job.seed)
-    splats = ball(job.splats, START_RADIUS, generator=generator).to(job.device)
+    splats = first_splats(config, generator).to(job.device)
     on_start(config, prior)
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
@@ -97,7 +98,7 @@ def generate(
             if step is not None:
                 torch.cuda.empty_cache()
                 recorder.write_checkpoint(step)
-            raise UserError(_out_of_memory(job, folder)) from error
+            raise UserError(_out_of_memory(job, config, folder)) from error
         raise
     if step is not None:
         recorder.write_checkpoint(step)
@@ -107,30 +108,16 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def _config(job: Job, prior: Prior | DiffusionPrior) -> DistillConfig:
-    """The prior's recipe with what the job asks for."""
-    config = recipe(prior, job.guidance)
-    # Spelt out, so that the record of a prompt that is steered has what it was before.
-    config.prompt = job.prompt
-    config.steps, config.views_per_step = job.steps, job.views_per_step
-    config.resolution = job.resolution or prior.image_size
-    config.smooth_views, config.perp_neg = job.smooth_views, job.perp_neg
-    config.densify, config.max_splats = job.densify, job.max_splats or 2 * job.splats
-    for name, value in job.settings().items():
-        setattr(config, name, value)
-    return config
-
-
-def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, job: Job) -> str | None:
+def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
     """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
-    if prior.vocabulary is not None:
+    if is_small(prior):
         return None
     prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
     name, views, size = catalogue.name_of(job.model), config.views_per_step, config.resolution
     reserve, sliced = 0, None
     if name in memory.FOOTPRINTS:
-        rank = config.lora_rank if config.guidance in LORA_GUIDANCES else 0
+        rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0
         load = memory.Load(rank, job.offload, job.dtype == "float32")
         reserve, sliced = (
             memory.beside_the_encoder(name, views=views, slice_views=one_by_one, size=size, load=load)
@@ -139,10 +126,10 @@ def _fit(prior: Prior | DiffusionPrior, config: DistillConfig, job: Job) -> str 
     return fit_views(prior, views=views, size=size, reserve=reserve, reserve_sliced=sliced)
 
 
-def _out_of_memory(job: Job, folder: Path) -> str:
+def _out_of_memory(job: Job, config: DistillConfig, folder: Path) -> str:
     go_on = f"; the last checkpoint is in {folder}" if (folder / folders.CHECKPOINT).exists() else ""
-    offload = "" if job.offload or job.guidance in LORA_GUIDANCES else "add --offload, "
+    offload = "" if job.offload or find_guide(config.guidance).trains else "add --offload, "
     return (
-        f"the GPU's memory does not suffice for {job.views_per_step} views of this size with {job.model}; "
+        f"the GPU's memory does not suffice for {config.views_per_step} views of this size with {job.model}; "
         f"lower --views-per-step, --resolution or --splats, {offload}or take a smaller --backend{go_on}"
     )

@@ -1,90 +1,79 @@
-"""Which guidance goes with which model and which settings, told before anything is loaded. No torch here."""
+"""Which guidance goes with which model and which settings, told before a model is loaded.
+
+No torch here but where a guidance is looked at, which is not the case for the usual one (`usual_guidance`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rfgs.distill.settings import DistillConfig
 from rfgs.errors import UserError
-from rfgs.models import catalogue
-from rfgs.models.kind import kind_of
-from rfgs.runs.job import KINDS, LORA_GUIDANCES, Guidance, Method
+from rfgs.models.kind import family_of, kind_of
+from rfgs.settings import declared
 
 
-def check_pair(guidance: Guidance, source: str) -> None:
+def check_pair(guidance: str, source: str) -> None:
     """That the model `source` (as `rfgs.models.catalogue.find_model` takes it) is of the kind that the guidance is defined for.
 
     A model whose kind cannot be told without the network is let through; `rfgs.priors.load_prior` will tell.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not, or there is no such guidance.
     """
-    if guidance in LORA_GUIDANCES and catalogue.locate(source).family == "exact":
+    from rfgs.guidance import find_guide, guides
+
+    guide, others, family = find_guide(guidance), guides(), family_of(source)
+    if guide.trains and family and not family.network:
+        fitting = [name for name, other in others.items() if other.kind == guide.kind and not other.trains]
         raise UserError(
             f"--guidance {guidance}: trains a LoRA on the model's network, and {source} has none; "
-            "use --guidance rfds or rfds-rev"
+            f"use --guidance {' or '.join(fitting)}"
         )
-    kind = kind_of(source)
-    if kind is None or kind == KINDS[guidance]:
+    if family is None or family.kind == guide.kind:
         return
-    fitting = [name for name in KINDS if KINDS[name] == kind]
+    fitting = [name for name, other in others.items() if other.kind == family.kind]
     what = {"flow": "rectified flows", "diffusion": "diffusion models"}
-    other = {"flow": "tiny-sd3 or sd3", "diffusion": "tiny-sd or sd15"}[KINDS[guidance]]
+    models = {"flow": "tiny-sd3 or sd3", "diffusion": "tiny-sd or sd15"}[guide.kind]
     raise UserError(
-        f"--guidance {guidance}: is defined for {what[KINDS[guidance]]}, and {source} is none; "
-        f"use --guidance {' or '.join(fitting)}, or another model such as --backend {other}"
+        f"--guidance {guidance}: is defined for {what[guide.kind]}, and {source} is none; "
+        f"use --guidance {' or '.join(fitting)}, or another model such as --backend {models}"
     )
 
 
-def usual_guidance(source: str, small: bool, method: Method) -> Guidance:
+def usual_guidance(source: str, small: bool, given: Collection[str] = ()) -> str:
     """What suits a model where no guidance is asked for.
 
     Args:
         small: one of our own small models, under which assets of RFDS are nearer to the truth than RFDS-Rev's, for two thirds
             of the evaluations (docs/tiny-sd3.md#making-it).
-        method: settings that only RFDS-Rev reads ask for it.
+        given: names of settings that were; those that only RFDS-Rev reads ask for it.
     """
     if kind_of(source) == "diffusion":
         return "sds"
-    given = any(value is not None for value in _inner(method).values())
-    return "rfds" if small and not given else "rfds-rev"
+    if not small:
+        return "rfds-rev"
+    wanted = set(given) - set(declared(DistillConfig))
+    return "rfds-rev" if wanted and not wanted <= _own("rfds") else "rfds"
 
 
-def _inner(method: Method) -> dict[str, object]:
-    """Flags of RFDS-Rev's inner steps, with what is given of them."""
-    return {
-        "--inner-steps": method.inner_steps,
-        "--inner-step-size": method.inner_step_size,
-        "--inner-optimiser": None if method.inner_optimiser == "gradient" else method.inner_optimiser,
-        "--renormalise-noise": True if method.renormalise_noise else None,
-    }
+def trains(guidance: str) -> bool:
+    """Whether a guidance trains a LoRA on the model's network."""
+    from rfgs.guidance import find_guide
+
+    return find_guide(guidance).trains
 
 
-def check_method(method: Method) -> None:
-    """Settings that can be, for guidances that have them.
+def lora_rank(guidance: str, given: Mapping[str, Any]) -> int:
+    """The rank of that LoRA; 0 where none is trained."""
+    from rfgs.guidance import readable
 
-    Raises:
-        UserError: a number out of its range, or a setting of another guidance than the one asked for.
-    """
-    inner = _inner(method)
-    lora = {
-        "--lora-rank": method.lora_rank,
-        "--lora-steps": method.lora_steps,
-        "--lr-lora": method.lr_lora,
-    }
-    for flags, guidances in ((inner, ("rfds-rev",)), (lora, LORA_GUIDANCES)):
-        for flag, value in flags.items():
-            if value is not None and method.guidance not in guidances:
-                raise UserError(
-                    f"{flag}: only {' and '.join(guidances)} can use it; leave it out with --guidance {method.guidance}"
-                )
-    for flag, value, example in (
-        ("--inner-steps", method.inner_steps, 1),
-        ("--lora-rank", method.lora_rank, 4),
-        ("--lora-steps", method.lora_steps, 1),
-    ):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} {value}: has to be at least 1; try {flag} {example}")
-    for flag, number, usual in (
-        ("--inner-step-size", method.inner_step_size, 1),
-        ("--lr-lora", method.lr_lora, 1e-4),
-    ):
-        if number is not None and not 0 < number < float("inf"):
-            raise UserError(f"{flag} {number:g}: has to be a positive number; try {flag} {usual:g}")
+    known = readable(DistillConfig, guidance)
+    return given.get("lora_rank", known["lora_rank"].default) if trains(guidance) else 0
+
+
+def _own(guidance: str) -> set[str]:
+    from rfgs.guidance import find_guide
+
+    return set(declared(find_guide(guidance).settings))

@@ -16,6 +16,7 @@ from rfgs.distill import DistillConfig, Step
 from rfgs.export import export
 from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.export.writing import atomic
+from rfgs.guidance import as_dict
 from rfgs.models import machine
 from rfgs.runs.folders import CHECKPOINT, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
 from rfgs.runs.job import Job
@@ -56,7 +57,7 @@ class Recorder:
         self.record: dict[str, Any] = {
             "state": "running",
             "job": asdict(job),
-            "config": asdict(config),
+            "config": as_dict(config),
             "steps_done": 0,
             "versions": machine.versions(),
             "git_commit": machine.git_commit(),
@@ -75,7 +76,7 @@ class Recorder:
             self.record["resumed_after_steps"].append(self.record["steps_done"])
         # A tensor, and added up as one: reading it in each step would wait for the GPU.
         self._skipped = torch.tensor(self.record["skipped"])
-        self._settings = asdict(config)
+        self._settings = as_dict(config)
         self._began, self._counted = began, 0.0
         self._count("startup", time.perf_counter() - began)
         self.write_record()
@@ -128,7 +129,7 @@ class Recorder:
             "started",
         )
         content = {
-            "config": asdict(self.config),
+            "config": as_dict(self.config),
             "state": step.state(),
             "record": {name: self.record[name] for name in counted},
         }
@@ -174,8 +175,9 @@ class Recorder:
         self.record["progress"].append({"step": step.index, "seconds": seconds, **self.record["evaluations"]})
 
     def _note_changes(self, after: int) -> None:
-        settings = asdict(self.config)
-        changed = [name for name, value in settings.items() if value != self._settings[name]]
+        settings = as_dict(self.config)
+        # Another guidance brings settings of its own along, which are at their defaults and no change.
+        changed = [name for name in settings if settings[name] != self._settings.get(name, settings[name])]
         for name in changed:
             change = {"step": after + 1, "setting": name, "old": self._settings[name], "new": settings[name]}
             self.record["changes"].append(change)

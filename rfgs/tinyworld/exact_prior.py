@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.priors.adapter import sample_flow
 from rfgs.priors.autoencoder import Autoencoder
-from rfgs.priors.base import Condition
+from rfgs.priors.base import Condition, Recipe
+from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup
 from rfgs.tinyworld.album import Grid, album, sample_album
 from rfgs.tinyworld.language import VIEWS, UnknownThing, parse, vocabulary
@@ -33,18 +33,21 @@ EVERYTHING = 384
 LOOKS = 12
 
 
-class ExactPrior:
+class ExactPrior(Flow):
     """A `Prior` that knows the answer.
 
     A condition's only token says which prompt it is, and how likely each side is: one of them, or all as training shows
     them. So mixtures of conditions of one prompt (`rfgs.distill.view_prompts.mixed`) are mixtures of its sides.
     """
 
-    kind: Literal["flow", "diffusion"] = "flow"
     image_size = IMAGE_SIZE
     time_shift = 1.0
-    exact = True
-    """That guidance has nothing to add (`rfgs.distill.recipes`)."""
+    # Its velocity is what guidance tries to come near to, so that guidance has nothing to add.
+    recipe = Recipe(
+        splats={"guidance_scale": 1.0},
+        images={"guidance_scale": 1.0},
+        edits={"source_scale": 1.0, "target_scale": 1.0},
+    )
 
     def __init__(
         self, name: str, autoencoder: Autoencoder, device: torch.device, grid: Grid | None = None
@@ -55,6 +58,7 @@ class ExactPrior:
         self.dtype = torch.float32
         self.vocabulary: frozenset[str] | None = frozenset(vocabulary())
         self._prompts: list[tuple[Scene, ...]] = [()]
+        self._number = functools.cache(self._find_number)
         self._pictures = functools.cache(self._make_pictures)
 
     @classmethod
@@ -75,7 +79,7 @@ class ExactPrior:
             rows.append([float(self._number(text)), *side])
         return Condition(torch.tensor(rows, device=self.device)[:, None])
 
-    def _number(self, text: str) -> int:
+    def _find_number(self, text: str) -> int:
         if text.removesuffix(next((view for view in VIEWS if text.endswith(view)), "")).strip(" ,") == "":
             return 0
         try:
@@ -98,7 +102,7 @@ class ExactPrior:
         return self.autoencoder.decode(latents)
 
     @torch.no_grad()
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """(x_t - E[x | x_t]) / t, float32; a prompt that comes up for the first time takes seconds.
 
         Raises:

@@ -24,7 +24,7 @@ from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.measure.markdown import markdown
 from rfgs.models.catalogue import check_source, locate
-from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors import Prior, load_prior
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.language import caption, parse
 from rfgs.tinyworld.picture_truth import measure_picture
@@ -136,7 +136,7 @@ def world_pictures(scene: Scene, size: int, rng: np.random.Generator) -> Tensor:
 
 
 def sample_views(
-    prior: Prior | DiffusionPrior, prompt: str, each: int, steps: int, scale: float, seed: Sequence[int]
+    prior: Prior, prompt: str, each: int, steps: int, scale: float, seed: Sequence[int]
 ) -> Tensor:
     """`each` samples of a prompt with each of VIEWS, [each * 5, 3, H, W]; the same seed gives the same noise at all scales."""
     texts = each * [f"{prompt}, {view}" for view in VIEWS]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rfgs.priors import guided_epsilon, guided_velocity
+from rfgs.priors import guided
 
 _LOAD = """
 import json, sys, time
@@ -43,14 +43,13 @@ def load_seconds(model: str, repeats: int = 3) -> dict[str, float]:
 
 def evaluation_seconds(prior: Any, repeats: int = 15) -> dict[str, float]:
     """Seconds of one guided prediction for four views, median and best; the first two are not counted."""
-    predict = guided_velocity if prior.kind == "flow" else guided_epsilon
     condition, negative = prior.embed(["a red cube, front view"] * 4), prior.embed([""] * 4)
     with torch.no_grad():
         x = prior.encode(torch.full((4, 3, prior.image_size, prior.image_size), 0.5))
     seconds = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
-        predict(prior, x, torch.full((4,), 0.5), condition, negative, 4.0)
+        guided(prior, x, torch.full((4,), 0.5), condition, negative, 4.0)
         seconds.append(time.perf_counter() - start)
     return {
         "threads": torch.get_num_threads(),

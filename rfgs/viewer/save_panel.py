@@ -8,7 +8,7 @@ from pathlib import Path
 
 import viser
 
-from rfgs.export import export
+from rfgs.export import FORMATS, export
 from rfgs.splats import Splats
 from rfgs.viewer.background import Report
 from rfgs.viewer.share import share_page
@@ -32,28 +32,11 @@ class SavePanel:
             '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
             f"downloaded by this browser.{' The run goes on.' * of_run}</div>"
         )
-        kinds = (
-            (
-                "Splats (.ply)",
-                ".ply",
-                viser.Icon.GRAIN,
-                "For SuperSplat, Blender, Unity, `rfgs view` and others",
-            ),
-            (
-                "Turntable (.mp4)",
-                ".mp4",
-                viser.Icon.MOVIE,
-                "A video of one turn; takes a while without a GPU",
-            ),
-            (
-                "Web page (.html)",
-                ".html",
-                viser.Icon.WORLD_WWW,
-                "One file that shows the splats in any browser",
-            ),
-        )
-        for label, suffix, icon, hint in kinds:
-            button = gui.add_button(label, icon=icon, hint=hint)
+        buttons = [(known.suffix, *known.button) for known in FORMATS if known.button]
+        # A page holds what belongs to the viewer, such as its lights, and is no format of splats.
+        page = ("Web page (.html)", "WORLD_WWW", "One file that shows the splats in any browser")
+        for suffix, label, icon, hint in [*buttons, (".html", *page)]:
+            button = gui.add_button(label, icon=getattr(viser.Icon, icon), hint=hint)
             button.on_click(guarded_event(report, label, self._download(suffix)))
 
     def _download(self, suffix: str) -> Callable[[viser.GuiEvent], None]:

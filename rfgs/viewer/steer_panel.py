@@ -6,15 +6,16 @@ import html
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import viser
 
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
+from rfgs.guidance import find_guide, guides, value_of
 from rfgs.models.words import Knowledge
-from rfgs.runs.job import KINDS
+from rfgs.settings import Setting, assign, declared
 from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import guarded
 
@@ -60,7 +61,7 @@ class Steering:
 
     def current(self, config: Any, field: str) -> Any:
         """What a field of `config` comes to."""
-        value = getattr(config, field)
+        value = value_of(config, field)
         return self.started_with.get(field) if value is None else value
 
     def apply(self, config: Any, next_step: int) -> list[Change]:
@@ -73,7 +74,7 @@ class Steering:
         for field, value in wishes.items():
             old = self.current(config, field)
             if old != value:
-                setattr(config, field, value)
+                assign(config, {field: value})
                 made.append(Change(next_step, field, old, value))
         self.changes.extend(made)
         return made
@@ -103,13 +104,16 @@ class SteerPanel:
     ) -> None:
         self._gui, self._config, self._steering = gui, config, steering
         self._report, self._changed, self._check_text = report, changed, check_text
-        named = {field.name: getattr(config, field.name) for field in fields(config)}
+        offered = {name: one for name, one in declared(type(config)).items() if one.steer}
         # In effect until another one is applied, which keeps a prompt that nobody touched out of the record.
-        self._texts = {name: steering.current(config, name) or "" for name in TEXTS if name in named}
+        self._texts = {name: steering.current(config, name) or "" for name in TEXTS if name in offered}
         if self._texts:
             self._add_texts()
-        for name, value in named.items():
-            self._add_input(name, value)
+        for name, one in offered.items():
+            if name == "guidance":
+                self._add_guidance(one)
+            elif name not in TEXTS:
+                self._add_input(one)
         self._log = gui.add_html("")
 
     def show(self, changes: list[Change]) -> None:
@@ -157,35 +161,53 @@ class SteerPanel:
 
         button.on_click(guarded(self._report, "Apply text", apply, self._changed))
 
-    def _add_input(self, name: str, value: Any) -> None:
-        gui, title = self._gui, label(name)
+    def _add_guidance(self, guidance: Setting) -> None:
+        """A choice among the guidances for the same kind of model, and the settings that only they have."""
+        used = self._config.guidance
+        fitting = {name: guide for name, guide in guides().items() if guide.kind == find_guide(used).kind}
+        fitting.setdefault(used, find_guide(used))
+        self._add_input(replace(guidance, type=Literal[tuple(fitting)]))
+        own = {name: one for guide in fitting.values() for name, one in declared(guide.settings).items()}
+        for one in own.values():
+            if one.steer:
+                self._add_input(one)
+
+    def _add_input(self, setting: Setting) -> None:
+        gui, title, value = self._gui, label(setting.name), value_of(self._config, setting.name)
         handle: viser.GuiInputHandle
-        if name == "guidance_scale":
-            top = max(40.0, 2 * value)
-            handle = gui.add_slider(title, min=1.0, max=top, step=0.5, initial_value=float(value))
-        elif name.endswith("noise_range") and isinstance(value, tuple):
+        if setting.choices:
+            handle = gui.add_dropdown(title, setting.choices, initial_value=value, hint=setting.help)
+        elif setting.base is bool:
+            handle = gui.add_checkbox(title, value, hint=setting.help)
+        elif setting.is_pair:
+            low, high = setting.least, setting.most
             handle = gui.add_multi_slider(
                 title,
-                min=0.0,
-                max=1.0,
+                min=0.0 if low is None else low,
+                max=1.0 if high is None else high,
                 step=0.01,
                 initial_value=value,
                 min_range=0.01,
-                hint="Noise fractions drawn",
+                hint=setting.help,
             )
-        elif name == "guidance" and value in KINDS:
-            fitting = [other for other in KINDS if KINDS[other] == KINDS[value]]
-            handle = gui.add_dropdown(title, fitting, initial_value=value)
-        elif name == "inner_steps":
-            handle = gui.add_slider(title, min=0, max=max(8, value), step=1, initial_value=value)
-        elif name.startswith(("lr_", "learning_rate")) and isinstance(value, float) and value > 0:
-            grain = 10.0 ** (math.floor(math.log10(value)) - 1)
-            handle = gui.add_number(title, value, min=0.0, step=grain)
+        elif isinstance(setting.steer, tuple):
+            low, high = setting.steer
+            step = 1 if setting.base is int else 0.5
+            ends = setting.base(min(low, value)), setting.base(max(high, 2 * value))
+            handle = gui.add_slider(
+                title, min=ends[0], max=ends[1], step=step, initial_value=value, hint=setting.help
+            )
         else:
-            return
-        handle.on_update(
-            guarded(self._report, title, lambda: self._steering.wish(name, handle.value), self._changed)
-        )
+            grain = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1e-3
+            handle = gui.add_number(
+                title, value, min=setting.least, step=1 if setting.base is int else grain, hint=setting.help
+            )
+
+        def wish() -> None:
+            # What comes from a page need not be what its inputs would send.
+            self._steering.wish(setting.name, setting.checked(handle.value))
+
+        handle.on_update(guarded(self._report, title, wish, self._changed))
 
 
 def _small(lines: str) -> str:

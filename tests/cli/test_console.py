@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from rfgs.cli.console import Progress, StopOnInterrupt, print_result
-from rfgs.runs.job import Job
 
 
 def press_ctrl_c() -> None:
@@ -80,6 +79,7 @@ def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     record = {
         "splats": 3000,
         "steps_done": 40,
+        "config": {"steps": 100},
         "seconds": seconds,
         "peak_memory": 3 * 2**29,
         "peak_gpu_memory": None,
@@ -87,7 +87,7 @@ def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     result = SimpleNamespace(
         record=record, paths=[Path("runs/x-0/splats.ply"), Path("runs/x-0/turntable.mp4")]
     )
-    print_result(result, Job("x", steps=100), Path("runs/x-0"))
+    print_result(result, Path("runs/x-0"))
     assert capsys.readouterr().out == (
         "\n"
         "3000 splats in 21.0 s, stopped after step 40 of 100\n"
@@ -100,7 +100,7 @@ def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
         "go on:    rfgs generate --resume runs/x-0\n"
     )
     record.update(steps_done=100, peak_gpu_memory=2**30)
-    print_result(result, Job("x", steps=100), Path("runs/x-0"))
+    print_result(result, Path("runs/x-0"))
     out = capsys.readouterr().out
     assert (
         "3000 splats in 21.0 s\n" in out and "1.50 GiB, 1.00 GiB on the GPU\n" in out and "go on:" not in out

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 import weakref
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,8 +32,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
         calls.append((job, folder, options))
         record = {
             "job": vars(job),
+            "config": {"steps": job.settings.get("steps", 1)},
             "splats": 1,
-            "steps_done": job.steps,
+            "steps_done": job.settings.get("steps", 1),
             "seconds": {"startup": 1.0},
             "peak_memory": None,
             "peak_gpu_memory": None,
@@ -63,15 +63,9 @@ def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> N
 def test_flags_win_over_the_preset(name: str, backend: str, asked: list) -> None:
     main(["generate", "cube", "--backend", backend, "--quality", name])
     main(["generate", "cube", "--backend", backend, "--steps", "7", "--quality", name])
-    preset = (QUALITIES if backend == "tiny-sd3" else BIG_QUALITIES)[name]
     (first, _, _), (second, _, _) = asked
-    assert (first.steps, first.views_per_step, first.splats, first.densify) == (
-        preset.steps,
-        preset.views_per_step,
-        preset.splats,
-        preset.densify,
-    )
-    assert (second.steps, second.views_per_step, second.splats) == (7, preset.views_per_step, preset.splats)
+    assert first.preset() == (QUALITIES if backend == "tiny-sd3" else BIG_QUALITIES)[name] == second.preset()
+    assert first.settings == {} and second.settings == {"steps": 7}
 
 
 def test_every_flag_arrives(asked: list) -> None:
@@ -83,40 +77,37 @@ def test_every_flag_arrives(asked: list) -> None:
         "cube",
         model="/m",
         guidance="rfds",
-        steps=5,
-        views_per_step=3,
-        splats=9,
-        resolution=96,
-        guidance_scale=12.5,
-        negative_prompt="bad",
+        settings={
+            "steps": 5,
+            "views_per_step": 3,
+            "splats": 9,
+            "resolution": 96,
+            "guidance_scale": 12.5,
+            "negative_prompt": "bad",
+        },
         seed=4,
-        densify="quantile",  # As by default; "--densify none" is for those who want none.
     )
-    main(["generate", "cube", "--model", "/m", "--densify", "none"])
-    assert asked[1][0].densify == "none"
+    # What is typed is given, also where it is what the flag would be without.
+    main(["generate", "cube", "--model", "/m", "--densify=none", "--no-perp-neg", "--negative-prompt", ""])
+    assert asked[1][0].settings == {"densify": "none", "perp_neg": False, "negative_prompt": ""}
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
-    inner = "--inner-steps 3 --inner-step-size 0.5 --inner-optimiser adam --renormalise-noise"
-    main(["generate", "cube", *inner.split(), "--smooth-views", "--perp-neg"])
-    main("generate cube --guidance rfds-vsd --lora-rank 8 --lora-steps 2 --lr-lora 1e-3".split())
+    inner = {"inner_steps": 3, "inner_step_size": 0.5, "inner_optimiser": "adam", "renormalise_noise": True}
+    sets = [f"--set={name}={value}" for name, value in inner.items()]
+    main(["generate", "cube", *sets, "--smooth-views", "--perp-neg"])
+    main("generate cube --guidance rfds-vsd --set lora_rank=8 --set noise_range=0.1,0.9".split())
     (first, _, _), (second, _, _) = asked
-    assert first == replace(
-        Job("cube"),
-        inner_steps=3,
-        inner_step_size=0.5,
-        inner_optimiser="adam",
-        renormalise_noise=True,
-        smooth_views=True,
-        perp_neg=True,
-    )
-    assert second == Job("cube", guidance="rfds-vsd", lora_rank=8, lora_steps=2, lr_lora=1e-3)
+    assert first == Job("cube", settings={"smooth_views": True, "perp_neg": True, **inner})
+    settings = {"lora_rank": 8, "noise_range": (0.1, 0.9)}
+    assert second == Job("cube", guidance="rfds-vsd", settings=settings)
 
 
 def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     main("generate cube --splats 50 --densify quantile --max-splats 80".split())
     ((job, _, _),) = asked
-    assert job == Job("cube", guidance="rfds", splats=50, densify="quantile", max_splats=80)
+    settings = {"splats": 50, "densify": "quantile", "max_splats": 80}
+    assert job == Job("cube", guidance="rfds", settings=settings)
     for flags, message in (
         ("--densify none --max-splats 80", "--max-splats: bounds what --densify adds"),
         (
@@ -179,7 +170,7 @@ def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.M
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])
     (first, _, _), (second, folder, options) = asked
-    assert second.steps == 9 and second.seed == 8 and second.prompt == first.prompt
+    assert second.settings == {"steps": 9} and second.seed == 8 and second.prompt == first.prompt
     assert folder == Path("there") and options["resume"] is True
 
 
@@ -199,7 +190,7 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
     done = import_module("rfgs.runs.generate").generate
 
     def generate(job: Job, folder: Path, **options: Any) -> Result:
-        if job.steps == 1:
+        if job.settings:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
         options["on_start"](None, SimpleNamespace())

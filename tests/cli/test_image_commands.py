@@ -59,9 +59,17 @@ def test_every_flag_arrives(asked: list) -> None:
     edit = "--from cube --to ball --guidance-scale 3 --strength 0.5"
     main(["edit", "good.png", *edit.split(), *common.split(), "c"])
     same = {"model": "/m", "steps": 5, "resolution": 96, "seed": 4}
+    settings = {
+        "steps": 5,
+        "resolution": 96,
+        "space": "pixels",
+        "particles": 2,
+        "guidance_scale": 3,
+        "negative_prompt": "bad",
+    }
     (first, _), (second, _), (third, folder) = asked
     assert first == ImageJob(
-        "cube", guidance="rfds", space="pixels", particles=2, guidance_scale=3, negative_prompt="bad", **same
+        "cube", guidance="rfds", model="/m", settings=settings, seed=4
     )
     assert second == InvertJob("good.png", "cube", method="ode", **same)
     assert third == EditJob("good.png", "cube", "ball", guidance_scale=3, strength=0.5, **same)
@@ -91,11 +99,15 @@ def test_unknown_words_are_remarked_on_before_the_run(
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
-    main("image cube --guidance vsd --backend sd15 --lora-rank 8 --lr-lora 1e-3".split())
-    main("image cube --inner-steps 2 --renormalise-noise".split())
-    (first, _), (second, _) = asked
-    assert first == ImageJob("cube", guidance="vsd", model="sd15", lora_rank=8, lr_lora=1e-3)
-    assert second == ImageJob("cube", inner_steps=2, renormalise_noise=True)
+    main("image cube --guidance vsd --backend sd15 --set lora_rank=8 --set lr_lora=1e-3".split())
+    main("image cube --set inner_steps=2 --set renormalise_noise=true".split())
+    main("invert good.png --prompt cube --set learning_rate=0.1".split())
+    main("edit good.png --from cube --to ball --set averages=2".split())
+    (first, _), (second, _), (third, _), (fourth, _) = asked
+    settings = {"lora_rank": 8, "lr_lora": 1e-3}
+    assert first == ImageJob("cube", guidance="vsd", model="sd15", settings=settings)
+    assert second == ImageJob("cube", settings={"inner_steps": 2, "renormalise_noise": True})
+    assert third.settings == {"learning_rate": 0.1} and fourth.settings == {"averages": 2}
 
 
 INVERT, EDIT = (
@@ -108,10 +120,18 @@ MESSAGES = {
         "--guidance sds: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
         "rfds-vsd, or another model such as --backend tiny-sd or sd15"
     ),
-    ("image", "cube", "--lora-rank", "8"): (
-        "--lora-rank: only vsd and rfds-vsd can use it; leave it out with --guidance rfds-rev"
+    ("image", "cube", "--set", "lora_rank=8"): (
+        "--set lora_rank=8: only rfds-vsd and vsd can use it; leave it out with --guidance rfds-rev"
     ),
-    ("image", "cube", "--particles", "0"): "--particles 0: has to be at least 1; try --particles 4",
+    ("image", "cube", "--particles", "0"): (
+        "--particles 0: has to be a whole number of at least 1; try --particles 4"
+    ),
+    (*INVERT, "--set", "averages=2"): (
+        "--set averages=2: there is no setting averages; `rfgs settings` lists what there is"
+    ),
+    (*EDIT, "--method", "flowedit", "--set", "averages=0"): (
+        "--set averages=0: has to be a whole number from 1 to 1000; try --set averages=1"
+    ),
     ("image", "cube", "--resolution", "72"): (
         "--resolution 72: has to be a multiple of 16 and at least 32; try --resolution 64"
     ),

@@ -10,6 +10,7 @@ from rfgs.cli.load_checks import check_loading
 from rfgs.errors import UserError
 from rfgs.models import machine
 from rfgs.models.catalogue import BACKENDS
+from rfgs.models.families import FLUX
 from rfgs.runs.job import Loading
 
 
@@ -55,7 +56,7 @@ def test_ways_to_load_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_flux_without_t5_is_refused_before_anything_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    hub_ids = [backend.hub_id for backend in BACKENDS if backend.family == "flux"]
+    hub_ids = [backend.hub_id for backend in BACKENDS if backend.family is FLUX]
     for source in ("flux-dev", "flux-schnell", *hub_ids, str(tmp_path)):
         with pytest.raises(UserError) as raised:
             check_loading(Loading(t5="drop"), "cpu", source=str(source))

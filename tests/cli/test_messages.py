@@ -39,7 +39,7 @@ MESSAGES = {
         "--backend kandinsky: no such backend, there are " + NAMES + "; "
         "weights of your own are named with --model FOLDER"
     ),
-    ("generate", "x", "--steps", "0"): "--steps 0: has to be at least 1; try --steps 420",
+    ("generate", "x", "--steps", "0"): "--steps 0: has to be a whole number of at least 1; try --steps 420",
     (
         "generate",
         "x",
@@ -47,14 +47,14 @@ MESSAGES = {
         "-5",
         "--quality",
         "draft",
-    ): "--steps -5: has to be at least 1; try --steps 110",
+    ): "--steps -5: has to be a whole number of at least 1; try --steps 110",
     (
         "generate",
         "x",
         "--views-per-step",
         "0",
-    ): "--views-per-step 0: has to be at least 1; try --views-per-step 4",
-    ("generate", "x", "--splats", "0"): "--splats 0: has to be at least 1; try --splats 3000",
+    ): "--views-per-step 0: has to be a whole number of at least 1; try --views-per-step 4",
+    ("generate", "x", "--splats", "0"): "--splats 0: has to be a whole number of at least 1; try --splats 3000",
     ("generate", "x", "--resolution", "100"): (
         "--resolution 100: has to be a multiple of 8 and at least 32; try --resolution 96"
     ),
@@ -65,18 +65,49 @@ MESSAGES = {
         "--guidance vsd: is defined for diffusion models, and tiny-sd3 is none; use --guidance rfds or rfds-rev or "
         "rfds-vsd, or another model such as --backend tiny-sd or sd15"
     ),
-    ("generate", "x", "--guidance", "rfds", "--inner-steps", "2"): (
-        "--inner-steps: only rfds-rev can use it; leave it out with --guidance rfds"
+    ("generate", "x", "--guidance", "rfds", "--set", "inner_steps=2"): (
+        "--set inner_steps=2: only rfds-rev can use it; leave it out with --guidance rfds"
     ),
-    ("generate", "x", "--inner-steps", "0"): "--inner-steps 0: has to be at least 1; try --inner-steps 1",
+    ("generate", "x", "--set", "inner_steps=0"): (
+        "--set inner_steps=0: has to be a whole number from 1 to 1000; try --set inner_steps=1"
+    ),
+    ("generate", "x", "--inner-steps", "2"): (
+        "--inner-steps: is given as --set inner_steps=VALUE; `rfgs settings` lists all that can be"
+    ),
+    ("generate", "x", "--lr-means=2"): (
+        "--lr-means: is given as --set lr_means=VALUE; `rfgs settings` lists all that can be"
+    ),
+    ("generate", "x", "--set", "noise_rang=0.1,0.9"): (
+        "--set noise_rang=0.1,0.9: there is no setting noise_rang; did you mean noise_range?"
+    ),
+    ("generate", "x", "--set", "noise_range=0.9,0.1"): (
+        "--set noise_range=0.9,0.1: has to be two numbers from 0 to 1, the smaller one first; "
+        "try --set noise_range=0.15,0.98"
+    ),
+    ("generate", "x", "--set", "guidance=rfds"): (
+        "--set guidance=rfds: guidance is given without --set, as `rfgs generate --help` shows"
+    ),
+    ("generate", "x", "--set", "steps"): "--set steps: is not NAME=VALUE",
+    ("generate", "x", "--guidance", "ism"): (
+        "guidance 'ism': there are rfds, rfds-rev, rfds-vsd, sds, vsd, and module:Class for one of your own"
+    ),
+    ("generate", "x", "--guidance", "not_there:Guide"): (
+        "guidance not_there:Guide: cannot be imported (No module named 'not_there'); is its folder on PYTHONPATH?"
+    ),
+    ("generate", "x", "--guidance", "json:loads"): (
+        "guidance json:loads: is not a subclass of rfgs.guidance.Guide that says its kind"
+    ),
+    ("image", "x", "--set", "lora_rank=2"): (
+        "--set lora_rank=2: only rfds-vsd and vsd can use it; leave it out with --guidance rfds-rev"
+    ),
     ("generate", "x", "--guidance-scale", "-1"): (
-        "--guidance-scale -1: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+        "--guidance-scale -1: has to be a number of at least 0; try --guidance-scale 7.5"
     ),
     ("generate", "x", "--guidance-scale", "nan"): (
-        "--guidance-scale nan: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+        "--guidance-scale nan: has to be a number of at least 0; try --guidance-scale 7.5"
     ),
     ("generate", "x", "--guidance-scale", "inf"): (
-        "--guidance-scale inf: has to be a number of at least 0 (1 means no guidance); try --guidance-scale 7.5"
+        "--guidance-scale inf: has to be a number of at least 0; try --guidance-scale 7.5"
     ),
     ("generate", "x", "--seed", "-1"): "--seed -1: has to be a whole number from 0 to 2^63 - 1; try --seed 0",
     ("generate", "x", "--port", "65536"): "--port 65536: has to be from 0 to 65535; try --port 8080",
@@ -102,6 +133,18 @@ MESSAGES = {
     ),
     ("generate", "--offload", "--resume", "nowhere"): (
         "--resume nowhere: goes on with that run's own settings, so --offload cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
+    ("generate", "--resume", "nowhere", "--guidance", "rfds-rev"): (
+        "--resume nowhere: goes on with that run's own settings, so --guidance cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
+    ("generate", "--resume", "nowhere", "--guidance=auto"): (
+        "--resume nowhere: goes on with that run's own settings, so --guidance cannot be given; "
+        "leave it out, or start a new run without --resume"
+    ),
+    ("generate", "--resume", "nowhere", "--steps", "9", "--set", "inner_steps=1"): (
+        "--resume nowhere: goes on with that run's own settings, so --set cannot be given; "
         "leave it out, or start a new run without --resume"
     ),
     ("generate", "--resume", "nowhere"): (
@@ -260,9 +303,6 @@ def test_gated_model(
 PARSING = {
     ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
     ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
-    ("generate", "x", "--guidance", "ism"): (
-        "invalid choice 'ism' for argument '--guidance'. Expected one of ('auto', 'sds', 'vsd', 'rfds', 'rfds-rev', 'rfds-vsd')."
-    ),
     ("generate", "x", "--setps", "3"): "--steps N Number of optimisation steps.",
     ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",
     ("export", "a.ply"): "OUT",

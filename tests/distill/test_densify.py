@@ -14,6 +14,7 @@ from torch import Tensor
 from rfgs.distill import DistillConfig, Step, densify, distill
 from rfgs.distill.densify import DensifyConfig, Growth
 from rfgs.errors import UserError
+from rfgs.priors.flow import Flow
 from rfgs.render import render
 from rfgs.render.cameras import orbit
 from rfgs.splats import ball
@@ -133,10 +134,10 @@ def test_mcmc_grows_to_its_bound_and_leaves_no_dead() -> None:
 # --- in the loop ------------------------------------------------------------------------------------------------------
 
 
-class Plain:
+class Plain(Flow):
     """A prior that wants every view to be grey 0.9. Latents are pictures made 4 times smaller."""
 
-    name, kind, image_size, vocabulary = "plain", "flow", 32, None
+    name, image_size, vocabulary = "plain", 32, None
 
     def embed(self, prompts: Any) -> Any:
         from rfgs.priors.base import Condition
@@ -146,7 +147,7 @@ class Plain:
     def encode(self, images: Tensor) -> Tensor:
         return torch.nn.functional.avg_pool2d(images, 4)
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         return (x_t - 0.9) / t.view(-1, 1, 1, 1)
 
 

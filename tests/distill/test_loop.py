@@ -13,17 +13,17 @@ from torch import Tensor
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.distill.loop import agreement, regularise
 from rfgs.errors import UserError
-from rfgs.guidance import GUIDES, Estimate, GuidanceConfig, Guide, Views, rfds
+from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import per_sample
+from rfgs.priors.flow import Diffusion, Flow, per_sample
 from rfgs.render.cameras import DEFAULT_DISTANCE
 from rfgs.splats import SH_C0, Splats, ball
 
 
-class OneColor:
+class OneColor(Flow):
     """A prior whose every picture is plain grey 0.2 but for the prompt "white": 0.9. Latents are pictures made 4x smaller."""
 
-    name, kind, image_size, vocabulary = "one colour", "flow", 32, None
+    name, image_size, vocabulary = "one colour", 32, None
 
     def __init__(self) -> None:
         self.embedded: list[str] = []
@@ -38,21 +38,21 @@ class OneColor:
     def decode(self, latents: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(latents, scale_factor=4)
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return (x_t - condition.tokens[:, :, :, None]) / per_sample(t, x_t)
 
 
-class OneColorDiffusion(OneColor):
+class OneColorDiffusion(Diffusion, OneColor):
     """The same pictures as a diffusion model, with the flow's noise levels."""
 
-    name, kind = "one colour, diffused", "diffusion"
+    name = "one colour, diffused"
 
     def alpha_bars(self, t: Tensor) -> Tensor:
         return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        alpha_bar = per_sample(self.alpha_bars(t), x_t)
-        return (x_t - alpha_bar.sqrt() * condition.tokens[:, :, :, None]) / (1 - alpha_bar).sqrt()
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        alpha, sigma = (per_sample(share, x_t) for share in self.alpha_sigma(t))
+        return (x_t - alpha * condition.tokens[:, :, :, None]) / sigma
 
 
 class Averaging(Guide):
@@ -78,10 +78,8 @@ class Averaging(Guide):
         self.memory = state.get("memory")
 
 
-@pytest.fixture
-def averaging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a sixth guidance takes."""
-    monkeypatch.setitem(GUIDES, "averaging", Averaging)
+AVERAGING = f"{__name__}:Averaging"
+"""All that a sixth guidance takes."""
 
 
 CONFIG = DistillConfig(steps=6, resolution=32, views_per_step=2, guidance_scale=1.0)
@@ -110,8 +108,8 @@ def test_the_same_seed_gives_the_same_asset_and_another_seed_another() -> None:
     assert not same(first, other[-1].splats)
 
 
-@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", "averaging"])
-def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
+@pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", AVERAGING])
+def test_resume_goes_on_bit_by_bit(guidance: str) -> None:
     config = replace(CONFIG, guidance=guidance)
     whole = run(config)[-1]
     generator = torch.Generator().manual_seed(1)
@@ -135,10 +133,10 @@ def test_resume_goes_on_bit_by_bit(guidance: str, averaging: None) -> None:
 
 def test_a_step_can_be_gone_on_from_though_the_next_one_broke_off() -> None:
     class Failing(OneColor):
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(seen) == 3:
                 raise torch.cuda.OutOfMemoryError
-            return super().velocity(x_t, t, condition)
+            return super().predict(x_t, t, condition)
 
     steps = distill("white", Failing(), start(), replace(CONFIG), generator=torch.Generator().manual_seed(1))
     seen: list[Step] = []
@@ -243,9 +241,12 @@ def test_a_diffusion_model_makes_splats_too(prompt: str, brighter: bool) -> None
         ({"guidance": "rfds", "guidance_scale": 3.0, "perp_neg": True}, 8),
         ({"guidance": "rfds", "guidance_scale": 3.0, "smooth_views": True}, 4),
         ({"guidance": "rfds-rev", "guidance_scale": 3.0}, 6),
-        ({"guidance": "rfds-rev", "guidance_scale": 3.0, "inner_steps": 3}, 10),
+        ({"guidance": "rfds-rev", "guidance_scale": 3.0, "own": {"inner_steps": 3}}, 10),
         (
-            {"guidance": "rfds-rev", "inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+            {
+                "guidance": "rfds-rev",
+                "own": {"inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+            },
             6,
         ),
     ],
@@ -255,21 +256,21 @@ def test_evaluations_are_counted(settings: dict, forward: int) -> None:
         assert step.evaluations == {"forward": forward, "backward": 0}
 
 
-def test_a_guidance_that_is_left_forgets(averaging: None) -> None:
+def test_a_guidance_that_is_left_forgets() -> None:
     """Whether the run was interrupted or not: a checkpoint taken when the change was decided goes on the same."""
-    config = replace(CONFIG, guidance="averaging")
+    config = replace(CONFIG, guidance=AVERAGING)
     generator = torch.Generator().manual_seed(1)
     for step in distill("white", OneColor(), start(), config, generator=generator):
         if step.index == 2:
             config.guidance = "rfds"
             state = step.state()
         if step.index == 4:
-            config.guidance = "averaging"
+            config.guidance = AVERAGING
     settings = replace(config, guidance="rfds")
     generator = torch.Generator().manual_seed(5)
     for resumed in distill("white", OneColor(), start(), settings, generator=generator, resume=state):
         if resumed.index == 4:
-            settings.guidance = "averaging"
+            settings.guidance = AVERAGING
     assert same(step.splats, resumed.splats)
 
 
@@ -320,7 +321,7 @@ def test_pulls_are_as_strong_whatever_the_scale_of_the_loss(settings: dict, name
         def encode(self, images: Tensor) -> Tensor:
             return super().encode(images) * scale
 
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return (x_t - scale * condition.tokens[:, :, :, None]) / per_sample(t, x_t)
 
     def end(config: DistillConfig) -> Tensor:
@@ -381,8 +382,8 @@ def test_what_is_not_finite_is_skipped_and_counted(bad: float, guidance: str, sc
     """One latent of one view, once: the other views of the step and the steps after it go on."""
 
     class Overflowing(OneColor):
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            v = super().velocity(x_t, t, condition)
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            v = super().predict(x_t, t, condition)
             if len(seen) == 2:
                 v[0, 0, 3, 4] = bad
             return v

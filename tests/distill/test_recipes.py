@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from rfgs.distill.recipes import recipe
+from rfgs.distill.settings import START_RADIUS
+from rfgs.errors import UserError
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.guidance import Counted, guides, value_of
+from rfgs.priors.base import Recipe
 from rfgs.priors.instaflow import InstaFlowPrior
-from rfgs.runs.generate import START_RADIUS
-from rfgs.runs.job import BIG_QUALITIES, KINDS, QUALITIES
+from rfgs.runs.job import BIG_QUALITIES, QUALITIES
+from rfgs.tinyworld.exact_prior import ExactPrior
 from rfgs.tinyworld.pictures import draw_view
 
 TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
@@ -29,7 +33,7 @@ def instaflow() -> Any:
 
 
 @pytest.mark.parametrize("make", [recipe, particle_recipe])
-@pytest.mark.parametrize("guidance", KINDS)
+@pytest.mark.parametrize("guidance", guides())
 def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any) -> None:
     for prior in (TINY, SD3, SD15, instaflow()):
         config = make(prior, guidance)
@@ -41,13 +45,13 @@ def test_a_recipe_is_for_the_guidance_that_is_asked_for(make: Any, guidance: Any
 def test_embedded_models_have_the_scales_that_won_their_trials() -> None:
     tiny_instaflow = instaflow()
     tiny_instaflow.vocabulary = frozenset({"red"})
-    scales = {guidance: recipe(TINY, guidance).guidance_scale for guidance in KINDS}
+    scales = {guidance: recipe(TINY, guidance).guidance_scale for guidance in guides()}
     assert scales == {"sds": 4, "vsd": 7.5, "rfds": 8, "rfds-rev": 4, "rfds-vsd": 4}
     assert recipe(tiny_instaflow, "rfds").guidance_scale == 4
 
 
 def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:
-    assert {quality.densify for quality in [*BIG_QUALITIES.values(), *QUALITIES.values()]} == {"quantile"}
+    assert {quality["densify"] for quality in [*BIG_QUALITIES.values(), *QUALITIES.values()]} == {"quantile"}
     for prior in (SD3, SD15, instaflow()):
         config = recipe(prior)
         assert config.densify_range[1] <= 0.6 and config.densify_every == 100 and config.scale_weight > 0
@@ -55,8 +59,26 @@ def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() 
 
 def test_only_instaflow_takes_its_authors_inner_step() -> None:
     for make in (recipe, particle_recipe):
-        assert [make(prior).exact_inner_step for prior in (TINY, SD3, SD15)] == [False] * 3
-        assert make(instaflow()).exact_inner_step
+        assert [value_of(make(prior), "exact_inner_step") for prior in (TINY, SD3, SD15)] == [False] * 3
+        assert value_of(make(instaflow()), "exact_inner_step")
+        assert value_of(make(Counted(instaflow())), "exact_inner_step"), "a prior that somebody has wrapped"
+
+
+def test_what_a_prior_says_of_itself_wins() -> None:
+    own = Recipe({"guidance_scale": 3.0}, {"steps": 7}, {"strength": 0.5})
+    prior = SimpleNamespace(kind="flow", vocabulary=None, recipe=own)
+    assert recipe(prior).guidance_scale == 3.0 and recipe(prior).steps == recipe(SD3).steps
+    assert particle_recipe(prior).steps == 7 and flowedit_recipe(prior).strength == 0.5
+    with pytest.raises(UserError, match="guidance_size"):
+        recipe(SimpleNamespace(kind="flow", vocabulary=None, recipe=Recipe({"guidance_size": 3.0})))
+
+
+def test_guidance_has_nothing_to_add_to_an_exact_prior() -> None:
+    prior = ExactPrior.__new__(ExactPrior)
+    prior.vocabulary = frozenset({"red"})
+    for make in (recipe, particle_recipe):
+        assert {make(prior, guidance).guidance_scale for guidance in ("rfds", "rfds-rev")} == {1.0}
+    assert flowedit_recipe(prior).target_scale == 1.0
 
 
 def test_big_and_embedded_priors_differ_in_2d() -> None:
@@ -83,4 +105,4 @@ def test_big_models_see_the_object_from_near_and_far_and_small_ones_as_they_were
 
 
 def test_noisy_views_weigh_less_where_guidance_is_much() -> None:
-    assert recipe(SD3).time_weight == "1-t" and recipe(TINY).time_weight == "uniform"
+    assert [value_of(recipe(prior), "time_weight") for prior in (SD3, TINY)] == ["1-t", "uniform"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rfgs.distill import DistillConfig
 from rfgs.distill.recipes import recipe
-from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job, Quality
+from rfgs.guidance import value_of
+from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job
 from rfgs.splats import HAZE, ball
 from tests.distill.test_recipes import SD3, SD15, TINY, instaflow
 
@@ -78,8 +77,7 @@ RECIPE = {
 
 def test_defaults_are_those_that_were_measured() -> None:
     for config in (DistillConfig(), recipe(TINY)):
-        values = asdict(config)
-        assert {name: values[name] for name in RECIPE} == RECIPE
+        assert {name: value_of(config, name) for name in RECIPE} == RECIPE
 
 
 def row(page: str, title: str) -> str:
@@ -117,22 +115,25 @@ def test_big_models_start_from_what_the_documentation_says() -> None:
     every, begin, end, largest = numbers(row("base-models.md", "densification"))
     assert (every, begin / 100, end / 100) == (sd3.densify_every, *sd3.densify_range)
     assert largest / 100 == pytest.approx(1 - sd3.grow_quantile)
-    assert row("base-models.md", "loss").endswith("weighted by 1 - t") and sd3.time_weight == "1-t"
+    assert row("base-models.md", "loss").endswith("weighted by 1 - t") and value_of(sd3, "time_weight") == "1-t"
     assert row("base-models.md", "background").startswith("any grey") and sd3.background == "grey"
     assert numbers(row("base-models.md", "bounds").split("]")[1]) == [sd3.radius]
+
+
+def preset(steps: int, views: int, splats: int) -> dict[str, int | str]:
+    return {"steps": steps, "views_per_step": views, "splats": splats, "densify": "quantile"}
 
 
 def test_presets_are_those_of_the_documentation() -> None:
     text = row("base-models.md", "steps × views, splats at the start")
     cells = re.findall(r"([\d,]+) × (\d+), ([\d,]+) \((\w+)\)", text)
-    told = {name: Quality(*(int(n.replace(",", "")) for n in values)) for *values, name in cells}
+    told = {name: preset(*(int(n.replace(",", "")) for n in values)) for *values, name in cells}
     assert told == BIG_QUALITIES
     # docs/results.md: drafts of 110 steps, 4 views and 2,000 splats; whole runs of 420 steps and 3,000 splats.
-    assert QUALITIES["draft"] == Quality(110, 4, 2000, "quantile")
-    assert QUALITIES["normal"] == Quality(420, 4, 3000, "quantile")
-    assert QUALITIES["high"] == Quality(1500, 4, 6000, "quantile")
-    job = Job("x")
-    assert Quality(job.steps, job.views_per_step, job.splats, job.densify) == QUALITIES["normal"]
+    assert QUALITIES["draft"] == preset(110, 4, 2000)
+    assert QUALITIES["normal"] == preset(420, 4, 3000)
+    assert QUALITIES["high"] == preset(1500, 4, 6000)
+    assert Job("x").preset() == QUALITIES["normal"]
 
 
 def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> None:
@@ -142,9 +143,3 @@ def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> Non
     assert radius == 0.7
     # "Splats fainter than 0.05 are left out of the finished asset", results.md#the-recipe.
     assert HAZE == 0.05
-
-
-def test_a_perfect_model_needs_no_guidance() -> None:
-    """Guidance tries to come near to the velocity that an exact prior has (docs/exact.md)."""
-    exact = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}), exact=True)
-    assert [recipe(exact, name).guidance_scale for name in ("rfds", "rfds-rev")] == [1, 1]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.export import SUFFIXES, export, read_ply
+from rfgs.export import FORMATS, export, read_ply
 from rfgs.export.writing import atomic
 from rfgs.splats import ball
 
@@ -64,4 +64,4 @@ def test_export_splat_and_comments(tmp_path):
 def test_unknown_suffix(tmp_path):
     with pytest.raises(UserError, match=r"suffix '\.obj' is unknown; choose one of ") as caught:
         export(splats(), tmp_path / "a.obj")
-    assert all(suffix in str(caught.value) for suffix in SUFFIXES) and "\n" not in str(caught.value)
+    assert all(known.suffix in str(caught.value) for known in FORMATS) and "\n" not in str(caught.value)

@@ -55,8 +55,8 @@ def test_settings_may_change_while_it_runs() -> None:
 @pytest.mark.parametrize("space", ["latents", "pixels"])
 def test_what_is_not_finite_is_skipped_and_counted(space) -> None:
     class Overflowing(FlatPrior):
-        def velocity(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-            v = super().velocity(x_t, t, condition)
+        def predict(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+            v = super().predict(x_t, t, condition)
             if len(seen) == 2:
                 v[0, 0, 3, 4] = torch.inf
             return v

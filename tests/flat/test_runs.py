@@ -121,7 +121,7 @@ def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: 
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(FlatPrior, "velocity", full)
+    monkeypatch.setattr(FlatPrior, "predict", full)
     (tmp_path / "run").mkdir()
     for work in (
         lambda: make_image(ImageJob("light", steps=1), tmp_path / "run"),

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import per_sample
+from rfgs.priors.flow import Diffusion, Flow, per_sample
 
 
-class GaussianPrior:
+class GaussianPrior(Flow):
     """Exact velocity of the rectified flow from N(mu_c, s2) to N(0, 1), where mu_c is the condition's first token."""
 
-    name, kind, image_size, vocabulary = "gaussian", "flow", 8, None
+    name, image_size, vocabulary = "gaussian", 8, None
 
     def __init__(self, s2: float = 0.25) -> None:
         self.s2 = s2
@@ -22,7 +22,7 @@ class GaussianPrior:
     def embed(self, prompts: Sequence[str]) -> Condition:
         return Condition(torch.tensor([[[float(text)]] for text in prompts], dtype=torch.float64))
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         mu = per_sample(condition.tokens[:, 0, 0], x_t)
         t = per_sample(t, x_t)
         gain = (1 - t) * self.s2 / ((1 - t) ** 2 * self.s2 + t**2)
@@ -30,24 +30,24 @@ class GaussianPrior:
         return (x_t - x0_hat) / t
 
 
-class TablePrior:
+class TablePrior(Flow):
     """Answers from a list of given velocities, in order, and remembers what it was asked."""
 
-    name, kind, image_size, vocabulary = "table", "flow", 8, None
+    name, image_size, vocabulary = "table", 8, None
 
     def __init__(self, answers: Sequence[Tensor]) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[Tensor, Tensor, Condition]] = []
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.asked.append((x_t, t, condition))
         return self.answers.pop(0)
 
 
-class GaussianDiffusion:
+class GaussianDiffusion(Diffusion):
     """The diffusion model of the same data; at each t, noise and signal stand to each other as in the flow, t to 1 - t."""
 
-    name, kind, image_size, vocabulary = "gaussian diffusion", "diffusion", 8, None
+    name, image_size, vocabulary = "gaussian diffusion", 8, None
 
     def __init__(self, s2: float = 0.25) -> None:
         self.s2 = s2
@@ -57,8 +57,8 @@ class GaussianDiffusion:
     def alpha_bars(self, t: Tensor) -> Tensor:
         return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        mu, signal = per_sample(condition.tokens[:, 0, 0], x_t), per_sample(self.alpha_bars(t).sqrt(), x_t)
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        mu, signal = per_sample(condition.tokens[:, 0, 0], x_t), per_sample(self.alpha_sigma(t)[0], x_t)
         gain = signal * self.s2 / (signal**2 * self.s2 + 1 - signal**2)
         x0_hat = mu + gain * (x_t - signal * mu)
         return (x_t - signal * x0_hat) / (1 - signal**2).sqrt()

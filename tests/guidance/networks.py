@@ -42,14 +42,12 @@ class NetworkPrior:
             output = self.network(x_t, 999 * t, condition.tokens, return_dict=False)
         return output[0].float()
 
-    @torch.no_grad()
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.predict(x_t, t, condition)
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return (1 - t, t) if self.kind == "flow" else (torch.cos(1.5 * t), torch.sin(1.5 * t))
 
-    epsilon = velocity
-
-    def alpha_bars(self, t: Tensor) -> Tensor:
-        return torch.cos(1.5 * t).square()
+    def powers(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha.square(), sigma.square()
 
 
 def _transformer():

@@ -15,7 +15,7 @@ MU = 0.75
 class RegularGaussianPrior(GaussianPrior):
     """v = E[e - x | x_t] = -mu + (t - (1 - t) s2) / ((1 - t)^2 s2 + t^2) (x_t - (1 - t) mu)."""
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         mu = per_sample(condition.tokens[:, 0, 0], x_t)
         t = per_sample(t, x_t)
         slope = (t - (1 - t) * self.s2) / ((1 - t) ** 2 * self.s2 + t**2)

@@ -72,9 +72,9 @@ def test_averages_ask_more_often_with_fresh_noise() -> None:
     asked: list[tuple[Tensor, float]] = []
 
     class Watched(RegularGaussianPrior):
-        def velocity(self, x_t, t, condition):
+        def predict(self, x_t, t, condition):
             asked.append((x_t, float(t[0])))
-            return super().velocity(x_t, t, condition)
+            return super().predict(x_t, t, condition)
 
     x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
     config = FlowEditConfig(steps=4, strength=0.5, averages=3, source_scale=1.0, target_scale=1.0, shift=1.0)

@@ -19,7 +19,7 @@ from rfgs.guidance import (
     rfds_rev,
 )
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import interpolate
+from rfgs.priors.flow import Flow, interpolate
 from tests.guidance.analytic import GaussianPrior, TablePrior
 
 
@@ -61,7 +61,7 @@ def test_the_noise_found_has_the_closed_forms_of_both_conventions() -> None:
     generator = torch.Generator().manual_seed(0)
     x, e, v = torch.randn(3, 2, 3, 4, 4, generator=generator, dtype=torch.float64)
     t = torch.tensor([0.3, 0.8], dtype=torch.float64)
-    x_t = interpolate(x, e, t)
+    x_t = interpolate(Flow, x, e, t)
     torch.testing.assert_close(noise_step(x, e, v, t, 1.0), x_t + (1 - t)[:, None, None, None] * v)
     torch.testing.assert_close(noise_step(x, e, v, t, 1.0, exact=True), x + v)
 
@@ -113,8 +113,8 @@ def test_rfds_is_sds_under_its_exact_weight() -> None:
     condition = prior.embed(["0.3"] * 4)
     estimate = rfds(prior, x, condition, condition, t=t, e=e, guidance_scale=1.0)
     estimate.loss.backward()
-    x_t = interpolate(x.detach(), e, t)
-    v = prior.velocity(x_t, t, condition)
+    x_t = interpolate(Flow, x.detach(), e, t)
+    v = prior.predict(x_t, t, condition)
     weight = t[:, None, None, None]
     sds = (x_t + (1 - weight) * v - e) / (1 - weight)
     torch.testing.assert_close(4 * x.grad, sds)
@@ -133,11 +133,11 @@ def test_a_weight_by_time_multiplies_each_sample(name: str, function) -> None:
     (uniform,) = torch.autograd.grad(loss, x)
     views = Views(x, condition, condition, t, e, plain=condition, generator=generator)
     for kind, weight in (("uniform", torch.ones(3)), ("1-t", 1 - t)):
-        config = GuidanceConfig(guidance_scale=1.0, time_weight=kind)
+        config = GuidanceConfig(guidance_scale=1.0, own={"time_weight": kind})
         (gradient,) = torch.autograd.grad(make_guide(name, prior)(views, config).loss, x)
         torch.testing.assert_close(gradient, weight.double()[:, None, None, None] * uniform)
     with pytest.raises(UserError, match="time_weight 'snr': there are uniform and 1-t"):
-        make_guide(name, prior)(views, GuidanceConfig(time_weight="snr"))  # type: ignore[arg-type]
+        make_guide(name, prior)(views, GuidanceConfig(own={"time_weight": "snr"}))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -175,11 +175,11 @@ def test_parity_with_the_equations_written_out(steps: int, exact: bool) -> None:
         s = t.view(2, 1, 1, 1)
         noise = e
         for _ in range(steps):
-            v1 = prior.velocity((1 - s) * x + s * noise, t, text)
+            v1 = prior.predict((1 - s) * x + s * noise, t, text)
             step = 1.0 if exact else 1 - s
             noise = noise + step * (x + v1 - noise)
         x_t = (1 - s) * x + s * noise
-        v_text, v_null = prior.velocity(x_t, t, text), prior.velocity(x_t, t, null)
+        v_text, v_null = prior.predict(x_t, t, text), prior.predict(x_t, t, null)
         residual = v_null + 7.5 * (v_text - v_null) - (noise - x)
     torch.testing.assert_close(x.grad, residual / 2, rtol=1e-9, atol=1e-12)
 
@@ -215,7 +215,7 @@ def test_irfds_gradient_is_that_of_the_noise() -> None:
     t = torch.tensor([0.3, 0.6], dtype=torch.float64)
     condition = prior.embed(["0.5", "0.5"])
     irfds(prior, x, e, condition, t=t).loss.backward()
-    v = prior.velocity(interpolate(x, e.detach(), t), t, condition)
+    v = prior.predict(interpolate(Flow, x, e.detach(), t), t, condition)
     torch.testing.assert_close(e.grad, 2 * (e.detach() - x - v) / (x.numel() * 2))
 
 
@@ -226,7 +226,7 @@ def test_inversion_finds_noise_that_leads_back_to_the_image() -> None:
     condition = prior.embed(["0.5"])
     config = InversionConfig(steps=600, learning_rate=1e-2)
     *_, (noise, _) = invert(prior, x, condition, config, generator=torch.Generator().manual_seed(7))
-    one_step = noise - prior.velocity(noise, torch.ones(1, dtype=torch.float64), condition)
+    one_step = noise - prior.predict(noise, torch.ones(1, dtype=torch.float64), condition)
     assert one_step.shape == x.shape
     exact = (x - 0.5) / 0.5
     correlation = torch.corrcoef(torch.stack([noise.flatten(), exact.flatten()]))[0, 1]

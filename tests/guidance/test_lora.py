@@ -34,18 +34,18 @@ def student_of(prior, seed: int = 0, rank: int = 2) -> Student:
 @FAMILIES
 def test_it_starts_as_its_prior_and_leaves_it_as_it_was(family: str) -> None:
     prior, x, t, text = question(family)
-    names, before = list(prior.network.state_dict()), prior.velocity(x, t, text)
+    names, before = list(prior.network.state_dict()), prior.predict(x, t, text)
     student = student_of(prior)
     assert torch.equal(student.predict(x, t, text, CAMERAS), before)
     assert torch.equal(student.predict(x, t, text, None), before)
     for _ in range(3):
         student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
     assert not torch.equal(student.predict(x, t, text, CAMERAS), before)
-    assert torch.equal(prior.velocity(x, t, text), before)  # The prior itself never learns.
+    assert torch.equal(prior.predict(x, t, text), before)  # The prior itself never learns.
     del student
     gc.collect()
     assert list(prior.network.state_dict()) == names
-    assert torch.equal(prior.velocity(x, t, text), before)
+    assert torch.equal(prior.predict(x, t, text), before)
     assert not any(parameter.requires_grad for parameter in prior.network.parameters())
 
 
@@ -71,7 +71,7 @@ def test_its_step_is_adamw_on_the_mean_squared_error() -> None:
     slope = factor.grad.clone()
     student._optimiser.zero_grad()
     loss = student.learn(x, t, text, CAMERAS, target, 1e-3)
-    assert loss.item() == pytest.approx((prior.velocity(x, t, text) - target).square().mean().item())
+    assert loss.item() == pytest.approx((prior.predict(x, t, text) - target).square().mean().item())
     # From zero, AdamW's first step is the learning rate along the sign of the gradient.
     torch.testing.assert_close(factor.detach(), -1e-3 * slope.sign(), rtol=1e-3, atol=1e-9)
     # The optimiser's first moment holds 0.1 of the gradient: of the mean, not of the sum that went back.
@@ -128,14 +128,14 @@ def test_a_state_is_a_copy_that_torch_saves_as_plain_data(tmp_path) -> None:
 def test_a_network_in_half_precision_keeps_its_own_and_the_student_learns_in_float32(family: str) -> None:
     prior, x, t, text = question(family)
     prior.network.to(torch.bfloat16)
-    before = prior.velocity(x, t, text)
+    before = prior.predict(x, t, text)
     student = student_of(prior)
     assert torch.equal(student.predict(x, t, text, CAMERAS), before)
     losses = [student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2).item() for _ in range(15)]
     assert losses[-1] < 0.9 * losses[0]
     state = student.state()
     assert {value.dtype for value in [*state["lora"].values(), *state["camera"].values()]} == {torch.float32}
-    assert torch.equal(prior.velocity(x, t, text), before) and before.isfinite().all()
+    assert torch.equal(prior.predict(x, t, text), before) and before.isfinite().all()
 
 
 @FAMILIES
@@ -161,7 +161,7 @@ def test_two_students_of_one_prior_do_not_mix() -> None:
     one, two = student_of(prior, 1), student_of(prior, 2)
     for _ in range(3):
         one.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
-    assert torch.equal(two.predict(x, t, text, CAMERAS), prior.velocity(x, t, text))
+    assert torch.equal(two.predict(x, t, text, CAMERAS), prior.predict(x, t, text))
     learned = one.predict(x, t, text, CAMERAS)
     del two
     gc.collect()
@@ -172,12 +172,12 @@ def test_a_gradient_that_overflows_is_skipped() -> None:
     prior, x, t, text = question("sd3")
     student = student_of(prior)
     student.learn(x, t, text, None, torch.full_like(x, float("inf")), 1e-2)
-    assert torch.equal(student.predict(x, t, text, None), prior.velocity(x, t, text))
+    assert torch.equal(student.predict(x, t, text, None), prior.predict(x, t, text))
 
 
 @FAMILIES
 def test_guides_train_it_count_it_and_resume(family: str) -> None:
-    config = GuidanceConfig(guidance_scale=5.0, lora_rank=3, lr_lora=1e-3)
+    config = GuidanceConfig(guidance_scale=5.0, own={"lora_rank": 3, "lr_lora": 1e-3})
 
     def step(guide, generator) -> Tensor:
         x = torch.full((2, 4, 8, 8), 0.3, requires_grad=True)
@@ -228,9 +228,9 @@ def test_at_first_only_guidance_moves_the_images(family: str) -> None:
     if family == "sd3":
         x_t, weight = (1 - t)[:, None, None, None] * x.detach(), 1
     else:
-        signal = prior.alpha_bars(t)[:, None, None, None]
-        x_t, weight = signal.sqrt() * x.detach(), 1 - signal
-    difference = 2 * (prior.velocity(x_t, t, text) - prior.velocity(x_t, t, null))
+        alpha, sigma = (share[:, None, None, None] for share in prior.alpha_sigma(t))
+        x_t, weight = alpha * x.detach(), sigma.square()
+    difference = 2 * (prior.predict(x_t, t, text) - prior.predict(x_t, t, null))
     torch.testing.assert_close(x.grad, weight * difference / 2, rtol=1e-3, atol=1e-5)
 
 
@@ -290,3 +290,15 @@ def test_the_model_that_ships_can_be_studied() -> None:
     for projection in ("to_q", "to_out.0", "add_v_proj", "to_add_out"):
         factors = [value for name, value in learned.items() if f"{projection}.lora_B" in name]
         assert factors and any(factor.abs().max() > 0 for factor in factors)
+
+
+@FAMILIES
+def test_views_that_are_evaluated_one_by_one_keep_their_own_cameras(family: str) -> None:
+    prior, x, t, text = question(family)
+    student = Student(prior, rank=2, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-2)
+    whole = student.predict(x, t, text, CAMERAS)
+    prior.max_batch = 1
+    torch.testing.assert_close(student.predict(x, t, text, CAMERAS), whole, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(student.predict(x, t, text, CAMERAS.flip(0)), whole, atol=1e-4)

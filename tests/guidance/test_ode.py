@@ -40,7 +40,7 @@ def test_orders_on_a_flow_that_is_no_gaussians(solver: str, order: int, shift: f
     class Exponential(RegularGaussianPrior):
         """dx/dt = (1 + t) x, so that x(1) = x(0) exp(1.5)."""
 
-        def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
             return (1 + t) * x_t
 
     x, errors = torch.ones(1, 1, 1, 1, dtype=torch.float64), []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.guidance import rfds, rfds_rev, rfds_vsd, sds, vsd
+from rfgs.priors import flow
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import per_sample
 
@@ -38,29 +39,29 @@ def torch_network(x: Tensor, label: Tensor, condition: Condition, mix: np.ndarra
     )
 
 
-class Flow:
+class Flow(flow.Flow):
     """The network as a prior, in the house's convention."""
 
-    name, kind, image_size, vocabulary = "net", "flow", SIDE, None
+    name, image_size, vocabulary = "net", SIDE, None
 
     def __init__(self, convention: str, mix: np.ndarray = MIX) -> None:
         self.convention, self.mix = convention, mix
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         if self.convention == "sd3":
             return torch_network(x_t, t, condition, self.mix)
         return -torch_network(x_t, 1 - t, condition, self.mix)
 
 
-class Diffusion:
+class Diffusion(flow.Diffusion):
     """The network as a diffusion model."""
 
-    name, kind, image_size, vocabulary = "net", "diffusion", SIDE, None
+    name, image_size, vocabulary = "net", SIDE, None
 
     def alpha_bars(self, t: Tensor) -> Tensor:
         return torch.cos(1.5 * t).square()
 
-    def epsilon(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         return torch_network(x_t, t, condition)
 
 
@@ -134,7 +135,7 @@ def test_rfds_vsd_sd3() -> None:
     x_t = (1 - SIGMA) * X + SIGMA * E
     student = Flow("sd3", STUDENT)
     text = Condition(torch.from_numpy(TEXT).float()[:, None, None])
-    found = gradient(rfds_vsd, Flow("sd3"), lambda x, t: student.velocity(x, t, text))
+    found = gradient(rfds_vsd, Flow("sd3"), lambda x, t: student.predict(x, t, text))
     check(found, (guided(x_t, T) - network(x_t, T, TEXT, STUDENT)) / B)
 
 
@@ -142,7 +143,7 @@ def test_rfds_vsd_instaflow() -> None:
     x_t = TAU * X + (1 - TAU) * E
     student = Flow("instaflow", STUDENT)
     text = Condition(torch.from_numpy(TEXT).float()[:, None, None])
-    found = gradient(rfds_vsd, Flow("instaflow"), lambda x, t: student.velocity(x, t, text))
+    found = gradient(rfds_vsd, Flow("instaflow"), lambda x, t: student.predict(x, t, text))
     check(found, -(guided(x_t, 1 - T) - network(x_t, 1 - T, TEXT, STUDENT)) / B)
 
 

@@ -56,8 +56,7 @@ def test_one_batch_asks_for_all_prompts(prior) -> None:
     others = Others((one, two), torch.full((2, 2), -0.5, dtype=torch.float64))
     found = guided_prediction(counted, x, t, text, null, 3.0, others)
     assert counted.take() == {"forward": 8, "backward": 0} and counted.take()["forward"] == 0
-    predict = prior.velocity if prior.kind == "flow" else prior.epsilon
-    each = [predict(x, t, condition) for condition in (text, null, one, two)]
+    each = [prior.predict(x, t, condition) for condition in (text, null, one, two)]
     torch.testing.assert_close(found, perp_neg(each[0], each[1], each[2:], others.weights, 3.0))
 
 
@@ -76,17 +75,18 @@ def test_rfds_takes_it() -> None:
 
 @pytest.mark.parametrize("prior", [GaussianPrior(), GaussianDiffusion()])
 @pytest.mark.parametrize("with_others", [False, True])
-def test_what_overflows_is_not_made_a_number(prior, with_others: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_overflows_is_not_made_a_number(
+    prior, with_others: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the largest number there is, it would pass for a gradient and spoil Adam's moments for good."""
-    name = "velocity" if prior.kind == "flow" else "epsilon"
-    predict = getattr(prior, name)
+    predict = prior.predict
 
     def overflowing(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         found = predict(x_t, t, condition)
         found[0, 0, 0, 0], found[1, 0, 0, 0] = torch.inf, torch.nan
         return found
 
-    monkeypatch.setattr(prior, name, overflowing)
+    monkeypatch.setattr(prior, "predict", overflowing)
     x = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
     text, null, one = (prior.embed([value, value]) for value in ("1", "0", "2"))
     others = Others((one,), torch.full((2, 1), -0.5, dtype=torch.float64)) if with_others else None

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.guidance import GUIDES, make_guide, rfds, rfds_vsd, sds, vsd
-from rfgs.guidance.sds import denoise, diffuse
-from rfgs.priors.flow import per_sample
+from rfgs.guidance import guides, make_guide, rfds, rfds_vsd, sds, vsd
+from rfgs.priors.flow import estimate_noise, estimate_x0, interpolate, per_sample
 from tests.guidance.analytic import GaussianDiffusion, GaussianPrior
 
 
@@ -40,10 +39,12 @@ def test_rfds_is_sds_under_its_exact_reweighting(seed: int, scale: float, s2: fl
     torch.testing.assert_close(weight * by_flow, plain, rtol=1e-9, atol=1e-9)
 
 
-def test_diffuse_and_denoise_are_inverse() -> None:
+def test_estimates_invert_the_path() -> None:
     x, e, t = draws(0)
-    alpha_bar = GaussianDiffusion().alpha_bars(t)
-    torch.testing.assert_close(denoise(diffuse(x, e, alpha_bar), e, alpha_bar), x)
+    prior = GaussianDiffusion()
+    x_t = interpolate(prior, x, e, t)
+    torch.testing.assert_close(estimate_x0(prior, x_t, e, t), x)
+    assert estimate_noise(prior, x_t, e, t) is e
 
 
 @pytest.mark.parametrize("t", [0.2, 0.5, 0.9])
@@ -52,8 +53,8 @@ def test_sds_descends_to_the_mean(t: float) -> None:
     text = prior.embed(["1.5"] * 256)
     times = torch.full((256,), t, dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)
-    alpha_bar = prior.alpha_bars(torch.tensor(t)).item()
-    pace = (alpha_bar * (1 - alpha_bar)) ** 0.5  # sigma^2 makes extreme times slow.
+    alpha, sigma = (share.item() for share in prior.alpha_sigma(torch.tensor(t)))
+    pace = alpha * sigma  # sigma^2 makes extreme times slow.
     x = torch.full((256, 1, 1, 1), -2.0, dtype=torch.float64, requires_grad=True)
     for _ in range(300):
         e = torch.randn(x.shape, generator=generator, dtype=torch.float64)
@@ -80,7 +81,7 @@ def test_with_a_perfect_student_the_images_become_the_distribution_and_not_its_m
         mean, spread = x.detach().mean().item(), x.detach().var().item()
         student = (GaussianPrior if flow else GaussianDiffusion)(spread)
         own = student.embed([str(mean)] * count)
-        says = partial(student.velocity if flow else student.epsilon, condition=own)
+        says = partial(student.predict, condition=own)
         guidance = rfds_vsd if flow else vsd
         estimate = guidance(prior, says, x, text, text, t=t, e=e, guidance_scale=1.0)
         (slope,) = torch.autograd.grad(estimate.loss * count, x)
@@ -94,7 +95,7 @@ def test_with_a_perfect_student_the_images_become_the_distribution_and_not_its_m
 def test_where_prior_and_student_agree_nothing_moves(method: str) -> None:
     x, e, t = draws(3)
     prior = GaussianDiffusion() if method == "vsd" else GaussianPrior()
-    says = prior.epsilon if method == "vsd" else prior.velocity
+    says = prior.predict
     text = prior.embed(["0.3"] * 5)
     guidance = vsd if method == "vsd" else rfds_vsd
     estimate = guidance(prior, lambda x_t, t: says(x_t, t, text), x, text, text, t=t, e=e, guidance_scale=1.0)
@@ -103,7 +104,7 @@ def test_where_prior_and_student_agree_nothing_moves(method: str) -> None:
     torch.testing.assert_close(x.grad, torch.zeros_like(x.grad), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", GUIDES)
+@pytest.mark.parametrize("name", guides())
 def test_pairs_that_make_no_sense(name: str) -> None:
     right, wrong = GaussianPrior(), GaussianDiffusion()
     if name in ("sds", "vsd"):

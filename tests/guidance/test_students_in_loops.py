@@ -26,7 +26,7 @@ def test_a_checkpoint_file_holds_the_student_and_its_optimiser(
     family: str, guidance: str, tmp_path: Path
 ) -> None:
     config = DistillConfig(
-        guidance=guidance, steps=4, resolution=32, views_per_step=2, guidance_scale=3.0, lr_lora=1e-2
+        guidance=guidance, steps=4, resolution=32, views_per_step=2, guidance_scale=3.0, own={"lr_lora": 1e-2}
     )
     generator = torch.Generator().manual_seed(1)
     start = ball(20, 0.5, generator=torch.Generator().manual_seed(9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +19,6 @@ from rfgs.measure.plan import (
     read_prompts,
 )
 from rfgs.measure.work import parse_settings
-from rfgs.runs.generate import START_RADIUS
 from rfgs.runs.job import QUALITIES
 
 PROMPTS = {"single": ["a red mug", "a blue car"], "multiple": ["a mug on a car"]}
@@ -69,7 +68,7 @@ def test_settings_of_a_run_are_its_own_fields_where_it_has_them() -> None:
         quality_of("high", 7),
     )
     assert (run.steps, run.guidance, run.settings) == (5, "rfds", {"lr_means": 1.0})
-    assert run.splats == QUALITIES["high"].splats
+    assert run.splats == QUALITIES["high"]["splats"]
 
 
 def test_bounds_do_not_depend_on_what_runs_beside_them() -> None:
@@ -97,6 +96,7 @@ def test_columns_that_are_none() -> None:
 
 
 def test_settings_are_read_by_their_types() -> None:
+    columns = find_columns(["tiny-sd:sds", "tiny-sd3:rfds-rev"])
     assert parse_settings(
         [
             "views_per_step=2",
@@ -107,35 +107,45 @@ def test_settings_are_read_by_their_types() -> None:
             "negative_prompt=a = b",
             "start_radius=0.3",
             "tiny-sd:sds.guidance_scale=25",
-        ]
+            "second_guidance=rfds",
+            "inner_steps=2",
+        ],
+        columns,
     ) == {
         "": {
             "views_per_step": 2,
             "lr_means": 0.5,
             "perp_neg": True,
-            "final_noise_range": [0.2, 0.9],
+            "final_noise_range": (0.2, 0.9),
             "densify": "mcmc",
             "negative_prompt": "a = b",
             "start_radius": 0.3,
+            "second_guidance": "rfds",
+            "inner_steps": 2,
         },
         "tiny-sd:sds": {"guidance_scale": 25.0},
     }
     for wrong in ("views_per_step=2.5", "perp_neg=perhaps", "noise_range=0.2", "densify=magic"):
-        with pytest.raises(UserError, match=f"--set {wrong}: .* does not fit"):
-            parse_settings([wrong])
-    for wrong in ("views_per_step", "magic=1"):
-        with pytest.raises(UserError, match=f"--set {wrong}: is not NAME=VALUE"):
-            parse_settings([wrong])
+        with pytest.raises(UserError, match=f"--set {wrong}: has to be "):
+            parse_settings([wrong], columns)
+    for wrong, message in (
+        ("views_per_step", "is not NAME=VALUE"),
+        ("magic=1", "there is no setting magic"),
+        ("lora_rank=2", "only rfds-vsd and vsd can use it"),
+        ("tiny-sd:sds.inner_steps=2", "only rfds-rev can use it"),
+        ("sd3:rfds.steps=2", "sd3:rfds is not one of the columns that are run"),
+    ):
+        with pytest.raises(UserError, match=f"--set {wrong}: {message}"):
+            parse_settings([wrong], columns)
 
 
 def test_every_ablation_changes_one_setting_that_there_is_to_another_value() -> None:
     from rfgs.distill import DistillConfig
+    from rfgs.guidance import as_dict
 
     defaults = {
-        **asdict(DistillConfig()),
-        **asdict(DRAFT),
-        "start_radius": START_RADIUS,
-        "start_opacity": 0.1,
+        **as_dict(DistillConfig()),
+        **DRAFT,
         "second_guidance": "rfds-rev",
     }
     base, *columns = ablation_columns(DRAFT)
@@ -145,12 +155,12 @@ def test_every_ablation_changes_one_setting_that_there_is_to_another_value() -> 
     for column in columns:
         ((name, value), *more) = column.settings.items()
         before = defaults[name]
-        assert (list(before) if isinstance(before, tuple) else before) != value, column.name
+        assert before != value, column.name
         # One setting, or the guidance of the first half alone, which takes two.
         assert more == ([("second_guidance", "rfds-rev")] if column.name == "rfds-then-rev" else [])
         if name != "guidance":
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             text = text.lower() if isinstance(value, bool) else text
-            assert parse_settings([f"{name}={text}"]) == {"": {name: value}}
+            assert parse_settings([f"{name}={text}"], [base]) == {"": {name: value}}
     by_name = {column.name: column.settings for column in columns}
     assert by_name["steps-half"] == {"steps": 55} and by_name["views-double"] == {"views_per_step": 8}

@@ -15,6 +15,7 @@ from rfgs.cli.bench import report
 from rfgs.cli.main import main
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
+from rfgs.distill.settings import START_RADIUS
 from rfgs.export import read_ply
 from rfgs.measure import work as bench_work
 from rfgs.measure.plan import BOUNDS, Column, Run, plan
@@ -23,14 +24,12 @@ from rfgs.measure.rows import append_row, read_rows
 from rfgs.measure.work import Judge, rescore, work
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.runs.generate import START_RADIUS
-from rfgs.runs.job import Quality
 from rfgs.splats import ball, without_haze
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import held_out_scenes
 from rfgs.training.train_scorer import export, new_net
 
-TINY = Quality(steps=2, views_per_step=1, splats=60)
+TINY = {"steps": 2, "views_per_step": 1, "splats": 60, "densify": "none"}
 
 
 def write_scorer(folder: Path, seed: int) -> Path:

@@ -24,6 +24,7 @@ from rfgs.models.catalogue import (  # noqa: E402
     overview,
     source_of,
 )
+from rfgs.models.families import INSTAFLOW, SD  # noqa: E402
 
 SD3 = find_backend("sd3")
 MINE = "me/my-model"
@@ -76,7 +77,7 @@ def test_a_folder_wins_over_a_hub_id(tmp_path: Path, hub: dict, monkeypatch: pyt
 
 def test_small_models_say_so(tmp_path: Path, hub: dict) -> None:
     assert is_small("tiny-sd3") and not is_small(SD3.hub_id) and not is_small(str(tmp_path))
-    (tmp_path / "rfgs.json").write_text("{}")
+    (tmp_path / "rfgs.json").write_text('{"vocabulary": ["red"]}')
     assert is_small(str(tmp_path)) and hub["asked"] == []
 
 
@@ -151,10 +152,10 @@ def test_the_old_spelling() -> None:
 
 
 def test_what_names_stand_for() -> None:
-    assert locate("sd15") == Place("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd")
+    assert locate("sd15") == Place("stable-diffusion-v1-5/stable-diffusion-v1-5", SD)
     # A hub id that a backend has is known by what the backend says, since InstaFlow's files look like Stable Diffusion's.
     assert locate("XCLiu/2_rectified_flow_from_sd_1_5") == locate("instaflow")
-    assert locate("instaflow:here") == Place("here", "instaflow")
+    assert locate("instaflow:here") == Place("here", INSTAFLOW)
     assert locate("here") == Place("here")
     assert locate("instaflow-reality").style == ("Lykon/absolute-reality-1.81", locate("sd15").source)
 

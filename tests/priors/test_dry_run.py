@@ -14,7 +14,7 @@ import torch
 from rfgs.distill import DistillConfig, Step
 from rfgs.distill.recipes import sd3_recipe
 from rfgs.export import read_ply
-from rfgs.priors import DiffusionPrior, Prior
+from rfgs.priors import Prior
 from rfgs.priors.flow import noise_range_at
 from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
@@ -65,10 +65,10 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     torch._dynamo.reset()
     out = tmp_path / "run"
     out.mkdir()
-    loaded: list[tuple[DistillConfig, Prior | DiffusionPrior]] = []
+    loaded: list[tuple[DistillConfig, Prior]] = []
     steps: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
-    def on_start(config: DistillConfig, prior: Prior | DiffusionPrior) -> None:
+    def on_start(config: DistillConfig, prior: Prior) -> None:
         config.densify_every = 4
         loaded.append((config, prior))
 
@@ -78,11 +78,13 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     job = Job(
         "a red cube",
         model=str(shallow if way == "compiled" else folder),
-        steps=STEPS,
-        views_per_step=VIEWS,
-        splats=START,
-        max_splats=110,
-        resolution=64,
+        settings={
+            "steps": STEPS,
+            "views_per_step": VIEWS,
+            "splats": START,
+            "max_splats": 110,
+            "resolution": 64,
+        },
         **{"dtype": "float32", **WAYS[way]},
     )
     result = generate(job, out, on_start=on_start, on_step=on_step)
@@ -95,7 +97,8 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
         steps=STEPS,
         views_per_step=VIEWS,
         resolution=64,
-        densify=job.densify,
+        splats=START,
+        densify="quantile",
         max_splats=110,
         densify_every=4,
     )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rfgs.priors.flow import (
+    Flow,
     classifier_free,
     draw_times,
     estimate_noise,
@@ -16,14 +17,14 @@ from rfgs.priors.flow import (
 def test_estimates_invert_the_interpolant() -> None:
     x, e = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
-    x_t, v = interpolate(x, e, t), e - x
-    torch.testing.assert_close(estimate_x0(x_t, v, t), x)
-    torch.testing.assert_close(estimate_noise(x_t, v, t), e)
+    x_t, v = interpolate(Flow, x, e, t), e - x
+    torch.testing.assert_close(estimate_x0(Flow, x_t, v, t), x)
+    torch.testing.assert_close(estimate_noise(Flow, x_t, v, t), e)
 
 
 def test_t_is_the_share_of_noise() -> None:
     x, e = torch.zeros(2, 1), torch.ones(2, 1)
-    assert interpolate(x, e, torch.tensor([0.25, 1.0])).flatten().tolist() == [0.25, 1.0]
+    assert interpolate(Flow, x, e, torch.tensor([0.25, 1.0])).flatten().tolist() == [0.25, 1.0]
 
 
 def test_classifier_free_guidance() -> None:

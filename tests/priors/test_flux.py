@@ -10,7 +10,7 @@ from diffusers import FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from rfgs.errors import UserError
-from rfgs.priors import guided_velocity, load_prior
+from rfgs.priors import guided, load_prior
 from rfgs.priors.flux import pack, positions, unpack
 from tests.priors import layouts
 
@@ -112,26 +112,26 @@ def test_velocity_is_the_transformers(folder: Path, pipeline: FluxPipeline) -> N
         ).sample
     expected = pipeline._unpack_latents(packed, 32, 48, 8)
     assert expected.std() > 1e-3
-    torch.testing.assert_close(prior.velocity(x_t, t, condition), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_distilled_guidance_is_an_input_of_dev_only(folder: Path, pipeline: FluxPipeline) -> None:
     prior = load_prior(folder)
     condition = prior.embed(["a red cube"])
     x_t, t = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
-    before = prior.velocity(x_t, t, condition)
+    before = prior.predict(x_t, t, condition)
     prior.distilled_guidance = 8.0
-    changed = (prior.velocity(x_t, t, condition) - before).abs().max() > 1e-4
+    changed = (prior.predict(x_t, t, condition) - before).abs().max() > 1e-4
     assert changed == pipeline.transformer.config.guidance_embeds
 
 
-def test_guided_velocity_mixes_two_single_evaluations(folder: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(folder: Path) -> None:
     prior = load_prior(folder)
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x_t, t = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
-    v_text, v_null = prior.velocity(x_t, t, text), prior.velocity(x_t, t, null)
-    guided = guided_velocity(prior, x_t, t, text, null, 5.0)
-    torch.testing.assert_close(guided, v_null + 5 * (v_text - v_null), atol=1e-5, rtol=1e-4)
+    v_text, v_null = prior.predict(x_t, t, text), prior.predict(x_t, t, null)
+    found = guided(prior, x_t, t, text, null, 5.0)
+    torch.testing.assert_close(found, v_null + 5 * (v_text - v_null), atol=1e-5, rtol=1e-4)
 
 
 def test_latents_are_shifted_and_scaled(folder: Path, pipeline: FluxPipeline) -> None:
@@ -152,7 +152,7 @@ def test_bfloat16_stays_close_to_float32(folder: Path) -> None:
     # Times and a guidance that bfloat16 can hold: others are rounded, as in diffusers' pipeline.
     t = torch.tensor([0.256, 0.752])
     exact.distilled_guidance = half.distilled_guidance = 4.0
-    v, v_half = (p.velocity(x_t, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
+    v, v_half = (p.predict(x_t, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
     assert v_half.dtype == torch.float32
     assert ((v - v_half).norm() / v.norm()).item() < 0.05
 

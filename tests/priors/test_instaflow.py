@@ -10,7 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from rfgs.errors import UserError
-from rfgs.priors import guided_velocity, load_prior
+from rfgs.priors import guided, load_prior
 from tests.priors import layouts
 
 
@@ -36,10 +36,10 @@ def test_velocity_is_minus_the_networks_output(folder: Path, unet: UNet2DConditi
     x_t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([0.25, 0.9])
     expected = unet(x_t, torch.tensor([250.0, 900.0]), condition.tokens).sample
-    torch.testing.assert_close(prior.velocity(x_t, t, condition), -expected)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), -expected)
     prior.network_time = "authors"
     expected = unet(x_t, torch.tensor([750.0, 100.0]), condition.tokens).sample
-    torch.testing.assert_close(prior.velocity(x_t, t, condition), -expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), -expected, atol=1e-5, rtol=1e-4)
 
 
 def test_its_own_sampler(folder: Path, unet: UNet2DConditionModel) -> None:
@@ -90,7 +90,7 @@ def test_euler_steps_of_velocity_are_its_sampler(folder: Path) -> None:
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     times = torch.linspace(1, 0, 6)
     for t, t_next in zip(times[:-1], times[1:], strict=True):
-        x = x + (t_next - t) * guided_velocity(prior, x, t[None], text, null, 1.5)
+        x = x + (t_next - t) * guided(prior, x, t[None], text, null, 1.5)
     sampled = prior.sample(
         text, null, steps=5, guidance_scale=1.5, generator=torch.Generator().manual_seed(3)
     )

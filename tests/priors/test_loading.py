@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
+from rfgs.models.catalogue import families
 from rfgs.priors import load_prior
 from rfgs.priors.fit import fit_views
 from tests.priors import layouts
@@ -31,6 +32,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+def test_each_family_has_an_adapter_of_its_kind() -> None:
+    for family in families():
+        assert family.load_adapter().kind == family.kind, family.name
+
+
 @pytest.fixture(autouse=True)
 def no_embeddings_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
@@ -40,9 +46,8 @@ def work(prior: Any) -> list[Tensor]:
     """What a loop asks of a prior: a prediction, latents with the gradient of the views, and a picture of them."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     x = prior.encode(images)
-    predict = prior.velocity if prior.kind == "flow" else prior.epsilon
     condition = prior.embed(["a red cube", "blue"])
-    found = predict(x.detach(), torch.tensor([0.3, 0.8]), condition)
+    found = prior.predict(x.detach(), torch.tensor([0.3, 0.8]), condition)
     (x * found).sum().backward()
     assert images.grad is not None and found.std() > 1e-4 and images.grad.std() > 1e-6
     return [condition.tokens, found, x.detach(), images.grad, prior.decode(x.detach())]
@@ -77,7 +82,7 @@ def test_offloaded_layers_come_to_the_device_that_computes(folders: dict[str, st
     condition = prior.text._embed(prior._load_text(), ["a red cube"])
     assert condition.tokens.device.type == "meta"
     x, t = torch.empty(1, 16, 8, 8, device="meta"), torch.empty(1, device="meta")
-    assert prior.velocity(x, t, condition).device.type == "meta"
+    assert prior.predict(x, t, condition).device.type == "meta"
     assert prior.encode(torch.empty(1, 3, 64, 64, device="meta")).device.type == "meta"
 
 
@@ -125,12 +130,12 @@ def test_a_student_of_a_compiled_network(folders: dict[str, str], compiled: list
     for compile in (False, True):
         prior = load_prior(folders["sd3"], compile=compile)
         condition = prior.embed(["a red cube", "blue"])
-        before = prior.velocity(x, t, condition)
+        before = prior.predict(x, t, condition)
         student = Student(prior, rank=2, generator=torch.Generator().manual_seed(1))
         losses.append(
             [student.learn(x, t, condition, torch.eye(4).expand(2, 4, 4), x, 1e-2) for _ in range(3)]
         )
-        torch.testing.assert_close(prior.velocity(x, t, condition), before)
+        torch.testing.assert_close(prior.predict(x, t, condition), before)
     assert losses[0][2] < losses[0][0]
     torch.testing.assert_close(losses[1], losses[0], atol=1e-5, rtol=1e-4)
 

@@ -16,8 +16,9 @@ from diffusers import (
 )
 
 from rfgs.errors import UserError
-from rfgs.priors import guided_epsilon, load_prior
+from rfgs.priors import guided, load_prior
 from rfgs.priors.fit import embed_and_release, fit_views
+from rfgs.priors.flow import estimate_x0, interpolate, per_sample
 from tests.priors import layouts
 
 SCHEDULERS = {
@@ -100,15 +101,19 @@ def test_epsilon_is_the_unets_output_at_the_nearest_step(sd15: Path) -> None:
     t = torch.tensor([0.0204, 0.5, 1.0])
     with torch.no_grad():
         expected = pipeline_of(sd15).unet(x_t, torch.tensor([20, 500, 999]), condition.tokens).sample
-    torch.testing.assert_close(prior.epsilon(x_t, t, condition), expected)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), expected)
 
 
 def test_alpha_bars_are_those_of_the_schedule(sd15: Path) -> None:
     """Stable Diffusion's betas: squares of an even walk between the roots of 0.00085 and 0.012."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     expected = torch.cumprod(1 - betas, 0)[[0, 20, 980, 999]].float()
-    found = load_prior(sd15, "diffusion").alpha_bars(torch.tensor([0.0, 0.02, 0.98, 1.0]))
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    prior, t = load_prior(sd15, "diffusion"), torch.tensor([0.0, 0.02, 0.98, 1.0])
+    data, noise = prior.powers(t)
+    torch.testing.assert_close(data, expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(noise, 1 - data)
+    for share, power in zip(prior.alpha_sigma(t), (data, noise), strict=True):
+        torch.testing.assert_close(share.square(), power)
 
 
 def test_v_prediction_is_turned_into_the_noise(sd21v: Path) -> None:
@@ -117,10 +122,10 @@ def test_v_prediction_is_turned_into_the_noise(sd21v: Path) -> None:
     generator = torch.Generator().manual_seed(2)
     x, e = (torch.randn(2, 4, 8, 8, generator=generator) for _ in range(2))
     t = torch.tensor([0.1, 0.9])
-    a = prior.alpha_bars(t).reshape(2, 1, 1, 1)
-    prior.network = lambda *_, **__: (a.sqrt() * e - (1 - a).sqrt() * x,)
-    x_t = a.sqrt() * x + (1 - a).sqrt() * e
-    torch.testing.assert_close(prior.epsilon(x_t, t, prior.embed(["a", "a"])), e, atol=1e-5, rtol=1e-5)
+    alpha, sigma = (per_sample(share, x) for share in prior.alpha_sigma(t))
+    prior.network = lambda *_, **__: (alpha * e - sigma * x,)
+    x_t = interpolate(prior, x, e, t)
+    torch.testing.assert_close(prior.predict(x_t, t, prior.embed(["a", "a"])), e, atol=1e-5, rtol=1e-5)
 
 
 def test_v_prediction_agrees_with_diffusers(sd21v: Path) -> None:
@@ -132,29 +137,30 @@ def test_v_prediction_agrees_with_diffusers(sd21v: Path) -> None:
         output = pipeline.unet(x_t, 600, condition.tokens).sample
     pipeline.scheduler.set_timesteps(10)
     expected = pipeline.scheduler.step(output, 600, x_t).pred_original_sample
-    a = prior.alpha_bars(t)
-    ours = (x_t - (1 - a).sqrt() * prior.epsilon(x_t, t, condition)) / a.sqrt()
+    ours = estimate_x0(prior, x_t, prior.predict(x_t, t, condition), t)
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_guided_epsilon_mixes_two_single_evaluations(sd15: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(sd15: Path) -> None:
     prior = load_prior(sd15, "diffusion")
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x_t, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
-    e_text, e_null = prior.epsilon(x_t, t, text), prior.epsilon(x_t, t, null)
+    e_text, e_null = prior.predict(x_t, t, text), prior.predict(x_t, t, null)
     assert (e_text - e_null).abs().max() > 1e-3
-    guided = guided_epsilon(prior, x_t, t, text, null, 7.5)
-    torch.testing.assert_close(guided, e_null + 7.5 * (e_text - e_null), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(guided_epsilon(prior, x_t, t, text, null, 1), e_text)
+    found = guided(prior, x_t, t, text, null, 7.5)
+    torch.testing.assert_close(found, e_null + 7.5 * (e_text - e_null), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(guided(prior, x_t, t, text, null, 1), e_text)
 
 
 def test_an_evaluation_in_batches(sd15: Path) -> None:
     prior = load_prior(sd15, "diffusion")
     x_t, t = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(6)), torch.linspace(0.1, 0.9, 5)
     condition = prior.embed(["a red cube", "blue", "", "a", "red"])
-    whole = prior.epsilon(x_t, t, condition)
+    whole = prior.predict(x_t, t, condition)
     prior.max_batch = 2
-    torch.testing.assert_close(prior.epsilon(x_t, t, condition), whole, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        parts = prior.predict(x_t, t, condition)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
 
 
 def test_latents_are_scaled(sd15: Path) -> None:
@@ -211,17 +217,17 @@ def test_the_tiny_autoencoder(sd15: Path, tmp_path: Path) -> None:
 def test_bfloat16_stays_close_to_float32(sd15: Path) -> None:
     exact, half = (load_prior(sd15, "diffusion", dtype=dtype) for dtype in (None, torch.bfloat16))
     x_t, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5)), torch.tensor([0.3, 0.8])
-    e, e_half = (p.epsilon(x_t, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
+    e, e_half = (p.predict(x_t, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
     assert e_half.dtype == torch.float32
     assert ((e - e_half).norm() / e.norm()).item() < 0.05
 
 
 def test_gradients_reach_only_what_is_trained(sd15: Path) -> None:
-    """`predict` lets a LoRA on the network learn; `epsilon` lets nothing through."""
+    """A LoRA on the network learns where gradients are on; guidance lets nothing through."""
     prior = load_prior(sd15, "diffusion")
     x_t, t = torch.zeros(1, 4, 8, 8, requires_grad=True), torch.tensor([0.5])
     condition = prior.embed(["red"])
-    assert not prior.epsilon(x_t, t, condition).requires_grad
+    assert not guided(prior, x_t, t, condition, condition, 2.0).requires_grad
     bias = prior.network.conv_out.bias.requires_grad_()
     prior.predict(x_t, t, condition).sum().backward()
     assert torch.equal(bias.grad, torch.full((4,), 64.0)) and x_t.grad is not None

@@ -11,7 +11,7 @@ from diffusers import StableDiffusion3Pipeline
 
 from rfgs.errors import UserError
 from rfgs.priors import Condition, load_prior, unknown_words
-from rfgs.priors.base import guided_velocity
+from rfgs.priors.base import guided
 from tests.priors import layouts
 
 
@@ -59,9 +59,15 @@ def test_an_evaluation_in_batches(folder: Path) -> None:
     prior = load_prior(folder)
     x, t = torch.randn(5, 16, 8, 8, generator=torch.Generator().manual_seed(6)), torch.linspace(0.1, 0.9, 5)
     condition = prior.embed(["a red cube", "blue", "", "a", "red"])
-    whole = prior.velocity(x, t, condition)
+    whole = prior.predict(x, t, condition)
     prior.max_batch = 2
-    torch.testing.assert_close(prior.velocity(x, t, condition), whole, atol=1e-5, rtol=1e-4)
+    sizes = []
+    prior.network.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    with torch.no_grad():
+        parts = prior.predict(x, t, condition)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
+    prior.predict(x, t, condition)  # What is kept for a gradient is kept anyway.
+    assert sizes == [2, 2, 1, 5]
 
 
 def test_a_whole_trajectory_is_the_pipelines(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
@@ -96,16 +102,16 @@ def test_velocity_is_the_transformer_at_1000_t(folder: Path, pipeline: StableDif
         expected = pipeline.transformer(
             x, condition.tokens, condition.pooled, torch.tensor([200.0, 900.0]), return_dict=False
         )[0]
-    torch.testing.assert_close(prior.velocity(x, t, condition), expected)
+    torch.testing.assert_close(prior.predict(x, t, condition), expected)
 
 
-def test_guided_velocity_mixes_two_single_evaluations(folder: Path) -> None:
+def test_guidance_mixes_two_single_evaluations(folder: Path) -> None:
     prior = load_prior(folder)
     text, null = prior.embed(["a red cube"]), prior.embed([""])
     x, t = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
-    v_text, v_null = prior.velocity(x, t, text), prior.velocity(x, t, null)
-    guided = guided_velocity(prior, x, t, text, null, 5.0)
-    torch.testing.assert_close(guided, v_null + 5 * (v_text - v_null), atol=1e-5, rtol=1e-4)
+    v_text, v_null = prior.predict(x, t, text), prior.predict(x, t, null)
+    found = guided(prior, x, t, text, null, 5.0)
+    torch.testing.assert_close(found, v_null + 5 * (v_text - v_null), atol=1e-5, rtol=1e-4)
 
 
 def test_latents_are_shifted_and_scaled(folder: Path, pipeline: StableDiffusion3Pipeline) -> None:
@@ -126,7 +132,7 @@ def test_latents_are_shifted_and_scaled(folder: Path, pipeline: StableDiffusion3
 def test_bfloat16_stays_close_to_float32(folder: Path) -> None:
     exact, half = load_prior(folder), load_prior(folder, dtype=torch.bfloat16)
     x, t = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(5)), torch.tensor([0.3, 0.8])
-    v, v_half = (p.velocity(x, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
+    v, v_half = (p.predict(x, t, p.embed(["a red cube", "blue"])) for p in (exact, half))
     assert v_half.dtype == torch.float32
     assert ((v - v_half).norm() / v.norm()).item() < 0.05
 

@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 
-from rfgs.priors import guided_epsilon, guided_velocity, load_prior
+from rfgs.priors import guided, load_prior
+from rfgs.priors.flow import interpolate
 
 pytestmark = pytest.mark.weights
 
@@ -49,12 +50,11 @@ def test_the_network_knows_the_way_back(prior, latents: torch.Tensor, t: float) 
     times, text, null = torch.tensor([t]), prior.embed([PROMPT]), prior.embed([""])
     if prior.kind == "flow":
         x_t = (1 - t) * latents + t * e
-        v = guided_velocity(prior, x_t, times, text, null, 1.0)
+        v = guided(prior, x_t, times, text, null, 1.0)
         right, wrong = (v - (e - latents)).norm(), (v + (e - latents)).norm()
     else:
-        a = prior.alpha_bars(times)
-        x_t = a.sqrt() * latents + (1 - a).sqrt() * e
-        found = guided_epsilon(prior, x_t, times, text, null, 1.0)
+        x_t = interpolate(prior, latents, e, times)
+        found = guided(prior, x_t, times, text, null, 1.0)
         right, wrong = (found - e).norm(), (found + e).norm()
     assert right < 0.6 * wrong
 
@@ -68,7 +68,7 @@ def test_instaflow_wants_the_label_of_its_own_sampler(prior, latents: torch.Tens
         prior.network_time, errors[label] = label, 0.0
         for t in (0.1, 0.3, 0.7, 0.9):
             e = torch.randn(latents.shape, generator=torch.Generator().manual_seed(2)).to(latents)
-            v = prior.velocity((1 - t) * latents + t * e, torch.tensor([t]), prior.embed([PROMPT]))
+            v = prior.predict((1 - t) * latents + t * e, torch.tensor([t]), prior.embed([PROMPT]))
             errors[label] += (v - (e - latents)).square().mean().item()
     prior.network_time = "correct"
     assert errors["correct"] < errors["authors"]

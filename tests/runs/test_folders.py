@@ -73,16 +73,17 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
 
 
 def unfinished(folder: Path, job: Job, steps_done: int) -> None:
-    record = {"job": {**asdict(job), "from_a_newer_version": 1}, "steps_done": steps_done}
+    noted = {**asdict(job), "from_a_newer_version": 1}
+    record = {"job": noted, "config": {"steps": 100}, "steps_done": steps_done}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
 
 
 def test_the_job_of_an_unfinished_run(tmp_path: Path) -> None:
-    job = Job(PROMPT, steps=100, guidance_scale=12.5, resolution=None, negative_prompt="blur")
+    job = Job(PROMPT, settings={"guidance_scale": 12.5, "negative_prompt": ""})
     unfinished(tmp_path, job, 40)
     assert job_to_resume(tmp_path) == job
-    assert job_to_resume(tmp_path, steps=200).steps == 200
+    assert job_to_resume(tmp_path, steps=200).settings == {**job.settings, "steps": 200}
     for steps in (40, 39):
         with pytest.raises(UserError, match="did its 40 steps already; .* --steps 80"):
             job_to_resume(tmp_path, steps=steps)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rfgs.errors import UserError
 from rfgs.export import read_ply
-from rfgs.guidance import GuidanceConfig
+from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import generate as module
@@ -24,7 +24,13 @@ from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
 from rfgs.splats import Splats
 
-JOB = Job("a red cube", steps=20, views_per_step=2, splats=30, seed=3)
+JOB = Job("a red cube", settings={"steps": 20, "views_per_step": 2, "splats": 30}, seed=3)
+
+
+def job_with(job: Job = JOB, **settings: Any) -> Job:
+    """A job with other settings."""
+    return replace(job, settings={**job.settings, **settings})
+
 PREVIEWS = [f"step-{index:06d}.png" for index in (1, 3, 6, 10, 15)]
 
 
@@ -197,30 +203,36 @@ def test_haze_is_left_out_of_the_asset_and_not_of_the_checkpoint(
 
 def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
     configs: list[Any] = []
-    job = replace(JOB, steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)
+    job = job_with(steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)
     generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
     (tmp_path / "lora").mkdir()
-    job = replace(JOB, steps=1, guidance="rfds-vsd", lora_rank=8, lr_lora=0.5)
+    job = job_with(replace(JOB, guidance="rfds-vsd"), steps=1, lora_rank=8, lr_lora=0.5)
     generate(job, tmp_path / "lora", on_start=lambda config, prior: configs.append(config))
     first, second = configs
-    assert (first.inner_steps, first.inner_optimiser, first.renormalise_noise) == (3, "adam", True)
-    assert first.perp_neg and not first.smooth_views and first.inner_step_size == 1.0
-    assert (second.guidance, second.lora_rank, second.lr_lora, second.lora_steps) == ("rfds-vsd", 8, 0.5, 1)
+    assert first.own == {"inner_steps": 3, "inner_optimiser": "adam", "renormalise_noise": True}
+    assert first.perp_neg and not first.smooth_views and value_of(first, "inner_step_size") == 1.0
+    assert second.guidance == "rfds-vsd" and second.own == {"lora_rank": 8, "lr_lora": 0.5}
+    assert value_of(second, "lora_steps") == 1
+    # The record has all that was in effect, and apart from it what was given.
+    record = record_of(tmp_path / "lora")
+    assert record["job"]["settings"] == job.settings and record["config"]["lora_steps"] == 1
 
 
 def test_how_the_model_was_loaded_is_in_the_record(tmp_path: Path) -> None:
-    generate(replace(JOB, steps=1, dtype="bfloat16", t5="drop", offload=True, compile=True), tmp_path)
+    generate(replace(job_with(steps=1), dtype="bfloat16", t5="drop", offload=True, compile=True), tmp_path)
     record = record_of(tmp_path)
     how = {"t5": "drop", "dtype": "bfloat16", "offload": True, "compile": True}
     assert how.items() <= record["job"].items() and record["dtype"] == "bfloat16"
-    generate(replace(JOB, steps=1), tmp_path)
+    generate(job_with(steps=1), tmp_path)
     chosen = str(distillation_dtype("cpu") or torch.float32).removeprefix("torch.")
     assert record_of(tmp_path)["job"]["dtype"] == "auto" and record_of(tmp_path)["dtype"] == chosen
 
 
 def test_flags_that_were_given_reach_the_loop(tmp_path: Path) -> None:
     configs: list[Any] = []
-    job = replace(JOB, steps=1, resolution=64, guidance="rfds", guidance_scale=30.0, negative_prompt="blur")
+    job = job_with(
+        replace(JOB, guidance="rfds"), steps=1, resolution=64, guidance_scale=30.0, negative_prompt="blur"
+    )
     generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
     (config,) = configs
     assert (config.resolution, config.guidance, config.guidance_scale, config.negative_prompt) == (
@@ -264,7 +276,7 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
     generate(JOB, tmp_path)
     result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
     assert result.record["steps_done"] == 25 and result.record["resumed_after_steps"] == [20]
-    assert record_of(tmp_path)["job"]["steps"] == 25
+    assert record_of(tmp_path)["job"]["settings"]["steps"] == 25
 
 
 def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_path: Path) -> None:
@@ -279,7 +291,7 @@ def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_pa
         "on_step": steer,
         "stop": lambda: False,
     }
-    generate(replace(JOB, steps=8), tmp_path, **steered)
+    generate(job_with(steps=8), tmp_path, **steered)
     change = {
         "step": 5,
         "setting": "guidance_scale",
@@ -385,7 +397,8 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
     monkeypatch.setattr(module, "load_prior", lambda model, kind, **options: prior)
     monkeypatch.setattr(module, "fit_views", lambda prior, **asked: str(asked))
     hub_id = "stabilityai/stable-diffusion-3-medium-diffusers"
-    job = Job("a red cube", model=hub_id, steps=1, splats=20, negative_prompt="blurry", guidance="rfds-vsd")
+    settings = {"steps": 1, "splats": 20, "negative_prompt": "blurry", "views_per_step": 4}
+    job = Job("a red cube", model=hub_id, guidance="rfds-vsd", settings=settings)
     generate(job, tmp_path)
     sides = ("front view", "left side view", "back view", "right side view", "overhead view")
     assert done == [["a red cube", "blurry", *[f"a red cube, {side}" for side in sides]], "released"]

@@ -56,7 +56,7 @@ def x0(prior: ExactPrior, x: torch.Tensor, t: float, prompt: str | Condition, se
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     x_t = (1 - t) * x + t * noise
     condition = prior.embed([prompt]) if isinstance(prompt, str) else prompt
-    return x_t - t * prior.velocity(x_t, torch.tensor([t]), condition)
+    return x_t - t * prior.predict(x_t, torch.tensor([t]), condition)
 
 
 def test_it_finds_a_picture_that_it_has_under_noise(prior: ExactPrior) -> None:
@@ -122,7 +122,7 @@ def test_what_it_does_not_know_is_named(prior: ExactPrior) -> None:
     with pytest.raises(UserError, match="'zebra': is nothing that tiny-exact knows"):
         prior.embed(["a red zebra, front view"])
     with pytest.raises(UserError, match="has pictures of 128x128 pixels only"):
-        prior.velocity(torch.zeros(1, 16, 8, 8), torch.ones(1), prior.embed(["a mug"]))
+        prior.predict(torch.zeros(1, 16, 8, 8), torch.ones(1), prior.embed(["a mug"]))
 
 
 def test_it_is_a_backend_like_others() -> None:

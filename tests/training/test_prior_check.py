@@ -31,7 +31,7 @@ class Flow:
     def embed(self, prompts: Sequence[str]) -> Condition:
         return Condition(torch.zeros(len(prompts), 1, 1))
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         t = t.view(-1, 1, 1, 1)
         e = x_t - (1 - t) * 2
         if self.curved:

@@ -34,7 +34,7 @@ class Sleeper:
     def encode(self, images: Tensor) -> Tensor:
         return images[..., ::8, ::8]
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.asked.append(len(x_t))
         time.sleep(0.01)
         return x_t

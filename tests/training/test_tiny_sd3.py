@@ -11,11 +11,11 @@ from torch import Tensor
 
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
+from rfgs.distill.settings import START_RADIUS
 from rfgs.models.catalogue import BACKENDS, embedded_folder
 from rfgs.priors import Prior, load_prior, unknown_words
 from rfgs.render import render
 from rfgs.render.cameras import orbit
-from rfgs.runs.generate import START_RADIUS
 from rfgs.splats import ball, without_haze
 from rfgs.tinyworld.scenes import COLORS
 

@@ -90,7 +90,7 @@ def test_the_exported_prior_is_the_trained_average(run: Path) -> None:
         expected = model(x_t, t, ids)
     condition = prior.embed(prompts)
     assert condition.tokens.shape == (2, MAX_TOKENS, 192)  # No zeros in T5's place.
-    torch.testing.assert_close(prior.velocity(x_t, t, condition), expected, atol=5e-3, rtol=1e-2)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), expected, atol=5e-3, rtol=1e-2)
     assert prior.vocabulary == set(vocabulary())
     assert unknown_words(prior, "a red unicorn, side view") == ["unicorn"]
 
@@ -173,7 +173,7 @@ def test_a_training_that_starts_from_a_model_keeps_its_words_autoencoder_and_wei
     torch.testing.assert_close(new.decode(z), old.decode(z))
     # At a learning rate of 0 nothing moves.
     prompts = ["a red cube", ""]
-    torch.testing.assert_close(new.velocity(z, t, new.embed(prompts)), old.velocity(z, t, old.embed(prompts)))
+    torch.testing.assert_close(new.predict(z, t, new.embed(prompts)), old.predict(z, t, old.embed(prompts)))
     stored = torch.load(tmp_path / "work" / "latents.pt", weights_only=True)
     assert old.autoencoder.linear is not None
     torch.testing.assert_close(stored["kernel"], old.autoencoder.linear[0])

@@ -78,7 +78,7 @@ def test_tiny_sd_is_what_was_trained_and_diffusers_own_pipeline_draws_the_same(m
         model = unet.load_average(made["work"] / "sd.pt", tokenizer)
     with torch.no_grad():
         expected = model(x_t, 1000 * t, ids)
-    torch.testing.assert_close(prior.epsilon(x_t, t, prior.embed(prompts)), expected, atol=5e-3, rtol=1e-2)
+    torch.testing.assert_close(prior.predict(x_t, t, prior.embed(prompts)), expected, atol=5e-3, rtol=1e-2)
     pipeline = StableDiffusionPipeline.from_pretrained(
         made["sd"], torch_dtype=torch.float32, safety_checker=None
     )
@@ -103,7 +103,7 @@ def test_tiny_instaflow_is_a_flow_whose_velocity_is_noise_minus_data(made: dict[
     condition = prior.embed(["a red cube", ""])
     with torch.no_grad():
         u = network(x_t, 1000 * t, condition.tokens).sample
-    torch.testing.assert_close(prior.velocity(x_t, t, condition), -u, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(prior.predict(x_t, t, condition), -u, atol=1e-4, rtol=1e-3)
     StableDiffusionPipeline.from_pretrained(made["instaflow"], safety_checker=None)
 
 

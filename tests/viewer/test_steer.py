@@ -105,7 +105,7 @@ class Page:
     def add_text(self, label: str, value: Any = None, **_: Any) -> Input:
         return self.inputs.setdefault(label, Input(value))
 
-    add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_text
+    add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_checkbox = add_text
 
 
 def test_the_page_says_why_a_prompt_is_not_taken() -> None:
@@ -138,6 +138,32 @@ def test_the_page_says_why_a_prompt_is_not_taken() -> None:
     )
     assert apply("two cubes", "orange") == {"negative_prompt": "orange"} and "<div>" not in answer.content
     assert problems == []
+
+
+def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
+    page, steering, problems = Page(), Steering(), []
+    config = FakeConfig()
+    SteerPanel(page, config, steering, lambda where, problem: problems.append(str(problem)))
+
+    def send(title: str, value: Any) -> dict[str, Any]:
+        page.inputs[title].value = value
+        page.inputs[title].press(SimpleNamespace(client=None))
+        return steering.waiting(config)
+
+    # The settings of all guidances for such a model are there, since one may change to them.
+    assert send("Inner steps", 3) == {"inner_steps": 3} and "Learning rate lora" in page.inputs
+    for title, value in (
+        ("Inner steps", 10**6),
+        ("Learning rate means", float("nan")),
+        ("Learning rate lora", 1e30),
+        ("Noise range", (0.1, 0.5, 0.9)),
+        ("Guidance", "sds"),
+        ("Guidance scale", -1),
+    ):
+        assert send(title, value) == {"inner_steps": 3}, title
+    assert len(problems) == 6 and problems[0] == "inner_steps 1000000: has to be a whole number from 1 to 1000; try 1"
+    steering.apply(config, 2)
+    assert config.own == {"inner_steps": 3}
 
 
 def test_labels() -> None:

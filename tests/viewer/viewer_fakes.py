@@ -11,22 +11,20 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import per_sample
+from rfgs.priors.flow import Flow, per_sample
 from rfgs.render.cameras import Cameras, sample_orbit
+from rfgs.settings import GuidanceConfig, setting
 from rfgs.splats import SH_C0, Splats, ball
 
 
 @dataclass
-class FakeConfig:
+class FakeConfig(GuidanceConfig):
     """The fields of a configuration that the viewer may change."""
 
-    prompt: str | None = None
-    negative_prompt: str = ""
-    guidance_scale: float = 7.5
-    guidance: str = "rfds-rev"
-    inner_steps: int = 1
-    noise_range: tuple[float, float] = (0.15, 0.98)
-    lr_means: float = 8e-3
+    prompt: str | None = setting(None, steer=True)
+    guidance_scale: float = setting(7.5, least=0, steer=(1, 40))
+    noise_range: tuple[float, float] = setting((0.15, 0.98), least=0, most=1, steer=True)
+    lr_means: float = setting(8e-3, least=0, steer=True)
 
 
 @dataclass(frozen=True)
@@ -84,14 +82,14 @@ def fake_distill(
         )
 
 
-class FakePrior:
+class FakePrior(Flow):
     """A prior that wants every picture plain orange, and does not take zebras. Latents are pictures, 8x smaller.
 
     Args:
         work: side of two square matrices multiplied at each evaluation, to make it cost something.
     """
 
-    name, kind, image_size, vocabulary = "fake", "flow", 64, frozenset(("two", "cubes", "orange", "a"))
+    name, image_size, vocabulary = "fake", 64, frozenset(("two", "cubes", "orange", "a"))
 
     def __init__(self, work: int = 0) -> None:
         self._matrix = torch.ones(work, work) / max(work, 1)
@@ -107,7 +105,7 @@ class FakePrior:
     def decode(self, latents: Tensor) -> Tensor:
         return latents.repeat_interleave(8, -1).repeat_interleave(8, -2)
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         if len(self._matrix):
             self._matrix = self._matrix @ self._matrix
         return (x_t - condition.tokens[:, 0, :, None, None]) / per_sample(t, x_t)

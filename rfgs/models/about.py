@@ -1,0 +1,58 @@
+"""What a model in diffusers' layout says of itself, in the two small files at its top: read here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+INDEX = "model_index.json"
+"""The file that makes a folder a model in diffusers' layout."""
+OWN = "rfgs.json"
+"""The file beside it in which our own small models say more."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model's files say; nothing is said where there are none, or none that can be read."""
+
+    pipeline: str | None = None
+    """The class of diffusers that it was saved by, such as "StableDiffusion3Pipeline"."""
+    family: str | None = None
+    """The family's name, for a model whose pipeline would say another one."""
+    vocabulary: frozenset[str] | None = None
+    """The words that it was trained on, in lower case; None where any text makes sense."""
+    max_sequence_length: int | None = None
+    """Tokens that T5's place in the prompt has."""
+    image_size: int | None = None
+    """Width and height of its images, pixels."""
+
+    @property
+    def small(self) -> bool:
+        """Whether it is one of the small models, which say which words they know; `rfgs.priors.base.is_small` once loaded."""
+        return self.vocabulary is not None
+
+
+def about(folder: str | Path) -> About:
+    """What the model in `folder` says of itself. No network: a hub id says nothing here."""
+    place = Path(folder).expanduser()
+    own = _read(place / OWN)
+    words = own.get("vocabulary")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        words = None
+    return About(
+        pipeline=_read(place / INDEX).get("_class_name"),
+        family=own.get("family"),
+        vocabulary=None if words is None else frozenset(word.lower() for word in words),
+        max_sequence_length=own.get("max_sequence_length"),
+        image_size=own.get("image_size"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # Whoever loads it will tell.
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,23 @@
+"""`Loading`: how a model is loaded, as the flags, a run's record and `rfgs.priors.load_prior` have it. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a big model is loaded: for cards that are small, and for runs that are long."""
+
+    t5: Literal["keep", "8bit", "drop"] = "keep"
+    """sd3, sd35, flux: what becomes of T5, the largest of their text encoders. drop leaves it out (not with flux), which
+    saves 9.5 GB to download and load; long prompts are then read less closely. 8bit halves it with bitsandbytes."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the network; auto takes half precision for big models on a GPU, bfloat16 to optimise on a CPU that
+    computes in it, and float32 elsewhere."""
+    offload: bool = False
+    """Leave the weights in the CPU's memory, and bring them to the GPU layer by layer: for models that do not fit, and
+    much slower."""
+    compile: bool = False
+    """Compile the network with torch.compile: faster steps, after some minutes at the first ones."""
