@@ -133,6 +133,9 @@ def test_presets_are_those_of_the_documentation() -> None:
     assert QUALITIES["high"] == Quality(1500, 4, 6000, "quantile")
     job = Job("x")
     assert Quality(job.steps, job.views_per_step, job.splats, job.densify) == QUALITIES["normal"]
+    # A model is loaded as it is, unless asked otherwise (docs/base-models.md#memory).
+    assert (job.t5, job.dtype, job.offload, job.compile) == ("keep", "auto", False, False)
+    assert (job.model, job.resolution, job.max_splats, job.seed) == ("tiny-sd3", None, None, 0)
 
 
 def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> None:
