@@ -133,7 +133,11 @@ def test_presets_are_those_of_the_documentation() -> None:
     assert QUALITIES["draft"] == preset(110, 4, 2000)
     assert QUALITIES["normal"] == preset(420, 4, 3000)
     assert QUALITIES["high"] == preset(1500, 4, 6000)
-    assert Job("x").preset() == QUALITIES["normal"]
+    job = Job("x")
+    assert job.preset() == QUALITIES["normal"]
+    # A model is loaded as it is, unless asked otherwise (docs/base-models.md#memory).
+    assert (job.t5, job.dtype, job.offload, job.compile) == ("keep", "auto", False, False)
+    assert (job.model, job.settings, job.seed) == ("tiny-sd3", {}, 0)
 
 
 def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> None:

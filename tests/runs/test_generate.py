@@ -164,7 +164,9 @@ def given_to_the_loop(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     """The splats that a run starts from."""
     starts: list[Splats] = []
 
-    def watching(prompt: str, prior: object, splats: Splats, *args: Any, **options: Any) -> Iterator[FakeStep]:
+    def watching(
+        prompt: str, prior: object, splats: Splats, *args: Any, **options: Any
+    ) -> Iterator[FakeStep]:
         starts.append(splats.clone())
         return fake_distill(prompt, prior, splats, *args, **options)
 
