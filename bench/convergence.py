@@ -7,7 +7,7 @@
 2D is what `rfgs image` does and 3D what `rfgs generate` does, with their own settings. At some steps what there is by then is
 scored: in 2D 100 / rank of the prompt for each image, mean over images; in 3D `Scorer.score_asset`. The prompt competes with
 all that differ from it in one word, as in the "exact" score of `rfgs bench`. Scoring does not count as time of the run.
-Writes `--output` (JSON) and a plot beside it, and prints a Markdown table. Runs that the JSON holds are not made again.
+Writes the table `--output` and a plot beside it, and prints it in Markdown. Runs that the table holds are not made again.
 """
 
 from __future__ import annotations
@@ -16,34 +16,75 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 
 # isort: split
 
-import argparse
 import shutil
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
+from program import RESULTS, start
 
 from rfgs.distill import Step
 from rfgs.errors import UserError
 from rfgs.flat.particles import ParticleStep, optimise
 from rfgs.flat.recipes import particle_recipe
+from rfgs.measure.markdown import markdown
+from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.catalogue import check_source, locate
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug
 from rfgs.runs.generate import generate
-from rfgs.runs.job import KINDS, QUALITIES, Job
+from rfgs.runs.job import KINDS, QUALITIES, Job, QualityName
 from rfgs.runs.methods import check_pair
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, captioned, rivals
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
-from rfgs.training.results import fingerprint, markdown, open_results, save_results
+from rfgs.training.results import check_weights, fingerprint
 
-METHODS = "sds:tiny-sd,vsd:tiny-sd,rfds:tiny-instaflow,rfds-rev:tiny-instaflow,rfds:tiny-sd3,rfds-rev:tiny-sd3,rfds-vsd:tiny-sd3"
+METHODS = (
+    "sds:tiny-sd",
+    "vsd:tiny-sd",
+    "rfds:tiny-instaflow",
+    "rfds-rev:tiny-instaflow",
+    "rfds:tiny-sd3",
+    "rfds-rev:tiny-sd3",
+    "rfds-vsd:tiny-sd3",
+)
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Of the steps after which the scorer is asked."""
+
+
+@dataclass
+class Options:
+    methods: tuple[str, ...] = METHODS
+    """GUIDANCE:MODEL."""
+    spaces: tuple[Literal["2d", "3d"], ...] = ("2d", "3d")
+    """2D images, 3D assets, or both."""
+    prompts: int = 1
+    """Prompts of each of the three sets."""
+    skip: int = 6
+    """Those of each set that settings were tuned on."""
+    seeds: int = 2
+    """Seeds of each prompt."""
+    image_steps: int | None = None
+    """Steps of 2D runs; none takes what suits the model."""
+    steps: int | None = None
+    """Steps of 3D runs; none takes the preset's."""
+    quality: QualityName = "normal"
+    """Preset of 3D runs."""
+    guidance_scale: float | None = None
+    """Of all runs; none takes what suits model and guidance."""
+    output: Path = RESULTS / "convergence.jsonl"
+    """The table; the plot gets the same name with .png."""
+    work: Path = Path("runs/convergence")
+    """Folder for the assets."""
+    scorer: Path | None = None
+    """Folder of the scorer; none means the one that ships."""
+    threads: int = 2
+    """Threads of each process."""
 
 
 class Watch:
@@ -82,14 +123,14 @@ def images_run(
     model: str,
     seed: int,
     scorer: Scorer,
-    args: argparse.Namespace,
+    options: Options,
 ) -> dict[str, Any]:
     """One run of `rfgs image`."""
     prior = load_prior(model, KINDS[guidance], dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
     config = particle_recipe(prior, guidance)
-    config.steps = args.image_steps or config.steps
-    if args.guidance_scale is not None:
-        config.guidance_scale = args.guidance_scale
+    config.steps = options.image_steps or config.steps
+    if options.guidance_scale is not None:
+        config.guidance_scale = options.guidance_scale
 
     def score(step: Any) -> dict[str, float]:
         with torch.no_grad():
@@ -112,18 +153,18 @@ def asset_run(
     model: str,
     seed: int,
     scorer: Scorer,
-    args: argparse.Namespace,
+    options: Options,
 ) -> dict[str, Any]:
     """One run of `rfgs generate`."""
-    preset = QUALITIES[args.quality]
+    preset = QUALITIES[options.quality]
     job = Job(
         prompt,
         model=model,
-        steps=args.steps or preset.steps,
+        steps=options.steps or preset.steps,
         views_per_step=preset.views_per_step,
         splats=preset.splats,
         guidance=guidance,
-        guidance_scale=args.guidance_scale,
+        guidance_scale=options.guidance_scale,
         seed=seed,
     )
 
@@ -133,7 +174,7 @@ def asset_run(
 
     watch = Watch(score)
     name = f"{guidance}-{Path(model).name}-{slug(prompt, 100)}-{seed}"
-    folder = args.work / name
+    folder = options.work / name
     if folder.exists():
         shutil.rmtree(folder)  # Of a run that was broken off: only whole ones are in the JSON.
     folder.mkdir(parents=True)
@@ -173,18 +214,14 @@ def table(rows: list[dict]) -> str:
                 ]
             )
     header = ["", "guidance", "model", "runs", "steps", "s a step", "forward a step", "backward a step"]
-    return markdown([*header, "cost in all", "exact at the end", "least to most"], lines)
+    return markdown([[*header, "cost in all", "exact at the end", "least to most"], *lines])
 
 
 def plot(rows: list[dict], path: Path) -> None:
     """A row for each space: the mean score over runs (with the standard error) against evaluations and seconds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     spaces = [space for space in ("2d", "3d") if any(row["space"] == space for row in rows)]
-    figure, grid = plt.subplots(len(spaces), 2, figsize=(11, 4.2 * len(spaces)), squeeze=False)
+    figure = Figure(figsize=(11, 4.2 * len(spaces)))
+    grid = figure.subplots(len(spaces), 2, squeeze=False)
     guidances = list(KINDS)
     models = list(dict.fromkeys(row["model"] for row in rows))
     for axes, space in zip(grid, spaces, strict=True):
@@ -215,88 +252,61 @@ def plot(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def run(args: argparse.Namespace) -> None:
-    torch.set_num_threads(args.threads)
-    scorer_folder = args.scorer or FOLDER.parent / "scorer"
+def key(row: dict[str, Any]) -> tuple:
+    """What tells the runs of one table from one another."""
+    return row["space"], row["guidance"], row["model"], row["prompt"], row["seed"]
+
+
+def run(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    scorer_folder = options.scorer or FOLDER.parent / "scorer"
     scorer = load_scorer(scorer_folder)
     settings = {"scorer": fingerprint(scorer_folder)}
-    settings |= {name: getattr(args, name) for name in ("image_steps", "steps", "quality", "guidance_scale")}
-    results = open_results(args.output, settings)
-    methods = [method.split(":", 1) for method in args.methods.split(",")]
+    settings |= {
+        name: getattr(options, name) for name in ("image_steps", "steps", "quality", "guidance_scale")
+    }
+    rows = read_rows(options.output)
+    check_settings(options.output, rows, settings)
+    methods = [method.split(":", 1) for method in options.methods]
+    weights: dict[str, str] = {}
     for method in methods:
         if len(method) != 2 or method[0] not in KINDS:
             raise UserError(
                 f"--methods {':'.join(method)}: give GUIDANCE:MODEL, guidance one of {', '.join(KINDS)}"
             )
-        weights = fingerprint(Path(locate(check_source(method[1])).source))
         check_pair(method[0], method[1])  # type: ignore[arg-type]
-        if results.setdefault("weights", {}).setdefault(method[1], weights) != weights:
-            raise UserError(
-                f"{args.output}: has results of other weights of {method[1]}; choose another --output"
-            )
+        weights[method[1]] = fingerprint(Path(locate(check_source(method[1])).source))
+    check_weights(options.output, rows, weights)
     sets = {name: captioned(name) for name in PROMPT_SETS}
     scenes = {prompt: scene for found in sets.values() for prompt, scene in found.items()}
-    rows: list[dict] = results.setdefault("rows", [])
-    done = {(row["space"], row["guidance"], row["model"], row["prompt"], row["seed"]) for row in rows}
     jobs = [
         (space, guidance, model, prompt, seed)
-        for space in args.spaces.split(",")
-        for seed in range(args.seeds)
+        for space in options.spaces
+        for seed in range(options.seeds)
         for prompts in sets.values()
-        for prompt in list(prompts)[args.skip :][: args.prompts]
+        for prompt in list(prompts)[options.skip :][: options.prompts]
         for guidance, model in methods
     ]
-    for number, key in enumerate(jobs, start=1):
-        if key in done:
+    done = set(map(key, rows))
+    for number, job in enumerate(jobs, start=1):
+        if job in done:
             continue
-        space, guidance, model, prompt, seed = key
-        measure = {"2d": images_run, "3d": asset_run}.get(space)
-        if measure is None:
-            raise UserError(f"--spaces {space}: there are 2d and 3d")
-        found = measure(prompt, rivals(scenes[prompt]), guidance, model, seed, scorer, args)
+        space, guidance, model, prompt, seed = job
+        measure = images_run if space == "2d" else asset_run
+        found = measure(prompt, rivals(scenes[prompt]), guidance, model, seed, scorer, options)
         names = ("space", "guidance", "model", "prompt", "seed")
-        rows.append({**dict(zip(names, key, strict=True)), "threads": args.threads, **found})
-        save_results(args.output, results)
+        about = {"threads": options.threads, "weights": weights[model], "settings": settings, **made_by()}
+        append_row(options.output, {**dict(zip(names, job, strict=True)), **found, **about})
         last = found["points"][-1]
         print(
             f"{number}/{len(jobs)} {space} {guidance} {model}, {prompt}, seed {seed}: "
             f"exact {last['score']:.1f} after {cost_of(last):.0f} evaluations, {last['seconds']:.0f} s",
             flush=True,
         )
-    asked = [
-        row
-        for row in rows
-        if (row["space"], row["guidance"], row["model"], row["prompt"], row["seed"]) in set(jobs)
-    ]
-    plot(asked, args.output.with_suffix(".png"))
-    print(f"{table(asked)}\n\nwrote {args.output} and {args.output.with_suffix('.png')}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--methods", default=METHODS, help="GUIDANCE:MODEL, with commas between")
-    parser.add_argument("--spaces", default="2d,3d")
-    parser.add_argument("--prompts", type=int, default=1, help="of each of the three sets")
-    parser.add_argument("--skip", type=int, default=6, help="those of each set that settings were tuned on")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--image-steps", type=int, help="of 2D runs; none takes what suits the model")
-    parser.add_argument("--steps", type=int, help="of 3D runs; none takes the preset's")
-    parser.add_argument("--quality", choices=list(QUALITIES), default="normal", help="preset of 3D runs")
-    parser.add_argument(
-        "--guidance-scale", type=float, help="of all runs; none takes what suits model and guidance"
-    )
-    parser.add_argument("--output", type=Path, default=results / "convergence.json")
-    parser.add_argument("--work", type=Path, default=Path("runs/convergence"), help="folder for the assets")
-    parser.add_argument("--scorer", type=Path, help="folder of the scorer; none means the one that ships")
-    parser.add_argument("--threads", type=int, default=2)
-    try:
-        run(parser.parse_args())
-    except UserError as error:
-        sys.exit(str(error))
+    asked = [row for row in read_rows(options.output) if key(row) in set(jobs)]
+    plot(asked, options.output.with_suffix(".png"))
+    print(f"{table(asked)}\n\nwrote {options.output} and {options.output.with_suffix('.png')}")
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

@@ -12,24 +12,26 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 
 # isort: split
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from program import start
 
 from rfgs.export import read_ply, write_ply
 from rfgs.export.turntable import views_strip
 from rfgs.measure import work
-from rfgs.measure.plan import Run
+from rfgs.measure.plan import Run, part_of
+from rfgs.measure.rows import append_row, made_by
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug
-from rfgs.runs.job import QUALITIES
+from rfgs.runs.job import QUALITIES, QualityName
 
 PROMPTS = (
     "a cactus",
@@ -61,16 +63,45 @@ VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))  # Azimuth and elevation, degree
 TILE = 96
 
 
-def make(prompt: str, seed: int, folder: Path, args: argparse.Namespace) -> None:
-    """One asset as `rfgs generate` makes it, with its time beside it."""
-    path = folder / f"{slug(prompt)}-{seed}.ply"
+@dataclass
+class Options:
+    output: Path
+    """The picture to write."""
+    work: Path = Path("runs/gallery")
+    """Folder for the assets."""
+    model: str = "tiny-sd3"
+    """A model's name or folder."""
+    quality: QualityName = "normal"
+    """Preset of steps, views and splats."""
+    guidance: Literal["rfds", "rfds-rev"] = "rfds-rev"
+    """Whether each view's noise is found."""
+    prompts: tuple[str, ...] = PROMPTS
+    """What to make."""
+    seeds: int = 1
+    """Seeds of each prompt."""
+    columns: int = 2
+    """Prompts side by side in the picture."""
+    part: str = "1/1"
+    """K/N: make only every N-th asset, from the K-th on."""
+    threads: int = torch.get_num_threads()
+    """Threads of each process."""
+
+
+def path_of(folder: Path, prompt: str, seed: int) -> Path:
+    """Where an asset is."""
+    return folder / f"{slug(prompt)}-{seed}.ply"
+
+
+def make(prompt: str, seed: int, options: Options) -> None:
+    """One asset as `rfgs generate` makes it, and its time in a table beside it."""
+    path = path_of(options.work, prompt, seed)
     if path.exists():
         return
-    preset = QUALITIES[args.quality]
+    preset = QUALITIES[options.quality]
     run = Run(
         column="gallery",
-        model=args.model,
-        guidance=args.guidance,
+        model=options.model,
+        guidance=options.guidance,
         prompt_set="gallery",
         prompt=prompt,
         seed=seed,
@@ -79,11 +110,12 @@ def make(prompt: str, seed: int, folder: Path, args: argparse.Namespace) -> None
         splats=preset.splats,
         densify=preset.densify,
     )
-    prior = load_prior(args.model, dtype=distillation_dtype("cpu"))
+    prior = load_prior(options.model, dtype=distillation_dtype("cpu"))
     began = time.perf_counter()
     splats, _, _ = work.make(run, work.config_of(run, prior), prior)
     seconds = time.perf_counter() - began
-    path.with_suffix(".json").write_text(json.dumps({"seconds": seconds}))
+    row = {"prompt": prompt, "seed": seed, "seconds": seconds, "threads": options.threads, **made_by()}
+    append_row(options.work / "gallery.jsonl", row)
     write_ply(splats, path)
     print(f"{path.stem}: {seconds:.0f} s", flush=True)
 
@@ -95,7 +127,7 @@ def sheet(folder: Path, prompts: Sequence[str], seeds: int, columns: int) -> Ima
     for prompt in prompts:
         strips = [
             views_strip(
-                read_ply(folder / f"{slug(prompt)}-{seed}.ply"),
+                read_ply(path_of(folder, prompt, seed)),
                 azimuths,
                 elevations,
                 size=TILE,
@@ -113,34 +145,16 @@ def sheet(folder: Path, prompts: Sequence[str], seeds: int, columns: int) -> Ima
     return Image.fromarray(np.concatenate(rows))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--work", type=Path, default=Path("runs/gallery"), help="folder for the assets")
-    parser.add_argument("--model", default="tiny-sd3")
-    parser.add_argument("--quality", choices=list(QUALITIES), default="normal")
-    parser.add_argument("--guidance", choices=["rfds", "rfds-rev"], default="rfds-rev")
-    parser.add_argument("--prompts", nargs="+", default=list(PROMPTS))
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--columns", type=int, default=2, help="of prompts in the picture")
-    parser.add_argument(
-        "--part", default="1/1", help="K/N: make only every N-th asset, starting with the K-th"
-    )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
-    part, parts = map(int, args.part.split("/"))
-    jobs = [(prompt, seed) for seed in range(args.seeds) for prompt in args.prompts]
-    for prompt, seed in jobs[part - 1 :: parts]:
-        make(prompt, seed, args.work, args)
-    if all((args.work / f"{slug(prompt)}-{seed}.ply").exists() for prompt, seed in jobs):
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        sheet(args.work, args.prompts, args.seeds, args.columns).save(args.output)
-        print(f"wrote {args.output}")
+def run(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    jobs = [(prompt, seed) for seed in range(options.seeds) for prompt in options.prompts]
+    for prompt, seed in part_of(jobs, options.part):
+        make(prompt, seed, options)
+    if all(path_of(options.work, prompt, seed).exists() for prompt, seed in jobs):
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        sheet(options.work, options.prompts, options.seeds, options.columns).save(options.output)
+        print(f"wrote {options.output}")
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

@@ -1,11 +1,11 @@
 """Inversion and editing of pictures of the tiny world that no prior was trained on, where the true edit is known.
 
-    python bench/inversion.py --models tiny-sd3,tiny-instaflow
+    python bench/inversion.py --models tiny-sd3 tiny-instaflow
     python bench/inversion.py --images 2 --steps 20                     # does it run?
 
 Every picture is inverted and edited as `rfgs invert` and `rfgs edit` do it, each with its own files in `--work`. Prints
-Markdown tables, and writes `--output` (JSON) and beside it a sheet of edits for each model. What the JSON holds already is not
-measured again.
+Markdown tables, and writes the table `--output` and beside it a sheet of edits for each model. What the table holds already is
+not measured again.
 
 An edit changes one word, the main thing's colour or its kind. It succeeds if the scorer's classifier says the new word;
 "kept" is the share of the other classifiers (kind or colour, finish, ground, view, and of pairs the second thing and the
@@ -19,22 +19,23 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 
 # isort: split
 
-import argparse
-import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from program import RESULTS, start
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.flat.images import psnr, read_image, save_image
 from rfgs.flat.jobs import EditJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo
+from rfgs.measure.markdown import markdown
+from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.catalogue import check_source, locate
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS
@@ -44,11 +45,33 @@ from rfgs.tinyworld.prompts import FOLDER
 from rfgs.tinyworld.scenes import COLORS, Scene, build, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.training.results import fingerprint, markdown, open_results, save_results, write_sheet
+from rfgs.training.results import check_weights, fingerprint, write_sheet
 from rfgs.training.scorer_labels import class_numbers
 
 SIZE = 128
 INVERT_METHODS, EDIT_METHODS = ("irfds", "ode"), ("irfds", "ode", "flowedit")
+
+
+@dataclass
+class Options:
+    models: tuple[str, ...] = ("tiny-sd3", "tiny-instaflow")
+    """Rectified flows, names or folders."""
+    images: int = 32
+    """Number of pictures."""
+    steps: int | None = None
+    """Steps of all methods; none takes what suits the model."""
+    guidance_scale: float | None = None
+    """Of edits; none takes what `rfgs edit` does."""
+    output: Path = RESULTS / "inversion.jsonl"
+    """The table."""
+    work: Path = Path("runs/inversion")
+    """Folder for the pictures."""
+    scorer: Path | None = None
+    """Folder of the scorer; none means the one that ships."""
+    seed: int = 0
+    """Of the pictures and of the runs."""
+    threads: int = 2
+    """Threads of each process."""
 
 
 class Case(NamedTuple):
@@ -133,9 +156,7 @@ def inverted(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def measure(
-    model: str, index: int, case: Case, scorer: Scorer, folder: Path, args: argparse.Namespace
-) -> dict:
+def measure(model: str, index: int, case: Case, scorer: Scorer, folder: Path, options: Options) -> dict:
     """All methods on one picture."""
     folder.mkdir(parents=True, exist_ok=True)
     photo = folder / "source.png"
@@ -144,13 +165,13 @@ def measure(
     def run(kind: str, method: str) -> tuple[Tensor, dict[str, Any]]:
         inside = folder / f"{kind}-{method}"
         inside.mkdir(exist_ok=True)
-        common = {"photo": str(photo), "method": method, "model": model, "seed": args.seed + index}
-        steps = {"steps": args.steps, **common}
+        common = {"photo": str(photo), "method": method, "model": model, "seed": options.seed + index}
+        steps = {"steps": options.steps, **common}
         if kind == "invert":
             result = invert_photo(InvertJob(prompt=case.prompt(case.scene), **steps), inside)
         else:
             prompts = {"source": case.prompt(case.scene), "target": case.prompt(case.edited)}
-            result = edit_photo(EditJob(**prompts, guidance_scale=args.guidance_scale, **steps), inside)
+            result = edit_photo(EditJob(**prompts, guidance_scale=options.guidance_scale, **steps), inside)
         return result.image.cpu(), result.record
 
     row: dict[str, Any] = {"source": case.prompt(case.scene), "target": case.prompt(case.edited)}
@@ -190,7 +211,7 @@ def inversion_table(rows: dict[str, list[dict]]) -> str:
             cost = [f"{average('evaluations'):.0f}", average("seconds")]
             spread = [mean(values), pstdev(values), min(values)]
             lines.append([model, method, *spread, average("autoencoder"), *noise, *cost])
-    return markdown([*header, "evaluations", "seconds"], lines)
+    return markdown([[*header, "evaluations", "seconds"], *lines])
 
 
 def editing_table(rows: dict[str, list[dict]]) -> str:
@@ -216,7 +237,7 @@ def editing_table(rows: dict[str, list[dict]]) -> str:
                 [model, method, *(mean(one[name] for one in each) for name in names), *by_word, *cost]
             )
     header = ["model", "method", "success %", "kept %", "both %", "PSNR to source", "PSNR to true edit"]
-    return markdown([*header, "success, colour", "success, kind", "evaluations", "seconds"], lines)
+    return markdown([[*header, "success, colour", "success, kind", "evaluations", "seconds"], *lines])
 
 
 def sheet(model: str, cases: list[Case], rows: list[dict], work: Path) -> list[tuple[str, list[Tensor]]]:
@@ -231,60 +252,47 @@ def sheet(model: str, cases: list[Case], rows: list[dict], work: Path) -> list[t
     return [("source, true edit, " + ", ".join(EDIT_METHODS), []), *shown]
 
 
-def run(args: argparse.Namespace, say: Callable[[str], None]) -> None:
-    torch.set_num_threads(args.threads)
-    scorer_folder = args.scorer or FOLDER.parent / "scorer"
-    scorer, models = load_scorer(scorer_folder), args.models.split(",")
+def run(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    scorer_folder = options.scorer or FOLDER.parent / "scorer"
+    scorer = load_scorer(scorer_folder)
     settings = {"scorer": fingerprint(scorer_folder)}
-    settings |= {name: getattr(args, name) for name in ("steps", "guidance_scale", "seed")}
-    results = open_results(args.output, settings)
-    for model in models:
-        weights = fingerprint(Path(locate(check_source(model)).source))
-        if results.setdefault("weights", {}).setdefault(model, weights) != weights:
-            raise UserError(
-                f"{args.output}: has results of other weights of {model}; choose another --output"
-            )
-    cases = [draw_case(args.seed, index) for index in range(args.images)]
-    for model in models:
-        rows = results.setdefault("rows", {}).setdefault(model, [])
-        for index in range(len(rows), args.images):
-            folder = args.work / model.replace("/", "_") / f"{index:02d}"
-            rows.append(measure(model, index, cases[index], scorer, folder, args))
-            save_results(args.output, results)
-            found = rows[-1]["inversion"]
-            said = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
-            say(f"{model} {index + 1}/{args.images}: {rows[-1]['target']}: {said}")
-    shown = {model: results["rows"][model][: args.images] for model in models}
-    say(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}\n")
-    for model, rows in shown.items():
-        path = args.output.with_name(f"{args.output.stem}-{Path(model).name}.png")
-        page = sheet(model, cases, rows, args.work)
+    settings |= {name: getattr(options, name) for name in ("steps", "guidance_scale", "seed")}
+    weights = {model: fingerprint(Path(locate(check_source(model)).source)) for model in options.models}
+    rows = read_rows(options.output)
+    check_settings(options.output, rows, settings)
+    check_weights(options.output, rows, weights)
+    cases = [draw_case(options.seed, index) for index in range(options.images)]
+    done = {(row["model"], row["picture"]) for row in rows}
+    for model in options.models:
+        for index, case in enumerate(cases):
+            if (model, index) in done:
+                continue
+            folder = options.work / model.replace("/", "_") / f"{index:02d}"
+            row = measure(model, index, case, scorer, folder, options)
+            about = {"weights": weights[model], "settings": settings, **made_by()}
+            append_row(options.output, {"model": model, "picture": index, **row, **about})
+            found = row["inversion"]
+            told = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
+            print(f"{model} {index + 1}/{options.images}: {row['target']}: {told}", flush=True)
+    shown = by_model(read_rows(options.output), options.models, options.images)
+    print(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}\n")
+    for model, found in shown.items():
+        path = options.output.with_name(f"{options.output.stem}-{Path(model).name}.png")
+        page = sheet(model, cases, found, options.work)
         if len(page) > 1:
             write_sheet(path, page)
-            say(f"wrote {path}")
+            print(f"wrote {path}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    results = Path(__file__).parent / "results"
-    parser.add_argument(
-        "--models", default="tiny-sd3,tiny-instaflow", help="rectified flows, names or folders"
-    )
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--steps", type=int, help="of all methods; none takes what suits the model")
-    parser.add_argument("--guidance-scale", type=float, help="of edits; none takes what `rfgs edit` does")
-    parser.add_argument("--output", type=Path, default=results / "inversion.json")
-    parser.add_argument("--work", type=Path, default=Path("runs/inversion"), help="folder for the pictures")
-    parser.add_argument("--scorer", type=Path, help="folder of the scorer; none means the one that ships")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    try:
-        run(parser.parse_args(), lambda line: print(line, flush=True))
-    except UserError as error:
-        sys.exit(str(error))
+def by_model(rows: list[dict], models: Sequence[str], images: int) -> dict[str, list[dict]]:
+    """Each model's rows of the first pictures, in their order."""
+    ordered = sorted(rows, key=lambda row: row["picture"])
+    return {
+        model: [row for row in ordered if row["model"] == model and row["picture"] < images]
+        for model in models
+    }
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

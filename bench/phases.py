@@ -8,7 +8,7 @@ do not count. Times are wall-clock; "backward" goes through the encoder and the 
 loads the rasterizer.
 """
 
-from rfgs.models import machine  # before torch, so that its threads wait as they do in `rfgs generate`
+import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
 
 # isort: split
 import json
@@ -16,10 +16,12 @@ from pathlib import Path
 
 import torch
 import tyro
-from rasterizer import RESULTS
+from matplotlib.figure import Figure
+from program import RESULTS
 
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
+from rfgs.measure.rows import made_by, write_rows
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.generate import START_RADIUS
@@ -67,7 +69,12 @@ def measured(steps: int) -> list[dict]:
                 for part, seconds in spent.items():
                     total[part] += seconds
     return [
-        {"label": f"{model}, {guidance}", "steps": steps, "seconds": total, "dtype": str(dtype).removeprefix("torch.")}
+        {
+            "label": f"{model}, {guidance}",
+            "steps": steps,
+            "seconds": total,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
         for (model, guidance), total in zip(CASES, sums, strict=True)
     ]
 
@@ -80,12 +87,8 @@ def shares(row: dict) -> list[float]:
 
 def plot(rows: list[dict], path: Path) -> None:
     """A bar a row, in shares of its time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.42 * len(rows)))
+    figure = Figure(figsize=(8, 0.9 + 0.42 * len(rows)))
+    axis = figure.subplots()
     left = [0.0] * len(rows)
     for number, part in enumerate(PARTS):
         wide = [shares(row)[number] for row in rows]
@@ -101,14 +104,14 @@ def main(
     runs: tyro.conf.Positional[tuple[Path, ...]] = (),
     /,
     steps: int = 20,
-    output: Path = RESULTS / "phases.json",
+    output: Path = RESULTS / "phases.jsonl",
 ) -> None:
-    """Print a table, and write JSON and a plot.
+    """Print a table, and write it and a plot.
 
     Args:
         runs: folders of finished runs; none: measure now.
         steps: of each case that is measured now.
-        output: the JSON; the plot gets the same name with .png.
+        output: the table; the plot gets the same name with .png.
     """
     rows = [of_run(folder) for folder in runs] or measured(steps)
     width = max(len(row["label"]) for row in rows)
@@ -116,12 +119,11 @@ def main(
     for row in rows:
         peak = f"{row['peak_memory'] / 2**30:5.2f}" if row.get("peak_memory") else "    -"
         percent = " ".join(f"{share:7.1f} %" for share in shares(row))
-        print(f"{row['label']:{width}} | {row['steps']:5} {sum(row['seconds'].values()):7.1f} {peak} | {percent}")
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(
-        json.dumps({"machine": machine.cpu_model(), "torch": torch.__version__, "rows": rows}, indent=1)
-        + "\n"
-    )
+        print(
+            f"{row['label']:{width}} | {row['steps']:5} {sum(row['seconds'].values()):7.1f} {peak} | {percent}"
+        )
+    about = made_by()
+    write_rows(output, [{**row, **about} for row in rows])
     plot(rows, output.with_suffix(".png"))
 
 

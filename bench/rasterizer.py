@@ -9,12 +9,9 @@ preemption by other programs does not count against; ratios and shares are of pr
 limit counts 99 floating-point operations (37 forward, 62 backward) for each lane that the compositor may evaluate.
 """
 
-from rfgs.models import (
-    machine,  # before torch, whose threads would spin on the second thread's core otherwise
-)
+import rfgs  # noqa: F401  before torch, whose threads would spin on the second thread's core otherwise
 
 # isort: split
-import json
 import platform
 import statistics
 import time
@@ -23,15 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from matplotlib.figure import Figure
+from program import RESULTS
 from torch_tiles import rasterization as torch_rasterization
 
+from rfgs.measure.rows import made_by, write_rows
 from rfgs.render import cpu
 from rfgs.render.access import load, next_item, store
 from rfgs.render.cameras import sample_orbit
 from rfgs.render.jit import COUNTER, F1, Kernel, kernel
 from rfgs.render.simd import fma, splat
 
-RESULTS = Path(__file__).parent / "results"
 FLOPS_PER_LANE = 99
 ROUNDS = 200_000
 QUICK = [(5_000, 64, 4), (5_000, 128, 4), (20_000, 64, 4), (20_000, 128, 4)]
@@ -153,12 +152,8 @@ def measure(count: int, px: int, views: int, threads: int, repetitions: int, pee
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure = Figure(figsize=(7, 4.5))
+    axes = figure.subplots()
     for count in sorted({row["gaussians"] for row in rows}):
         for threads, style in ((1, "o--"), (2, "s-")):
             chosen = [r for r in rows if (r["gaussians"], r["threads"], r["cameras"]) == (count, threads, 4)]
@@ -188,16 +183,16 @@ def main(
     repetitions: int = 9,
     threads: tuple[int, ...] = (1, 2),
     peer: bool = True,
-    output: Path = RESULTS / "rasterizer.json",
+    output: Path = RESULTS / "rasterizer.jsonl",
 ) -> None:
-    """Measure, print a table, and write JSON and a plot.
+    """Measure, print a table, and write it and a plot.
 
     Args:
         quick: only the sizes where `rfgs generate` lives.
         repetitions: of each measurement; the medians and the best are kept.
         threads: numbers of threads to try.
         peer: also time the pure-torch peer, where it takes seconds and not minutes.
-        output: the JSON; the plot gets the same name with .png.
+        output: the table; the plot gets the same name with .png.
     """
     rows = []
     print(
@@ -215,9 +210,8 @@ def main(
             if with_peer:
                 line += f" {row['peer_cpu_ms']:8.0f} {row['ratio']:6.0f}  {row['largest_difference']:.1e}"
             print(line, flush=True)
-    output.parent.mkdir(exist_ok=True)
-    about = {"processor": machine.cpu_model(), "system": platform.platform(), "torch": torch.__version__}
-    output.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    about = {"system": platform.platform(), **made_by()}
+    write_rows(output, [{**row, **about} for row in rows])
     if not quick:
         plot(rows, output.with_suffix(".png"))
 

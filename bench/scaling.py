@@ -12,16 +12,17 @@ is the slope of a straight line through the logarithms of cost and size (for ima
 upper half of the sizes, where fixed costs matter least; "steepest" is the largest slope between two neighbours.
 """
 
-import json
 import math
 import multiprocessing
 from pathlib import Path
 
 import torch
 import tyro
-from rasterizer import RESULTS, ball, step, with_looks
+from matplotlib.figure import Figure
+from program import RESULTS
+from rasterizer import ball, step, with_looks
 
-from rfgs.models import machine
+from rfgs.measure.rows import made_by, write_rows
 from rfgs.render import cpu
 from rfgs.render.cameras import orbit
 
@@ -89,12 +90,8 @@ def exponents(name: str, rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def plot(series: dict[str, list[dict]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
+    figure = Figure(figsize=(11, 3.6))
+    axes = figure.subplots(1, 3)
     titles = {"ball": "ball, 256 px", "heap": "heap, 64 px", "image": "20,000 Gaussians"}
     for axis, (name, rows) in zip(axes, series.items(), strict=True):
         sizes = [row["px"] ** 2 if name == "image" else row["gaussians"] for row in rows]
@@ -119,12 +116,12 @@ def plot(series: dict[str, list[dict]], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def main(repetitions: int = 5, output: Path = RESULTS / "scaling.json") -> None:
-    """Measure, print a table and the exponents, and write JSON and a plot.
+def main(repetitions: int = 5, output: Path = RESULTS / "scaling.jsonl") -> None:
+    """Measure, print a table and the exponents, and write it and a plot.
 
     Args:
         repetitions: of each size; the least processor time is kept.
-        output: the JSON; the plot gets the same name with .png.
+        output: the table; the plot gets the same name with .png.
     """
     series = {}
     context = multiprocessing.get_context("spawn")
@@ -137,13 +134,12 @@ def main(repetitions: int = 5, output: Path = RESULTS / "scaling.json") -> None:
             series[name].append(row)
             times = f"{row['forward_ms']:7.1f} {row['backward_ms']:8.1f}"
             print(f"{name:6} {count:10,} {px:5} | {times}    | {row['peak_mb']:8.1f}", flush=True)
-    fits = {name: exponents(name, rows) for name, rows in series.items()}
-    for name, fit in fits.items():
+    for name, rows in series.items():
+        fit = exponents(name, rows)
         told = (f"{cost} {f['exponent']:.2f} (steepest {f['steepest']:.2f})" for cost, f in fit.items())
         print(f"exponents, {name}: {', '.join(told)}")
-    output.parent.mkdir(exist_ok=True)
-    told = {"machine": machine.cpu_model(), "torch": torch.__version__, "series": series, "exponents": fits}
-    output.write_text(json.dumps(told, indent=1) + "\n")
+    about = made_by()
+    write_rows(output, [{"series": name, **row, **about} for name, rows in series.items() for row in rows])
     plot(series, output.with_suffix(".png"))
 
 

@@ -6,7 +6,7 @@
 
 Runs of different lengths, each with its own schedule, and not one run looked at on its way. They are made as those of
 `rfgs bench` are, in a folder of the same kind (`--work`): what is there is not made again, and several processes may work on
-one folder. Prints a Markdown table, and writes `--output` (JSON) and a plot beside it.
+one folder. Prints a Markdown table, and writes it as `--output` and a plot beside it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,57 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 
 # isort: split
 
-import argparse
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
+from matplotlib.figure import Figure as Plot
+from program import RESULTS, start
 
-from rfgs.errors import UserError
-from rfgs.measure.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts, records_of
+from rfgs.measure.markdown import markdown
+from rfgs.measure.plan import SETS, TRUTH, Column, Run, plan, quality_of, read_prompts
+from rfgs.measure.records import records_of
+from rfgs.measure.rows import made_by, write_rows
 from rfgs.measure.table import AVERAGE, Figure, head, table
 from rfgs.measure.work import Judge, work
-from rfgs.runs.job import QUALITIES
-from rfgs.training.results import markdown, save_results
+from rfgs.runs.job import Densify, QualityName
+
+WORLD = "the world"
 
 
-def columns_of(what: str, values: list[int], densify: list[str], method: str) -> dict[str, list[Column]]:
+@dataclass
+class Options:
+    what: Annotated[Literal["steps", "splats"], tyro.conf.Positional]
+    """What is varied."""
+    values: Annotated[tuple[int, ...], tyro.conf.Positional]
+    """Its values."""
+    densify: tuple[Densify, ...] = ("quantile",)
+    """A curve for each of these."""
+    method: str = "tiny-sd3:rfds-rev"
+    """MODEL:GUIDANCE."""
+    quality: QualityName = "normal"
+    """Preset for all that is not varied."""
+    prompts: int = 4
+    """Prompts of each set."""
+    skip: int = 6
+    """Those of each set that settings were tuned on."""
+    seeds: int = 1
+    """Seeds of each prompt."""
+    work: Path = Path("runs/tradeoff")
+    """Folder of the runs."""
+    output: Path | None = None
+    """The table; none takes bench/results/tradeoff-WHAT.jsonl. The plot gets the same name with .png."""
+    threads: int = 2
+    """Threads of each process."""
+
+
+def columns_of(
+    what: str, values: Sequence[int], densify: Sequence[str], method: str
+) -> dict[str, list[Column]]:
     """The columns of each curve, in the order of `values`."""
     model, _, guidance = method.rpartition(":")
     curves = {}
@@ -70,13 +104,9 @@ def points_of(
 
 def plot(what: str, rows: list[dict[str, Any]], truth: Figure, path: Path) -> None:
     """The exact score with its interval over seconds, or over the splats that are left at the end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     across = "seconds" if what == "steps" else "splats at the end"
-    figure, axes = plt.subplots(figsize=(6.5, 4.2))
+    figure = Plot(figsize=(6.5, 4.2))
+    axes = figure.subplots()
     for index, curve in enumerate(dict.fromkeys(row["curve"] for row in rows)):
         own = [row for row in rows if row["curve"] == curve]
         x, (y, low, high) = [row[across] for row in own], zip(*(row[AVERAGE] for row in own), strict=True)
@@ -98,61 +128,38 @@ def plot(what: str, rows: list[dict[str, Any]], truth: Figure, path: Path) -> No
     figure.savefig(path, dpi=130)
 
 
-def run(args: argparse.Namespace) -> None:
-    torch.set_num_threads(args.threads)
-    curves = columns_of(args.what, args.values, args.densify, args.method)
+def run(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    curves = columns_of(options.what, options.values, options.densify, options.method)
     columns = [column for own in curves.values() for column in own]
     columns.append(Column("world", "rfds-rev", label=TRUTH))
-    prompts = read_prompts(SETS, args.prompts, args.skip)
-    runs: list[Run] = plan(columns, prompts, args.seeds, quality_of(args.quality, None))
-    args.work.mkdir(parents=True, exist_ok=True)
-    work(runs, args.work, Judge(), say=lambda line: print(line, flush=True))
-    records = records_of(args.work, runs)
-    rows, truth = points_of(args.what, curves, records), table(records, "exact")[TRUTH]
-    args.output = args.output or Path(__file__).parent / "results" / f"tradeoff-{args.what}.json"
+    prompts = read_prompts(SETS, options.prompts, options.skip)
+    runs: list[Run] = plan(columns, prompts, options.seeds, quality_of(options.quality, None))
+    work(runs, options.work, Judge(), say=lambda line: print(line, flush=True))
+    records = records_of(options.work, runs)
+    rows, truth = points_of(options.what, curves, records), table(records, "exact")[TRUTH]
+    output = options.output or RESULTS / f"tradeoff-{options.what}.jsonl"
     settings = {
-        name: getattr(args, name) for name in ("method", "quality", "prompts", "skip", "seeds", "threads")
+        name: getattr(options, name) for name in ("method", "quality", "prompts", "skip", "seeds", "threads")
     }
-    bound = {name: figure.rounded() for name, figure in truth.items()}
-    save_results(args.output, {"settings": settings, "cpu": records[0]["cpu"], "truth": bound, "rows": rows})
-    plot(args.what, rows, truth[AVERAGE], args.output.with_suffix(".png"))
+    bound = {"curve": WORLD, **{name: figure.rounded() for name, figure in truth.items()}}
+    about = {"settings": settings, **made_by()}
+    write_rows(output, [{**row, **about} for row in [*rows, bound]])
+    plot(options.what, rows, truth[AVERAGE], output.with_suffix(".png"))
     names = [*prompts, AVERAGE]
     lines: list[list[Any]] = [
         [
-            *(row["curve"], str(row[args.what]), f"{row['seconds']:.0f}", f"{row['evaluations']:.0f}"),
+            *(row["curve"], str(row[options.what]), f"{row['seconds']:.0f}", f"{row['evaluations']:.0f}"),
             f"{row['splats at the end']:.0f}",
             *(f"{row[name][0]:.1f}" for name in names),
             f"{row[AVERAGE][1]:.1f} to {row[AVERAGE][2]:.1f}",
         ]
         for row in rows
     ]
-    lines.append(["the world", "", "", "", "", *(f"{truth[name].mean:.1f}" for name in names), ""])
-    header = ["", args.what, "median s", "evaluations", "splats at the end", *names, "interval"]
-    print(f"{markdown(header, lines)}\n\nwrote {args.output} and {args.output.with_suffix('.png')}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["steps", "splats"])
-    parser.add_argument("values", type=int, nargs="+")
-    parser.add_argument("--densify", nargs="+", default=["quantile"], help="a curve for each of these")
-    parser.add_argument("--method", default="tiny-sd3:rfds-rev", help="MODEL:GUIDANCE")
-    parser.add_argument(
-        "--quality", choices=list(QUALITIES), default="normal", help="for all that is not varied"
-    )
-    parser.add_argument("--prompts", type=int, default=4, help="of each set")
-    parser.add_argument("--skip", type=int, default=6, help="those of each set that settings were tuned on")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/tradeoff"), help="folder of the runs")
-    parser.add_argument("--output", type=Path, help="none takes bench/results/tradeoff-WHAT.json")
-    parser.add_argument("--threads", type=int, default=2)
-    try:
-        run(parser.parse_args())
-    except UserError as error:
-        sys.exit(str(error))
+    lines.append([WORLD, "", "", "", "", *(f"{truth[name].mean:.1f}" for name in names), ""])
+    header = ["", options.what, "median s", "evaluations", "splats at the end", *names, "interval"]
+    print(f"{markdown([header, *lines])}\n\nwrote {output} and {output.with_suffix('.png')}")
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

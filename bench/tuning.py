@@ -6,8 +6,8 @@
 
 A trial is one change to a method's settings with a guidance scale of 4 (`COMMON`, and one of `OWN`). Its runs are compared
 with those of the unchanged method, prompt by prompt. Runs are made as those of `rfgs bench` are, in a folder of the same kind
-(`--work`): what is there is not made again, and several processes may work on one folder. Prints a Markdown table and writes
-`--output` (JSON).
+(`--work`): what is there is not made again, and several processes may work on one folder. Prints a Markdown table and puts its
+rows into `--output`.
 """
 
 from __future__ import annotations
@@ -16,27 +16,21 @@ import rfgs  # noqa: F401  before torch, so that its threads wait as they do in 
 
 # isort: split
 
-import argparse
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from program import RESULTS, start
 
-from rfgs.errors import UserError
-from rfgs.measure.plan import (
-    COLUMNS,
-    SETS,
-    Column,
-    find_columns,
-    plan,
-    quality_of,
-    read_prompts,
-    records_of,
-)
+from rfgs.measure.markdown import markdown
+from rfgs.measure.plan import COLUMNS, SETS, Column, find_columns, plan, quality_of, read_prompts
+from rfgs.measure.records import records_of
+from rfgs.measure.rows import change_rows, made_by
 from rfgs.measure.table import AVERAGE, effects, head, table
 from rfgs.measure.work import Judge, work
-from rfgs.training.results import markdown, save_results
+from rfgs.runs.job import QualityName
 
 BASE = "scale 4"
 """What all trials are compared with, and part of those that do not change the scale."""
@@ -63,7 +57,29 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def trials(method: Column, only: list[str]) -> dict[str, Column]:
+@dataclass
+class Options:
+    columns: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+    """Methods, MODEL:GUIDANCE."""
+    trials: tuple[str, ...] = ()
+    """Names of those to make; all if none is given."""
+    quality: QualityName = "draft"
+    """Preset of steps, views and splats."""
+    prompts: int = 6
+    """Prompts of each set."""
+    skip: int = 0
+    """Prompts of each set to leave out before the first."""
+    seeds: int = 1
+    """Seeds of each prompt."""
+    work: Path = Path("runs/tuning")
+    """Folder of the runs."""
+    output: Path = RESULTS / "tuning.jsonl"
+    """The table."""
+    threads: int = 2
+    """Threads of each process."""
+
+
+def trials(method: Column, only: Sequence[str]) -> dict[str, Column]:
     """One column for each trial of a method, by the trial's name; `only` names those wanted, and none means all."""
     changes = {**COMMON, **OWN[method.guidance]}
     changes = {name: settings for name, settings in changes.items() if not only or name in only}
@@ -75,15 +91,16 @@ def trials(method: Column, only: list[str]) -> dict[str, Column]:
     }
 
 
-def run(args: argparse.Namespace) -> None:
-    torch.set_num_threads(args.threads)
-    methods = {method.name: trials(method, args.trials) for method in find_columns(args.columns)}
+def run(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    methods = {method.name: trials(method, options.trials) for method in find_columns(options.columns)}
     columns = [column for own in methods.values() for column in own.values()]
-    prompts = read_prompts(SETS, args.prompts, args.skip)
-    runs = plan(columns, prompts, args.seeds, quality_of(args.quality, None))
-    args.work.mkdir(parents=True, exist_ok=True)
-    work(runs, args.work, Judge(), say=lambda line: print(line, flush=True))
-    records = records_of(args.work, runs)
+    prompts = read_prompts(SETS, options.prompts, options.skip)
+    runs = plan(columns, prompts, options.seeds, quality_of(options.quality, None))
+    work(runs, options.work, Judge(), say=lambda line: print(line, flush=True))
+    records = records_of(options.work, runs)
+    settings = {name: getattr(options, name) for name in ("quality", "prompts", "skip", "seeds")}
+    about = {"settings": settings, **made_by()}
     figures, rows = table(records, "exact"), []
     lines: list[list[Any]] = []
     for method, own in methods.items():
@@ -92,53 +109,32 @@ def run(args: argparse.Namespace) -> None:
             if column.name not in figures:
                 continue
             values, gain = figures[column.name], gains.get(column.name)
-            told = {key: round(figure.mean, 2) for key, figure in values.items()}
             runs_made = sum(values[key].runs for key in prompts)
             rows.append(
                 {
                     "method": method,
                     "trial": name,
-                    "settings": column.settings,
-                    "exact": told,
+                    "change": column.settings,
+                    "exact": {key: round(figure.mean, 2) for key, figure in values.items()},
                     "gain": gain.rounded() if gain else None,
                     "runs": runs_made,
+                    **about,
                 }
             )
             scores = [values[key].mean for key in (*prompts, AVERAGE)]
             lines.append([head(method), name, *scores, str(gain or ""), str(runs_made)])
-    settings = {name: getattr(args, name) for name in ("quality", "prompts", "skip", "seeds")}
-    save_results(args.output, {"settings": settings, "cpu": records[0]["cpu"], "rows": rows})
-    print(markdown(["method", "trial", *prompts, AVERAGE, "gain", "runs"], lines))
-    print(f"\nwrote {args.output}")
+    # Trials on another number of prompts stay in the table.
+    change_rows(options.output, lambda before: [*without(before, rows), *rows])
+    print(markdown([["method", "trial", *prompts, AVERAGE, "gain", "runs"], *lines]))
+    print(f"\nwrote {options.output}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--columns", nargs="+", default=[column.name for column in COLUMNS])
-    parser.add_argument(
-        "--trials", nargs="+", default=[], help="names of those to make; all if none is given"
-    )
-    parser.add_argument("--quality", default="draft", help="preset of steps, views and splats")
-    parser.add_argument("--prompts", type=int, default=6, help="of each set")
-    parser.add_argument(
-        "--skip", type=int, default=0, help="prompts of each set to leave out before the first"
-    )
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/tuning"), help="folder of the runs")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(__file__).parent / "results" / "tuning.json",
-        help="JSON of the results",
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    try:
-        run(parser.parse_args())
-    except UserError as error:
-        sys.exit(str(error))
+def without(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of before without those that `rows` has anew."""
+    names = ("settings", "method", "trial")
+    new = [[row[name] for name in names] for row in rows]
+    return [row for row in before if [row[name] for name in names] not in new]
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

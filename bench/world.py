@@ -5,11 +5,12 @@ python bench/world.py --output assets/docs/world.png          # a few seconds
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from program import start
 
 from rfgs.render.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS
@@ -73,16 +74,17 @@ def sheet() -> Image.Image:
     return page
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the picture to write")
-    output = parser.parse_args().output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet().save(output, optimize=True)
-    print(f"wrote {output}: {output.stat().st_size / 1000:.0f} kB")
+@dataclass
+class Options:
+    output: Path
+    """The picture to write."""
+
+
+def run(options: Options) -> None:
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    sheet().save(options.output, optimize=True)
+    print(f"wrote {options.output}: {options.output.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    start(run, Options, __doc__)

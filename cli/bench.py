@@ -21,7 +21,7 @@ class Bench:
     """
 
     output: Path = Path("runs/bench")
-    """Folder of the results: a record and an asset a run, table.md, table.png, sheet.png."""
+    """Folder of the results: results.jsonl with a line a run, assets, table.md, table.png, sheet.png."""
     report: Annotated[Folder, default("make what is missing first")] = None
     """Only print and draw what this folder holds."""
     sets: tuple[Literal["single", "surroundings", "multiple", "open"], ...] = (
@@ -61,7 +61,8 @@ class Bench:
     threads: Annotated[WholeNumber, default("all cores")] = None
     """Threads of each process."""
     part: Annotated[str, tyro.conf.arg(metavar="K/N")] = "1/1"
-    """Make only every N-th run, from the K-th on, to share the work between machines."""
+    """Make only every N-th run, from the K-th on, to share the work between machines. Their results.jsonl
+    are put together with cat."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes an NVIDIA GPU if there is one."""
 
@@ -155,8 +156,10 @@ def report(folder: Path) -> str:
     """Writes a results folder's tables and pictures; returns the tables."""
     from rfgs.export.writing import atomic
     from rfgs.measure import ablations, plan, sheets, table
+    from rfgs.measure.markdown import markdown
+    from rfgs.measure.records import read_records
 
-    records = plan.read_records(folder)
+    records = read_records(folder)
     figures = table.table(records)
     parts = [f"warning: {warning}" for warning in table.warnings(records)]
     for key, (title, digits) in TRUTHS.items():
@@ -177,7 +180,7 @@ def report(folder: Path) -> str:
         for name, effect in table.effects(records, ablations.BASE.name, "exact").items():
             true = by_truth.get(name, table.NOTHING)
             rows.append([name, str(true), str(effect), str(effect.runs), questions.get(name, "")])
-        parts += ["Effects of single changes, run by run against the base.", table.markdown(rows)]
+        parts += ["Effects of single changes, run by run against the base.", markdown(rows)]
     parts += ["What a run took.", table.costs_text(records)]
     text = "\n\n".join(parts) + "\n"
     with atomic(folder / "table.md") as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -46,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 1 an unexpected error (with its traceback), 2 bad input or a missing resource, 130 interrupted.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+        _let_waiting_threads_sleep()
+    arguments = list(arguments)
     if arguments == ["--version"]:
         print(f"rfgs {__version__}")
         return
@@ -66,3 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("rfgs: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Sets, for this process, how torch's OpenMP threads wait for work. To be called before torch is imported, which reads it.
+
+    They would spin on the cores that the rasterizer's threads, and other programs, compute on. Asleep at once is bad too: a
+    small network has hundreds of short parallel regions. 1000 spins of GNU's runtime, which torch has on Linux, are the
+    compromise (docs/speed.md). Whoever sets the policy outside knows better.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -6,6 +6,11 @@ import os
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One core for each process (`-n`): threads of two that wait for each other's cores take longer than none. Before torch
+    # is imported, and for the programs that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("gpu", "weights")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from rfgs.models import embedded
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "numpy", "diffusers", "transformers", "numba", "viser", "gsplat", "PIL"}
@@ -28,6 +32,38 @@ def imported_by(script: str) -> set[str]:
 
 def test_importing_is_light() -> None:
     assert imported_by("import rfgs") == set()
+
+
+@pytest.mark.parametrize(
+    ("outside", "expected"),
+    [({}, "passive 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None")],
+    ids=["unset", "set"],
+)
+def test_only_the_program_says_how_threads_wait(outside: dict[str, str], expected: str) -> None:
+    """Neither importing the package nor calling a command from Python changes anything for the process."""
+    script = """
+import os, sys
+from rfgs.cli.main import main
+
+def policy():
+    print("policy", os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
+
+main(["--version"])
+policy()
+sys.argv = ["rfgs", "--version"]
+main()
+policy()
+"""
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env=clean | outside,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    before = f"policy {outside.get('OMP_WAIT_POLICY')} None"
+    assert [line for line in said if line.startswith("policy")] == [before, f"policy {expected}"]
 
 
 @pytest.mark.parametrize(
@@ -75,34 +111,75 @@ def tracked() -> list[str]:
 
 
 MADE_UP = [
-    "assets/some-model/unet/weights.safetensors",
-    "assets/docs/picture.png",
+    "assets/tiny-sd3/new/weights.safetensors",
+    "assets/tiny-sd/new/weights.safetensors",
     "assets/docs/deep/picture.png",
 ]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names of the files in a wheel built from the repository's files and those of MADE_UP."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The names of the files in the wheels of rfgs and rfgs-models, built from the repository's files and MADE_UP."""
     pytest.importorskip("setuptools", minversion="77")
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    source = tmp_path_factory.mktemp("source")
     for name in tracked() + MADE_UP:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         if name in MADE_UP:
             (source / name).touch()
         else:
             shutil.copy(ROOT / name, source / name)
-    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(out)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, check=True)
-    (path,) = out.glob("*.whl")
-    return zipfile.ZipFile(path).namelist()
+    found = {}
+    # The models first, so that what building them leaves in assets/ could get into the other wheel.
+    for wheel, folder in (("rfgs_models", source / "assets"), ("rfgs", source)):
+        out = tmp_path_factory.mktemp("wheel")
+        build = f"from setuptools.build_meta import build_wheel; build_wheel({str(out)!r})"
+        subprocess.run([sys.executable, "-c", build], cwd=folder, capture_output=True, check=True)
+        (path,) = out.glob(f"{wheel}-*.whl")
+        names = zipfile.ZipFile(path).namelist()
+        found[wheel] = [name for name in names if ".dist-info/" not in name]
+    return found
 
 
-def test_a_wheel_holds_all_modules_and_assets_and_nothing_else(wheel: list[str]) -> None:
-    expected = {"rfgs/assets/some-model/unet/weights.safetensors"}
-    for name in tracked():
-        if name.startswith("rfgs/"):
-            expected.add(name)
-        elif name.startswith(("cli/", "assets/")) and not name.startswith("assets/docs/"):
-            expected.add(f"rfgs/{name}")
-    assert {name for name in wheel if ".dist-info/" not in name} == expected
+def test_two_wheels_hold_all_modules_and_assets_and_nothing_else(wheels: dict[str, list[str]]) -> None:
+    expected: dict[str, set[str]] = {"rfgs": set(), "rfgs_models": {"rfgs_models/__init__.py"}}
+    for name in tracked() + MADE_UP:
+        if name.startswith(tuple(f"assets/{folder}/" for folder in embedded.BESIDE)):
+            expected["rfgs_models"].add(name.replace("assets/", "rfgs_models/", 1))
+        elif name.startswith(("rfgs/", "cli/", "assets/")) and not name.startswith("assets/docs/"):
+            expected["rfgs"].add(name if name.startswith("rfgs/") else f"rfgs/{name}")
+    expected["rfgs"].remove("rfgs/assets/pyproject.toml")
+    assert {wheel: set(names) for wheel, names in wheels.items()} == expected
+
+
+def imports(*folders: str, without: str = "-") -> set[str]:
+    """The libraries, by the names under which they are installed, that the modules in folders of the repository import."""
+    found: set[str] = set()
+    # Programs in bench/ import their neighbors.
+    own = {"rfgs", "tests"} | {file.stem for file in (ROOT / "bench").glob("*.py")}
+    for file in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
+        if file.is_relative_to(ROOT / without):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(str(node.module))
+    names = {name.split(".")[0] for name in found} - sys.stdlib_module_names - own
+    return {{"PIL": "pillow"}.get(name, name.replace("_", "-")) for name in names}
+
+
+def test_what_is_imported_is_declared_and_nothing_else() -> None:
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+
+    def named(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^\w.-]", text)[0].replace("_", "-") for text in requirements} - {"rfgs"}
+
+    declared, training, dev = (
+        named(needs) for needs in (project["dependencies"], extras["training"], extras["dev"])
+    )
+    assert imports("rfgs", "cli", without="rfgs/training") == declared
+    # What both name, training wants newer.
+    assert training <= imports("rfgs/training") <= declared | training
+    # These are run as programs.
+    assert dev - {"ruff", "mypy", "setuptools"} <= imports("bench", "tests") <= declared | training | dev

@@ -19,8 +19,8 @@ ROOMS = (
     "runs",
     "flat",
     "viewer",
-    "training",
     "measure",
+    "training",
     "cli",
 )
 """From what everything uses to what uses everything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, ParamSpec, cast
 import torch
 from torch import Tensor
 
+from rfgs.distill.clock import Clock
 from rfgs.errors import UserError
 from rfgs.flat.curves import write_curve
 from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
@@ -58,13 +58,8 @@ class _Run:
         self.settings: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.counted: Counted | None = None
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
-        self._last = now
+        clock = Clock()
+        self.seconds, self.lap = clock.seconds, clock.lap
 
     def counting(self, prior: Prior) -> Prior:
         """The prior, from now on with its network's evaluations counted."""

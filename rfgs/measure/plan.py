@@ -1,28 +1,16 @@
-"""What a benchmark runs: columns (a model and a guidance), prompts, seeds, and the files of each run.
-
-    RESULTS/COLUMN/SET-PROMPT-SEED.json     the record, there once the run is whole
-    RESULTS/COLUMN/SET-PROMPT-SEED.ply      the asset
-    RESULTS/.locks/                         who is at work on what
-
-Records of bounds (`BOUNDS`) lie in folders beside, without assets.
-"""
+"""What a benchmark runs: columns (a model and a guidance), prompts, seeds."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, get_args
 
 from rfgs.errors import UserError
-from rfgs.export.writing import atomic
-from rfgs.runs.folders import slug
 from rfgs.runs.job import QUALITIES, Densify, Guidance, Quality
 
+T = TypeVar("T")
 SETS = ("single", "surroundings", "multiple", "open")
 TRUTH, FIT, WRONG, START = "truth", "fit", "wrong", "start"
 BOUNDS = {
@@ -69,6 +57,9 @@ RUN_SETTINGS: dict[str, Any] = {
 """Besides the loop's settings, with their types: those of the ball that a run starts from, and the guidance from half way on."""
 
 
+Key = tuple[str, str, str, int]
+
+
 @dataclass(frozen=True)
 class Run:
     """Everything that decides one result."""
@@ -84,6 +75,11 @@ class Run:
     splats: int
     densify: Densify = "none"
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """What tells it from the other runs of a table: column, set, prompt, seed."""
+        return self.column, self.prompt_set, self.prompt, self.seed
 
 
 def plan(
@@ -163,7 +159,7 @@ def quality_of(name: str, steps: int | None) -> Quality:
     return preset if steps is None else replace(preset, steps=steps)
 
 
-def part_of(runs: list[Run], part: str) -> list[Run]:
+def part_of(runs: list[T], part: str) -> list[T]:
     """Every N-th run from the K-th on, by "K/N".
 
     Raises:
@@ -175,98 +171,3 @@ def part_of(runs: list[Run], part: str) -> list[Run]:
             f"--part {part}: is not K/N with K from 1 to N; try --part 1/2 here and 2/2 elsewhere"
         )
     return runs[int(match[1]) - 1 :: int(match[2])]
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def record_path(folder: Path, run: Run) -> Path:
-    """Where the record of a run is, once it is done; the asset is beside it with the suffix .ply."""
-    name = f"{run.prompt_set}-{slug(run.prompt, 100)}-{run.seed}.json"
-    return folder / re.sub(r"[^\w.-]+", "-", run.column).strip("-") / name
-
-
-def is_done(folder: Path, run: Run) -> bool:
-    """Whether there is a record of this run.
-
-    Raises:
-        UserError: there is one of a run with other settings, which must not end up in the same table.
-    """
-    path = record_path(folder, run)
-    if not path.exists():
-        return False
-    there, asked = read_record(path)["run"], json.loads(json.dumps(asdict(run)))
-    if there != asked:
-        differ = sorted(name for name in asked if there.get(name) != asked[name])
-        raise UserError(
-            f"{path}: is of a run with other settings ({', '.join(differ)}); choose another folder with --output"
-        )
-    return True
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A run's record.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; remove it and run again") from error
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """A record that is there whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def records_of(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The records of those of `runs` that are done; others may be at work on the rest."""
-    paths = [record_path(folder, run) for run in runs]
-    return [read_record(path) for path in paths if path.exists()]
-
-
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records in a results folder, in the order of their paths.
-
-    Raises:
-        UserError: there is none.
-    """
-    records = [read_record(path) for path in sorted(folder.glob("*/*.json")) if path.name[0] != "."]
-    if not records:
-        raise UserError(f"{folder}: holds no results; fill it with `rfgs bench --output {folder}`")
-    return records
-
-
-@contextmanager
-def claim(folder: Path, run: Run) -> Iterator[bool]:
-    """Whether this process may do a run; no other one may until the end of the block.
-
-    The lock is the system's, not the file's presence: it goes when the process does, however that ends. Its file stays,
-    since a file that is removed while another process waits for it would be two locks.
-    """
-    path = record_path(folder, run)
-    lock = folder / ".locks" / f"{path.parent.name}-{path.stem}"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR)
-    try:
-        yield _lock(handle)
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

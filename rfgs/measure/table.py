@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rfgs.errors import UserError
+from rfgs.measure.markdown import markdown
 from rfgs.measure.plan import BOUNDS, COLUMNS, SETS
 
 RESAMPLES = 10_000
@@ -133,16 +134,6 @@ def _count(rows: dict[str, Figure]) -> str:
     prompts = sum(figure.prompts for name, figure in rows.items() if name != AVERAGE)
     runs = sum(figure.runs for name, figure in rows.items() if name != AVERAGE)
     return f"{runs} of {prompts} prompts"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, aligned for terminals; the first row is its head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
 def costs_text(records: Sequence[Record]) -> str:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -28,14 +27,19 @@ from rfgs.measure.plan import (
     TRUTH,
     WRONG,
     Run,
-    claim,
-    is_done,
     read_prompts,
-    read_record,
-    record_path,
-    write_record,
 )
-from rfgs.models import machine
+from rfgs.measure.records import (
+    asset_path,
+    claim,
+    records_by_key,
+    replace_record,
+    run_of,
+    still_open,
+    table_path,
+)
+from rfgs.measure.rows import append_row, made_by
+from rfgs.models import embedded
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.generate import START_RADIUS
@@ -59,7 +63,7 @@ class Judge:
     """The scorer with the prompts that compete in each set, and what tells it from another one."""
 
     def __init__(self, folder: Path | None = None):
-        folder = Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder
+        folder = embedded.folder("scorer") if folder is None else folder
         self.scorer: Scorer = load_scorer(folder)
         self.identity = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
 
@@ -176,7 +180,7 @@ def work(
     Raises:
         UserError: a model that cannot be had, or a run that is there with other settings.
     """
-    open_runs = [run for run in runs if not is_done(folder, run)]
+    open_runs = still_open(folder, runs)
     if len(open_runs) < len(runs):
         say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
     priors: dict[str, Prior] = {}
@@ -184,7 +188,7 @@ def work(
     for number, run in enumerate(open_runs, 1):
         with claim(folder, run) as mine:
             # Another process may have done it since the list was made.
-            if not mine or is_done(folder, run):
+            if not mine or not still_open(folder, [run]):
                 continue
             if run.column not in BOUNDS and run.model not in priors:
                 priors[run.model] = load_prior(
@@ -212,8 +216,6 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
     """One run from its start to its record, which is returned."""
     began = time.perf_counter()
     seconds, evaluations = Counter[str](), Counter[str]()
-    path = record_path(folder, run)
-    path.parent.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"run": asdict(run)}
     if prior is None:
         score, true = judge.bound(run), judge.bound_truth(run)
@@ -221,7 +223,9 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
         config = config_of(run, prior)
         record["config"] = asdict(config)
         splats, seconds, evaluations = make(run, config, prior, device)
-        write_ply(splats, path.with_suffix(".ply"))
+        path = asset_path(folder, run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ply(splats, path)
         record["splats"] = len(splats)
         scoring = time.perf_counter()
         score, true = judge.splats(splats, run), judge.truth(splats, run)
@@ -233,13 +237,10 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
         "evaluations": dict(evaluations),
         "seconds": {"total": time.perf_counter() - began, **seconds},
         "threads": torch.get_num_threads(),
-        "cpu": machine.cpu_model(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "versions": machine.versions(),
-        "git_commit": machine.git_commit(),
+        **made_by(torch.cuda.get_device_name() if device == "cuda" else None),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    write_record(path, record)
+    append_row(table_path(folder), record)
     return record
 
 
@@ -283,17 +284,16 @@ def config_of(run: Run, prior: Prior) -> DistillConfig:
 def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> int:
     """Score again what is in a folder with another scorer's score or without the truth; returns how many were replaced."""
     replaced = 0
-    for path in sorted(folder.glob("*/*.json")):
-        record = read_record(path)
-        if path.name.startswith(".") or (record["scorer"] == judge.identity and "truth" in record):
+    for record in records_by_key(folder).values():
+        if record["scorer"] == judge.identity and "truth" in record:
             continue
-        run = Run(**record["run"])
+        run = run_of(record)
         if run.column in BOUNDS:
             score, true = judge.bound(run), judge.bound_truth(run)
         else:
-            splats = read_ply(path.with_suffix(".ply"))
+            splats = read_ply(asset_path(folder, run))
             score, true = judge.splats(splats, run), judge.truth(splats, run)
-        write_record(path, {**record, "truth": true, "score": score, "scorer": judge.identity})
+        replace_record(folder, {**record, "truth": true, "score": score, "scorer": judge.identity})
         replaced += 1
         say(f"{run.column}: {run.prompt}, seed {run.seed}: {_told(true)}{_scored(score)}".rstrip(", "))
     return replaced

@@ -10,11 +10,10 @@ import difflib
 import re
 import shutil
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from rfgs.errors import UserError
-from rfgs.models import memory
+from rfgs.models import embedded, memory
 from rfgs.models.about import INDEX, about
 from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
 from rfgs.models.layout import missing
@@ -182,7 +181,7 @@ def name_of(source: str) -> str | None:
 
 def embedded_folder(backend: Backend) -> Path:
     """Where the weights of a backend that is part of the package lie."""
-    return Path(str(files("rfgs.assets"))) / (backend.files or backend.name)
+    return embedded.folder(backend.files or backend.name)
 
 
 def find_model(backend: Backend, model: str | None = None) -> str:
@@ -217,9 +216,10 @@ def check_source(source: str) -> str:
     """`source` (as `locate` takes it) if it can be loaded; UserError if not."""
     backend = next((backend for backend in BACKENDS if backend.name == source), None)
     if backend and not backend.hub_id:
-        _check_folder(
-            embedded_folder(backend), f"--backend {source}", "its files are missing, install rfgs again"
-        )
+        folder, remedy = embedded_folder(backend), embedded.remedy(backend.name)
+        if not folder.exists():
+            raise UserError(f"--backend {source}: its files are not installed; {remedy}")
+        _check_folder(folder, f"--backend {source}", remedy)
         return source
     if backend:
         for hub_id in (backend.hub_id, *(backend.style or ())):
@@ -253,8 +253,9 @@ def overview(*, gpu: bool, memory: int | None = None) -> list[tuple[str, str]]:
 
 def _status(backend: Backend, gpu: bool, gpu_memory: int | None) -> str:
     if backend.hub_id is None:
-        lacks = missing(embedded_folder(backend))
-        return f"{lacks}; install rfgs again" if lacks else "ready"
+        folder = embedded_folder(backend)
+        lacks = missing(folder) if folder.exists() else "not installed"
+        return f"{lacks}; {embedded.remedy(backend.name)}" if lacks else "ready"
     told = [_where(backend)]
     if not gpu:
         told.append("very slow without a GPU")

@@ -56,7 +56,7 @@ def versions() -> dict[str, str | None]:
 
 def git_commit() -> str | None:
     """The commit of the checkout that rfgs runs from, with "+changes" if files differ; None if installed."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
 

@@ -10,7 +10,6 @@ training never shows in any look.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
@@ -126,12 +125,12 @@ def held_out_names() -> list[str]:
     return [scene.name for scene in scenes if scene.held_out]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Write the prompt sets of held-out scenes, and the list of these, one a line."
-    )
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where single.txt and the others go")
-    folder = parser.parse_args().folder
+def main(folder: Path = FOLDER) -> None:
+    """Write the prompt sets of held-out scenes, and the list of these, one a line.
+
+    Args:
+        folder: where single.txt and the others go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, prompts in prompt_sets().items():
         (folder / f"{name}.txt").write_text("\n".join(prompts) + "\n")
@@ -142,4 +141,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import tyro
+
+    tyro.cli(main)

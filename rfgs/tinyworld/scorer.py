@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.errors import UserError
+from rfgs.models import embedded
 from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
@@ -66,8 +66,8 @@ class AssetScore:
 
 
 def load_scorer(folder: Path | None = None) -> Scorer:
-    """The scorer in `folder`; None means the one that ships with the program."""
-    return Scorer.load(Path(str(files("rfgs.assets"))) / "scorer" if folder is None else folder)
+    """The scorer in `folder`; None means the one that ships with the program, in a distribution of its own."""
+    return Scorer.load(embedded.folder("scorer") if folder is None else folder)
 
 
 class Scorer:
@@ -83,6 +83,8 @@ class Scorer:
     def load(folder: Path) -> Scorer:
         """Read `model.safetensors` and `config.json`. Raises UserError where they are missing."""
         if not (folder / "config.json").exists() or not (folder / "model.safetensors").exists():
+            if folder == embedded.folder("scorer"):
+                raise UserError(f"the scorer's files are not installed; {embedded.remedy('scorer')}")
             raise UserError(
                 f"{folder} holds no scorer: config.json and model.safetensors come from "
                 "`python -m rfgs.training.train_scorer`"

@@ -1,1 +1,1 @@
-"""How the embedded models are made and checked. Nothing that a user runs imports it, but `rfgs bench`."""
+"""How the embedded models are made and checked. Nothing that a user runs imports it."""

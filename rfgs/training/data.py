@@ -48,18 +48,21 @@ def render_shard(folder: Path, index: int, seed: int, shape: tuple[int, int] | N
         rows = build(scene, rng)
         traced = render_layers(rows, camera.viewmats.numpy(), camera.Ks.numpy(), size, size)
         layers[i] = (traced[0] * 255 + 0.5).clip(0, 255).astype(np.uint8)  # 256 would be black.
-        labels.append(
-            {
-                "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
-                "relation": scene.relation,
-                "ground": scene.ground,
-                "view": view_words(azimuth, elevation)[0],
-                "azimuth": azimuth,
-                "elevation": elevation,
-            }
-        )
+        labels.append(label_of(scene, azimuth, elevation))
     np.save(layers_file, layers)
     labels_file.write_text(json.dumps(labels))  # Written last: a shard with labels is whole.
+
+
+def label_of(scene: Scene, azimuth: float, elevation: float) -> dict:
+    """What is written down of a picture: its scene, and from where it is seen (degrees, and in words)."""
+    return {
+        "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
+        "relation": scene.relation,
+        "ground": scene.ground,
+        "view": view_words(azimuth, elevation)[0],
+        "azimuth": azimuth,
+        "elevation": elevation,
+    }
 
 
 def scene_of(label: dict) -> Scene:

@@ -8,19 +8,21 @@ Beside the JSON comes a sheet of samples, results/tiny-sd3.png. What the JSON ho
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
+from rfgs.measure.markdown import markdown
 from rfgs.models.catalogue import check_source, locate
 from rfgs.priors import Prior, load_prior
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
@@ -32,7 +34,7 @@ from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank, seen_from
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.training.prior_cost import evaluation_seconds, load_seconds, megabytes
-from rfgs.training.results import fingerprint, markdown, open_results, save_results, write_sheet
+from rfgs.training.results import fingerprint, open_results, save_results, write_sheet
 from rfgs.training.scorer_labels import LABELS, class_numbers
 
 VIEWS = LABELS["view"]
@@ -265,7 +267,7 @@ def table(results: dict[str, Any]) -> str:
     rows = [
         [label, name, *(row.get(c) for c in columns)] for label, sets in parts for name, row in sets.items()
     ]
-    return markdown(["pictures", "set", *columns], rows)
+    return markdown([["pictures", "set", *columns], *rows])
 
 
 def straight_figures(prior: Any, settings: dict[str, Any]) -> dict[str, float]:
@@ -280,22 +282,44 @@ def straight_figures(prior: Any, settings: dict[str, Any]) -> dict[str, float]:
     return {"paths": len(texts), **straightness(prior, texts, noise, settings["steps"])}
 
 
-def run(args: argparse.Namespace) -> None:
-    scales = [float(scale) for scale in args.scales.split(",")]
-    torch.set_num_threads(args.threads)
-    folder = Path(locate(check_source(args.model)).source).expanduser()
-    scorer_folder = args.scorer or FOLDER.parent / "scorer"
-    scorer, prior = load_scorer(scorer_folder), load_prior(args.model, None)
+@dataclass
+class Options:
+    model: tyro.conf.Positional[str]
+    """A model's name or folder."""
+    output: Path
+    """The JSON; a sheet of samples comes beside it."""
+    scales: tuple[float, ...] = (1, 2, 4, 7)
+    """Guidance scales."""
+    steps: int = 24
+    """Steps of a sample."""
+    prompts: int = 40
+    """Prompts of each set, 1 to 40."""
+    per_prompt: int = 1
+    """Samples of each prompt with each view's words."""
+    scorer: Path | None = None
+    """Folder of the scorer; none means the one that ships."""
+    seed: int = 0
+    """Of the samples' noise."""
+    threads: int = 2
+    """Threads of the process."""
+
+
+def run(options: Options) -> None:
+    scales = [float(scale) for scale in options.scales]
+    torch.set_num_threads(options.threads)
+    folder = Path(locate(check_source(options.model)).source).expanduser()
+    scorer_folder = options.scorer or FOLDER.parent / "scorer"
+    scorer, prior = load_scorer(scorer_folder), load_prior(options.model, None)
     settings = {
-        "model": args.model,
+        "model": options.model,
         "weights": fingerprint(folder),
         "scorer": fingerprint(scorer_folder),
-        **{name: getattr(args, name) for name in ("steps", "prompts", "per_prompt", "seed")},
+        **{name: getattr(options, name) for name in ("steps", "prompts", "per_prompt", "seed")},
     }
-    results = open_results(args.output, settings)
+    results = open_results(options.output, settings)
 
     def save() -> None:
-        save_results(args.output, results)
+        save_results(options.output, results)
 
     def measured(name: str, measure: Callable[[], Any]) -> None:
         if name not in results:
@@ -304,37 +328,21 @@ def run(args: argparse.Namespace) -> None:
         print(f"{name}: {results[name]}", flush=True)
 
     measured("megabytes", lambda: megabytes(folder))
-    measured("load_seconds", lambda: load_seconds(args.model))
+    measured("load_seconds", lambda: load_seconds(options.model))
     measured("evaluation_seconds", lambda: evaluation_seconds(prior))
     if prior.kind == "flow":
         measured("straightness", lambda: straight_figures(prior, settings))
     check(prior, scorer, results, save, scales=scales, say=lambda line: print(line, flush=True))
     results["best_scale"] = best_scale(results["samples"], scales)
     save()
-    sheet = args.output.with_suffix(".png")
+    sheet = options.output.with_suffix(".png")
     write_sheet(sheet, sheet_rows(prior, settings, results["best_scale"]))
-    print(f"{table(results)}\n\nbest scale {results['best_scale']:g}; wrote {args.output} and {sheet}")
+    print(f"{table(results)}\n\nbest scale {results['best_scale']:g}; wrote {options.output} and {sheet}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", help="a backend's name or a folder")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="the JSON; a sheet of samples comes beside it"
-    )
-    parser.add_argument("--scales", default="1,2,4,7", help="guidance scales")
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--prompts", type=int, default=40, help="of each set, 1 to 40")
-    parser.add_argument(
-        "--per-prompt", type=int, default=1, help="samples of each prompt with each view's words"
-    )
-    parser.add_argument("--scorer", type=Path, help="folder of the scorer; none means the one that ships")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     try:
-        run(parser.parse_args())
+        run(tyro.cli(Options, description=__doc__))
     except UserError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""What the measuring programs share: files of results that are gone on with, tables, and sheets of pictures."""
+"""What the measuring programs share: files of results that are gone on with, and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
-from rfgs.models import machine
+from rfgs.measure.rows import made_by
 
 _LABEL, _GAP = 14, 4  # Pixels of a sheet.
 
@@ -31,12 +31,7 @@ def open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """
     settings = json.loads(json.dumps(settings))  # As they come back from a file: tuples are lists there.
     if not path.exists():
-        return {
-            "settings": settings,
-            "versions": machine.versions(),
-            "git_commit": machine.git_commit(),
-            "cpu": machine.cpu_model(),
-        }
+        return {"settings": settings, **made_by()}
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         before = results["settings"]
@@ -70,14 +65,20 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
-    """A table; floats get one decimal, None is a dash."""
+def check_weights(path: Path, rows: Sequence[dict[str, Any]], weights: dict[str, str]) -> None:
+    """Whether the results of a table are of these weights.
 
-    def cell(value: str | float | None) -> str:
-        return "–" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    Args:
+        weights: of models by name, their `fingerprint`; rows have theirs as "model" and "weights".
 
-    lines = [list(header), ["---"] * len(header), *([cell(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    Raises:
+        UserError: a row was made with others.
+    """
+    for row in rows:
+        if weights.get(row["model"], row["weights"]) != row["weights"]:
+            raise UserError(
+                f"{path}: has results of other weights of {row['model']}; choose another --output"
+            )
 
 
 def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Tensor]]], *, tile: int = 96) -> None:

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from rfgs.render import render
@@ -37,14 +39,8 @@ LEVELS: dict[str, tuple[float, ...]] = {
 
 
 def rank_correlation(levels: tuple[float, ...], scores: list[float]) -> float:
-    """Spearman's: the correlation of the ranks, ties in the middle; 0 where all scores are equal."""
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        below = (values[None] < values[:, None]).sum(axis=1)
-        return below + ((values[None] == values[:, None]).sum(axis=1) - 1) / 2
-
-    x, y = ranks(np.asarray(levels)), ranks(np.asarray(scores))
-    return 0.0 if np.ptp(y) == 0 else float(np.corrcoef(x, y)[0, 1])
+    """Spearman's; 0 where all scores are equal."""
+    return 0.0 if len(set(scores)) == 1 else float(spearmanr(levels, scores).statistic)
 
 
 def classifier_figures(scorer: Scorer, folder: Path, seed: int) -> dict:
@@ -227,22 +223,25 @@ def check(scorer: Scorer, folder: Path, seed: int, assets: int = 12, fitted: int
     return figures
 
 
+@dataclass
+class Options:
+    work: Path
+    """The folder that train_scorer worked in."""
+    scorer: Path | None = None
+    """Folder of the scorer; none means the one that ships."""
+    seed: int = 1003
+    """Of assets and greys."""
+    assets: int = 12
+    """Assets of each prompt set."""
+    fitted: int = 2
+    """How many of them are made of splats too."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, required=True, help="the folder that train_scorer worked in")
-    parser.add_argument("--scorer", type=Path, help="folder of the scorer; none means the one that ships")
-    parser.add_argument("--seed", type=int, default=1003)
-    parser.add_argument("--assets", type=int, default=12, help="of each prompt set")
-    parser.add_argument("--fitted", type=int, default=2, help="how many of them are made of splats too")
-    args = parser.parse_args()
-    print(
-        json.dumps(
-            check(load_scorer(args.scorer), args.work / "check", args.seed, args.assets, args.fitted),
-            indent=1,
-        )
-    )
+    options = tyro.cli(Options, description=__doc__)
+    scorer = load_scorer(options.scorer)
+    found = check(scorer, options.work / "check", options.seed, options.assets, options.fitted)
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
+from rfgs.render.cameras import DEFAULT_FOV, orbit
 from rfgs.tinyworld.pictures import SETS, draw_view
 from rfgs.tinyworld.scenes import Scene, build, draw_scene
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.training.data import SHARD, load_labels, scene_of
+from rfgs.training.data import SHARD, label_of, load_labels, scene_of
 
 SIZE = 64
 HELD_OUT = 0.35
@@ -42,16 +42,7 @@ def render_shard(folder: Path, index: int, seed: int) -> None:
         camera = orbit(azimuth, elevation, distance, DEFAULT_FOV, SIZE, SIZE)
         picture = render_scene(build(scene, rng), camera.viewmats.numpy(), camera.Ks.numpy(), SIZE, SIZE)
         images[i] = (picture[0] * 255 + 0.5).clip(0, 255).astype(np.uint8)
-        labels.append(
-            {
-                "things": [[thing.kind, thing.color, thing.finish, thing.size] for thing in scene.things],
-                "relation": scene.relation,
-                "ground": scene.ground,
-                "view": view_words(azimuth, elevation)[0],
-                "azimuth": azimuth,
-                "elevation": elevation,
-            }
-        )
+        labels.append(label_of(scene, azimuth, elevation))
     np.save(folder / f"images-{index:04d}.npy", images)
     labels_file.write_text(json.dumps(labels))  # Written last: a shard with labels is whole.
 

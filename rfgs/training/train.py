@@ -10,17 +10,18 @@ Every stage skips what is done, so an interrupted run goes on with the same comm
 was exported: with its tokenizer, autoencoder and weights, on new pictures.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer
 
@@ -128,34 +129,46 @@ def prepare_data(work: Path, images: int, seed: int, start: Path | None) -> None
         print("latents written", flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(kw_only=True)
+class Training:
     """What all programs that train a prior take."""
-    parser.add_argument("--work", type=Path, required=True, help="folder for data and checkpoints, 8 GB")
-    parser.add_argument(
-        "--target", type=Path, help="folder of the model to write; none stops before the export"
-    )
-    parser.add_argument("--images", type=int, default=60_000, help="pictures to render before training")
-    parser.add_argument(
-        "--more-images", type=int, default=0, help="pictures that --workers render while it trains"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes that draw ahead, and as many that render"
-    )
-    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
-    parser.add_argument(
-        "--exact",
-        type=int,
-        default=8,
-        help="pictures that a target is averaged over; 1 is the sample's own alone",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compile", action="store_true", help="torch.compile: faster, needs a C++ compiler")
+
+    work: Path
+    """Folder for data and checkpoints, 8 GB."""
+    target: Path | None = None
+    """Folder of the model to write; none stops before the export."""
+    images: int = 60_000
+    """Pictures to render before training."""
+    more_images: int = 0
+    """Pictures that --workers render while it trains."""
+    workers: int = 0
+    """Processes that draw ahead, and as many that render."""
+    device: str = "cpu"
+    """Where to train: cpu or cuda."""
+    batch: int = 128
+    """Pictures a step."""
+    rate: float = 1e-3
+    """The highest learning rate."""
+    exact: int = 8
+    """Pictures that a target is averaged over; 1 is the sample's own alone."""
+    seed: int = 0
+    """Of pictures, weights and draws."""
+    compile: bool = False
+    """torch.compile: faster, needs a C++ compiler."""
+
+
+@dataclass(kw_only=True)
+class Options(Training):
+    start: Path | None = None
+    """Folder of a model to go on from; none starts from nothing."""
+    vae_minutes: float = 10
+    """For the decoder; none with --start."""
+    prior_minutes: float = 90
+    """Of processor time, or by the clock with --device cuda."""
 
 
 def train_part(
-    args: argparse.Namespace,
+    options: Training,
     name: str,
     model: Any,
     average: Any,
@@ -166,84 +179,76 @@ def train_part(
 ) -> None:
     """Train a model that draws from `data`, with the checkpoint `name`.pt; pictures may go on being rendered meanwhile."""
     with ExitStack() as stack:
-        if args.more_images:
-            total = args.images + args.more_images
-            stack.enter_context(rendering(args.work / "data", total, args.seed, args.workers or 1))
+        if options.more_images:
+            total = options.images + options.more_images
+            stack.enter_context(rendering(options.work / "data", total, options.seed, options.workers or 1))
         events = fit(
-            model.to(args.device),
+            model.to(options.device),
             average,
-            draw or partial(data.draws.draw, args.batch, args.exact),
+            draw or partial(data.draws.draw, options.batch, options.exact),
             loss_of,
-            args.work / f"{name}.pt",
+            options.work / f"{name}.pt",
             seconds=minutes * 60,
-            seed=args.seed,
-            rate=args.rate,
-            compile=args.compile,
-            workers=args.workers,
-            refresh=partial(take_new_pictures, data, args.work),
+            seed=options.seed,
+            rate=options.rate,
+            compile=options.compile,
+            workers=options.workers,
+            refresh=partial(take_new_pictures, data, options.work),
         )
-        log(args.work, name, events)
+        log(options.work, name, events)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    parser.add_argument(
-        "--start", type=Path, help="folder of a model to go on from; none starts from nothing"
-    )
-    parser.add_argument("--vae-minutes", type=float, default=10, help="for the decoder; none with --start")
-    parser.add_argument(
-        "--prior-minutes",
-        type=float,
-        default=90,
-        help="of processor time, or by the clock with --device cuda",
-    )
-    args = parser.parse_args()
-    prepare_data(args.work, args.images, args.seed, args.start)
-    if not args.start:
-        stored = torch.load(args.work / "latents.pt", weights_only=True, mmap=True)
+    options = tyro.cli(Options, description=__doc__)
+    prepare_data(options.work, options.images, options.seed, options.start)
+    if not options.start:
+        stored = torch.load(options.work / "latents.pt", weights_only=True, mmap=True)
         log(
-            args.work,
+            options.work,
             "vae",
             train_decoder(
-                args.work / "data",
+                options.work / "data",
                 stored["kernel"],
                 stored["bias"],
-                args.work / "vae.pt",
-                seconds=args.vae_minutes * 60,
-                seed=args.seed,
+                options.work / "vae.pt",
+                seconds=options.vae_minutes * 60,
+                seed=options.seed,
             ),
         )
-    tokenizer = open_tokenizer(args.work / "tokenizer", args.start)
-    data = split(load_latents(args.work, tokenizer))[0].to(torch.device(args.device))
-    torch.manual_seed(args.seed)
+    tokenizer = open_tokenizer(options.work / "tokenizer", options.start)
+    data = split(load_latents(options.work, tokenizer))[0].to(torch.device(options.device))
+    torch.manual_seed(options.seed)
     model = TinySD3(tokenizer)
-    if args.start:
-        model.start_from(args.start)
+    if options.start:
+        model.start_from(options.start)
     train_part(
-        args, "prior", model, TinySD3(tokenizer), data, partial(flow_loss, model, data), args.prior_minutes
+        options,
+        "prior",
+        model,
+        TinySD3(tokenizer),
+        data,
+        partial(flow_loss, model, data),
+        options.prior_minutes,
     )
-    if args.target:
-        state = torch.load(args.work / "prior.pt", weights_only=True, map_location="cpu")
+    if options.target:
+        state = torch.load(options.work / "prior.pt", weights_only=True, map_location="cpu")
         training = {
             "command": "python -m rfgs.training.train --work WORK --target assets/tiny-sd3",
-            "arguments": told(args),
+            "arguments": told(options),
             "steps": state["step"],
-            "samples": state["step"] * args.batch,
+            "samples": state["step"] * options.batch,
             "minutes": round(state["spent"] / 60, 1),
-            **measure(args.work),
+            **measure(options.work),
         }
-        if args.start:
-            training["started_from"] = json.loads((args.start / "training.json").read_text())
-        export(args.work, args.target, training)
+        if options.start:
+            training["started_from"] = json.loads((options.start / "training.json").read_text())
+        export(options.work, options.target, training)
         print(json.dumps(training, indent=2))
 
 
-def told(args: argparse.Namespace) -> dict[str, str]:
+def told(options: Training) -> dict[str, str]:
     """The arguments that decide the result, for `training.json`."""
-    return {name: str(value) for name, value in vars(args).items() if name not in ("work", "target")}
+    return {name: str(value) for name, value in vars(options).items() if name not in ("work", "target")}
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ Every stage skips what is done, so an interrupted run goes on with the same comm
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -219,52 +219,58 @@ def export(checkpoint: Path, target: Path) -> Scorer:
     return Scorer.load(target)
 
 
+@dataclass
+class Options:
+    work: Path
+    """Folder for pictures and checkpoints, about 1.5 GB."""
+    target: Path | None = None
+    """Folder of the model to write; none stops after the training."""
+    images: int = 120_000
+    """Pictures to render for the training."""
+    check_images: int = 4_000
+    """Pictures to check it on."""
+    steps: int = 8_500
+    """Steps of the training."""
+    batch: int = 96
+    """Pictures a step."""
+    seed: int = 1001
+    """Not that of the priors' pictures."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", type=Path, required=True, help="folder for pictures and checkpoints (about 1.5 GB)"
-    )
-    parser.add_argument(
-        "--target", type=Path, help="folder of the model to write; none stops after the training"
-    )
-    parser.add_argument("--images", type=int, default=120_000)
-    parser.add_argument("--check-images", type=int, default=4_000)
-    parser.add_argument("--steps", type=int, default=8_500)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=1001, help="not that of the priors' pictures")
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
+    options = tyro.cli(Options, description=__doc__)
+    options.work.mkdir(parents=True, exist_ok=True)
     for folder, count, seed in (
-        ("train", args.images, args.seed),
-        ("check", args.check_images, args.seed + 1),
+        ("train", options.images, options.seed),
+        ("check", options.check_images, options.seed + 1),
     ):
-        for done in render_pictures(args.work / folder, count, seed):
+        for done in render_pictures(options.work / folder, count, seed):
             if done % 5000 == 0:
                 print(f"{folder} {done}/{count}", flush=True)
-    checkpoint = args.work / "scorer.pt"
-    with (args.work / "scorer.jsonl").open("a") as file:
+    checkpoint = options.work / "scorer.pt"
+    with (options.work / "scorer.jsonl").open("a") as file:
         for event in train(
-            args.work / "train", checkpoint, steps=args.steps, seed=args.seed, batch=args.batch
+            options.work / "train", checkpoint, steps=options.steps, seed=options.seed, batch=options.batch
         ):
             file.write(json.dumps(event) + "\n")
             file.flush()
             print(json.dumps(event), flush=True)
-    if args.target:
+    if options.target:
         from rfgs.training.scorer_check import check
 
         state = torch.load(checkpoint, weights_only=True)
-        arguments = {name: str(value) for name, value in vars(args).items() if name not in ("work", "target")}
+        arguments = {
+            name: str(value) for name, value in vars(options).items() if name not in ("work", "target")
+        }
         training = {
             "command": "python -m rfgs.training.train_scorer --work WORK --target assets/scorer",
             "arguments": arguments,
             "steps": state["step"],
-            "pictures_seen": state["step"] * args.batch,
+            "pictures_seen": state["step"] * options.batch,
             "core_minutes": round(state["spent"] / 60, 1),
-            **check(export(checkpoint, args.target), args.work / "check", args.seed + 2),
+            **check(export(checkpoint, options.target), options.work / "check", options.seed + 2),
         }
-        (args.target / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+        (options.target / "training.json").write_text(json.dumps(training, indent=1) + "\n")
         print(json.dumps(training, indent=1))
 
 

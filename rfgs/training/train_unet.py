@@ -13,14 +13,15 @@ goes on from such a UNet in three stages (Liu et al. 2023, "InstaFlow"):
 Both use the pictures in W/data, which `rfgs.training.train` makes too. Every stage skips what is done.
 """
 
-import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer
@@ -30,7 +31,7 @@ from rfgs.training.fitting import Drawing
 from rfgs.training.latents import Latents, load_latents, split
 from rfgs.training.train import (
     LEVELS,
-    add_arguments,
+    Training,
     finish,
     open_tokenizer,
     prepare_data,
@@ -120,8 +121,26 @@ def export(work: Path, checkpoint: str, target: Path, training: dict, kind: str)
     finish(pipeline, target, training, {"family": kind})
 
 
+@dataclass(kw_only=True)
+class Options(Training):
+    model: Annotated[Literal["sd", "instaflow"], tyro.conf.Positional]
+    """What to make."""
+    start: Path
+    """Folder of the model to begin with."""
+    minutes: float = 40
+    """Of processor time, or by the clock with --device cuda."""
+    pairs: int = 10_000
+    """Pairs of the reflow."""
+    pair_steps: int = 12
+    """Steps to a pair's picture."""
+    pair_guidance_scale: float = 1.5
+    """InstaFlow's."""
+    reflow_minutes: float = 15
+    """As --minutes, for the reflow."""
+
+
 def train_stage(
-    args: argparse.Namespace,
+    options: Options,
     name: str,
     tokenizer: CLIPTokenizer,
     start: Path,
@@ -131,38 +150,36 @@ def train_stage(
     draw: Drawing | None = None,
 ) -> dict:
     """Train a UNet that begins as the one in `start` (a model's folder or a checkpoint); returns what is told of it."""
-    torch.manual_seed(args.seed)
+    torch.manual_seed(options.seed)
     model = TinyUNet(tokenizer)
     if start.is_dir():
         model.start_from(start)
     else:
         model.load_state_dict(torch.load(start, weights_only=True, map_location="cpu")["average"])
-    train_part(args, name, model, TinyUNet(tokenizer), data, partial(loss_of, model), minutes, draw)
-    state = torch.load(args.work / f"{name}.pt", weights_only=True, map_location="cpu")
+    train_part(options, name, model, TinyUNet(tokenizer), data, partial(loss_of, model), minutes, draw)
+    state = torch.load(options.work / f"{name}.pt", weights_only=True, map_location="cpu")
     return {
         "steps": state["step"],
-        "samples": state["step"] * args.batch,
+        "samples": state["step"] * options.batch,
         "minutes": round(state["spent"] / 60, 1),
     }
 
 
-def train_sd(args: argparse.Namespace, tokenizer: CLIPTokenizer, data: Latents, check: Latents) -> None:
+def train_sd(options: Options, tokenizer: CLIPTokenizer, data: Latents, check: Latents) -> None:
     """The diffusion model."""
     alpha_bars: Tensor = new_scheduler().alphas_cumprod
 
     def loss(model: TinyUNet, drawn: Draw, noise: torch.Generator) -> Tensor:
         return diffusion_loss(model, data, alpha_bars, drawn, noise)
 
-    training = train_stage(args, "sd", tokenizer, args.start, args.minutes, data, loss)
-    if args.target:
-        training["vae_psnr_db"] = round(reconstruction(args.work), 2)
-        training["noise_loss"] = loss_by_level(load_average(args.work / "sd.pt", tokenizer), check, "sd")
-        export(args.work, "sd.pt", args.target, {**_command(args), **training}, "sd")
+    training = train_stage(options, "sd", tokenizer, options.start, options.minutes, data, loss)
+    if options.target:
+        training["vae_psnr_db"] = round(reconstruction(options.work), 2)
+        training["noise_loss"] = loss_by_level(load_average(options.work / "sd.pt", tokenizer), check, "sd")
+        export(options.work, "sd.pt", options.target, {**_command(options), **training}, "sd")
 
 
-def train_instaflow(
-    args: argparse.Namespace, tokenizer: CLIPTokenizer, data: Latents, check: Latents
-) -> None:
+def train_instaflow(options: Options, tokenizer: CLIPTokenizer, data: Latents, check: Latents) -> None:
     """The rectified flow and its reflow. The flow before its reflow is written to W/one-rectified, for comparison."""
 
     def rectified(model: TinyUNet, drawn: Draw, noise: torch.Generator) -> Tensor:
@@ -171,65 +188,61 @@ def train_instaflow(
         return rectified_loss(model, x, e, drawn.ids, drawn.t)
 
     training = {
-        "rectified": train_stage(args, "rectified", tokenizer, args.start, args.minutes, data, rectified)
+        "rectified": train_stage(
+            options, "rectified", tokenizer, options.start, options.minutes, data, rectified
+        )
     }
-    before = load_average(args.work / "rectified.pt", tokenizer)
+    before = load_average(options.work / "rectified.pt", tokenizer)
     training["rectified"]["flow_loss"] = loss_by_level(before, check, "instaflow")
-    export(args.work, "rectified.pt", args.work / "one-rectified", training, "instaflow")
-    before.to(args.device).prepare(compile=False)
+    export(options.work, "rectified.pt", options.work / "one-rectified", training, "instaflow")
+    before.to(options.device).prepare(compile=False)
     pairs = make_pairs(
-        args.work, before, data, args.pairs, args.seed, args.pair_steps, args.pair_guidance_scale
+        options.work,
+        before,
+        data,
+        options.pairs,
+        options.seed,
+        options.pair_steps,
+        options.pair_guidance_scale,
     )
 
     def reflow(model: TinyUNet, drawn: tuple[Tensor, ...], noise: torch.Generator) -> Tensor:
-        x, e, ids, t = (part.to(args.device) for part in drawn)
+        x, e, ids, t = (part.to(options.device) for part in drawn)
         return rectified_loss(model, x, e, ids, t)
 
     training["reflowed"] = train_stage(
-        args,
+        options,
         "reflowed",
         tokenizer,
-        args.work / "rectified.pt",
-        args.reflow_minutes,
+        options.work / "rectified.pt",
+        options.reflow_minutes,
         data,
         reflow,
-        partial(pairs.draw, args.batch),
+        partial(pairs.draw, options.batch),
     )
-    if args.target:
-        after = load_average(args.work / "reflowed.pt", tokenizer)
+    if options.target:
+        after = load_average(options.work / "reflowed.pt", tokenizer)
         # On pictures and noise that are not a pair: what a reflow gives up, and no measure of its quality.
         training["reflowed"]["flow_loss_unpaired"] = loss_by_level(after, check, "instaflow")
-        export(args.work, "reflowed.pt", args.target, {**_command(args), **training}, "instaflow")
+        export(options.work, "reflowed.pt", options.target, {**_command(options), **training}, "instaflow")
 
 
-def _command(args: argparse.Namespace) -> dict:
+def _command(options: Options) -> dict:
+    places = f"--work WORK --start {options.start} --target {options.target}"
     return {
-        "command": f"python -m rfgs.training.train_unet {args.model} --work WORK --start {args.start} --target {args.target}",
-        "arguments": told(args),
-        "started_from": json.loads((args.start / "training.json").read_text()),
+        "command": f"python -m rfgs.training.train_unet {options.model} {places}",
+        "arguments": told(options),
+        "started_from": json.loads((options.start / "training.json").read_text()),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", choices=("sd", "instaflow"))
-    add_arguments(parser)
-    parser.add_argument("--start", type=Path, required=True, help="folder of the model to begin with")
-    parser.add_argument(
-        "--minutes", type=float, default=40, help="of processor time, or by the clock with --device cuda"
-    )
-    parser.add_argument("--pairs", type=int, default=10_000)
-    parser.add_argument("--pair-steps", type=int, default=12)
-    parser.add_argument("--pair-guidance-scale", type=float, default=1.5, help="InstaFlow's")
-    parser.add_argument("--reflow-minutes", type=float, default=15)
-    args = parser.parse_args()
-    prepare_data(args.work, args.images, args.seed, args.start)
-    tokenizer = open_tokenizer(args.work / "tokenizer", args.start)
-    data, check = split(load_latents(args.work, tokenizer))
-    data = data.to(torch.device(args.device))
-    (train_sd if args.model == "sd" else train_instaflow)(args, tokenizer, data, check)
+    options = tyro.cli(Options, description=__doc__)
+    prepare_data(options.work, options.images, options.seed, options.start)
+    tokenizer = open_tokenizer(options.work / "tokenizer", options.start)
+    data, check = split(load_latents(options.work, tokenizer))
+    data = data.to(torch.device(options.device))
+    (train_sd if options.model == "sd" else train_instaflow)(options, tokenizer, data, check)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import viser
 from rfgs.errors import UserError
 from rfgs.export.ply import read_ply
 from rfgs.splats import Splats
-from rfgs.viewer.page import Page
+from rfgs.viewer.page import Page, Served
 from rfgs.viewer.save_panel import SavePanel
 from rfgs.viewer.server import aim
 from rfgs.viewer.view_panel import ViewPanel
@@ -65,7 +65,7 @@ def exhibit(path: Path) -> Exhibit:
     return Exhibit(path.resolve().name, frames)
 
 
-class FileViewer:
+class FileViewer(Served):
     """Serves a page of files from its making until `close`; see `view_files`."""
 
     def __init__(self, exhibits: Sequence[Exhibit], host: str, port: int, *, server_render: bool) -> None:
@@ -94,30 +94,6 @@ class FileViewer:
         self._add_panels()
         self._page.add_job("splats", self._show, period=0.05)
         self._page.wake()
-
-    @property
-    def url(self) -> str:
-        """The page's address."""
-        return self._page.url
-
-    @property
-    def problems(self) -> list[str]:
-        """What went wrong in the page, newest last."""
-        return self._page.problems
-
-    def wait(self) -> None:
-        """Serves the page until Ctrl-C or `close`."""
-        self._page.wait()
-
-    def close(self) -> None:
-        """Closes the page. May be called twice."""
-        self._page.close()
-
-    def __enter__(self) -> FileViewer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _add_panels(self) -> None:
         page = self._page

@@ -18,7 +18,7 @@ from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
 from rfgs.viewer.pace import Pace
-from rfgs.viewer.page import Page
+from rfgs.viewer.page import Page, Served
 from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
@@ -34,7 +34,7 @@ SIGHT_PERIOD = 1.0
 """Least seconds between two looks at what the prior sees."""
 
 
-class Viewer:
+class Viewer(Served):
     """Serves the page of one run from its making until `close`.
 
         with Viewer(about={"prompt": prompt}) as viewer:
@@ -101,19 +101,9 @@ class Viewer:
         self._page.wake()
 
     @property
-    def url(self) -> str:
-        """The page's address."""
-        return self._page.url
-
-    @property
     def watched(self) -> bool:
         """Whether a browser is connected."""
         return self._page.watched
-
-    @property
-    def problems(self) -> list[str]:
-        """What went wrong in the page, newest last; a run has nothing to do about it."""
-        return self._page.problems
 
     @property
     def stop_requested(self) -> bool:
@@ -159,20 +149,10 @@ class Viewer:
         self._finished = [str(path) for path in paths]
         self._page.wake(hurry=True)
 
-    def wait(self) -> None:
-        """Serves the page until Ctrl-C or `close`."""
-        self._page.wait()
-
     def close(self) -> None:
         """Closes the page, and the gate for good. May be called twice."""
         self.gate.stop()
         self._page.attempt("close", self._page.close)
-
-    def __enter__(self) -> Viewer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _add_panels(self) -> None:
         page = self._page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import viser
 
@@ -13,6 +14,8 @@ from rfgs.viewer.server import open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
+
+Owner = TypeVar("Owner", bound="Served")
 
 
 class Page:
@@ -98,3 +101,33 @@ class Page:
     def _connected(self, client: viser.ClientHandle) -> None:
         self.pictures.watch(client)
         self.wake(hurry=True)
+
+
+class Served:
+    """What has a page of its own: where it is, what went wrong in it, and its end, by `with` as well."""
+
+    _page: Page
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return self._page.url
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in the page, newest last; a run has nothing to do about it."""
+        return self._page.problems
+
+    def wait(self) -> None:
+        """Serves the page until Ctrl-C or `close`."""
+        self._page.wait()
+
+    def close(self) -> None:
+        """Closes the page. May be called twice."""
+        self._page.close()
+
+    def __enter__(self: Owner) -> Owner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

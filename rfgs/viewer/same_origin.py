@@ -27,8 +27,10 @@ _patching = threading.Lock()  # Held while one server starts.
 def own_pages_only() -> Iterator[threading.Event]:
     """Lets the viser server that starts meanwhile refuse what `refusal` refuses, pages and websockets alike.
 
-    viser has no setting for it, nor for the `process_request` of `websockets.serve`, which is where such a check
-    belongs. So that function is replaced while the server starts.
+    viser (1.1.1, the newest when this was written) passes neither `origins` nor a `process_request` of ours on to
+    `websockets.serve`, which is where such a check belongs, and keeps the server that it gets to itself. Its
+    `on_client_connect` comes too late: by then all that a page shows is on its way. So `websockets.serve`, which is
+    public, is replaced while the server starts; nothing of viser is.
 
     Yields:
         An event, set once a server has started so. Where it is not, viser starts its servers in another way than it

@@ -86,7 +86,8 @@ def server_url(server: viser.ViserServer) -> str:
 def stop_server(server: viser.ViserServer) -> None:
     """Closes all connections and the port, without printing anything."""
     # viser waits up to six seconds for browsers to take part in closing; a busy or sleeping one does not. There is
-    # no public way to cut a connection, and where this one is gone, it just takes those seconds.
+    # no public way to cut a connection (its `disconnect_all_clients` closes in good order too, and so does the
+    # `close_timeout` of websockets where a message is stuck), and where this one is gone, it just takes those seconds.
     for connection in list(getattr(server._websock_server, "_live_connections", {}).values()):
         with contextlib.suppress(RuntimeError):  # The loop may have ended on its own.
             server.get_event_loop().call_soon_threadsafe(connection.transport.abort)

@@ -24,7 +24,8 @@ from tests.distill.some_splats import N, learned, some_splats
 def test_what_gsplat_watches_is_what_is_watched() -> None:
     strategy = importlib.import_module("gsplat.strategy").DefaultStrategy(absgrad=True)
     splats = some_splats().requires_grad_()
-    cameras = orbit(torch.tensor([0.0, 90.0]), torch.tensor([0.0, 30.0]), 3.0, 40.0, 48, 48)
+    # Not square, so that width and height cannot be mistaken for each other.
+    cameras = orbit(torch.tensor([0.0, 90.0]), torch.tensor([0.0, 30.0]), 3.0, 40.0, 64, 40)
     growth, state = Growth(), strategy.initialize_state()
     for weight in (1.0, 2.0):
         frames = render(splats, cameras, torch.ones(3), absgrad=True)

@@ -6,35 +6,33 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from rfgs.flat.curves import BOTTOM, DARK, HEIGHT, LEFT, RIGHT, TOP, WIDTH, moving_average, write_curve
+from rfgs.flat.curves import DARK, moving_average, write_curve
 
 
-def dark_rows(path: Path, column: int) -> np.ndarray:
-    pixels = np.asarray(Image.open(path))
-    return np.flatnonzero((pixels[:, column] == DARK).all(-1))
+def dark(path: Path) -> np.ndarray:
+    """Places of dark pixels, [N, 2]: row and column."""
+    return np.argwhere((np.asarray(Image.open(path).convert("RGB")) == DARK).all(-1))
 
 
 def test_a_line_falls_from_corner_to_corner(tmp_path: Path) -> None:
     write_curve(tmp_path / "a.png", [3.0, 2.0, 1.0], "loss")
-    middle = (LEFT + WIDTH - RIGHT) // 2
-    for column, row in (
-        (LEFT + 2, TOP),
-        (middle, (TOP + HEIGHT - BOTTOM) / 2),
-        (WIDTH - RIGHT - 2, HEIGHT - BOTTOM),
-    ):
-        rows = dark_rows(tmp_path / "a.png", column)
-        assert len(rows) and abs(rows.mean() - row) < 4
+    rows, columns = dark(tmp_path / "a.png").T
+    straight = np.interp(columns, [columns.min(), columns.max()], [rows.min(), rows.max()])
+    assert np.abs(rows - straight).max() < 4
+    assert columns.max() - columns.min() > 400 and rows.max() - rows.min() > 150
 
 
 def test_gaps_and_curves_without_a_curve(tmp_path: Path) -> None:
     write_curve(tmp_path / "a.png", [1.0, 1.0, math.nan, 1.0, 1.0], "gap")
-    middle = (LEFT + WIDTH - RIGHT) // 2
-    assert len(dark_rows(tmp_path / "a.png", middle)) == 0 and len(dark_rows(tmp_path / "a.png", LEFT + 9))
+    columns = np.unique(dark(tmp_path / "a.png")[:, 1])
+    gap = np.diff(columns).max()
+    assert gap == pytest.approx((columns.max() - columns.min()) / 2, rel=0.05)
     for values in ([], [math.inf], [2.0]):
         write_curve(tmp_path / "a.png", values, "nothing")
-        assert Image.open(tmp_path / "a.png").size == (WIDTH, HEIGHT)
+        assert Image.open(tmp_path / "a.png").size == (640, 320)
 
 
 def test_moving_average() -> None:

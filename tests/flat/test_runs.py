@@ -86,6 +86,25 @@ def test_an_edit_moves_the_mean_and_keeps_the_rest(photo: Path, tmp_path: Path, 
     assert written(tmp_path / "run")["metrics"]["edit_to_source_psnr"] == pytest.approx(6, abs=1)
 
 
+@pytest.mark.parametrize(("method", "usual"), [("flowedit", 7.0), ("ode", 2.0), ("irfds", 2.0)])
+def test_an_edit_is_as_strong_as_was_measured_unless_told_otherwise(
+    photo: Path, tmp_path: Path, method: str, usual: float
+) -> None:
+    """FlowEdit's numbers are those that won in docs/editing.md: strength 0.66, source scale 1, target scale 7."""
+    edits = []
+    for scale in (None, usual, usual + 1):
+        (folder := tmp_path / f"run {scale}").mkdir()
+        job = EditJob(str(photo), "dark", "light", method=method, steps=10, guidance_scale=scale)
+        edits.append(edit_photo(job, folder))
+    without, told, stronger = (edit.record["curve"]["values"] for edit in edits)
+    assert without == told != stronger and torch.equal(edits[0].image, edits[1].image)
+    if method == "flowedit":
+        settings = edits[0].record["settings"]
+        assert (settings["strength"], settings["source_scale"], settings["target_scale"]) == (0.66, 1, 7)
+    else:
+        assert edits[0].record["settings"]["sampling"]["guidance_scale"] == usual
+
+
 def test_a_photo_that_is_not_square_and_one_that_is_too_large(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     Image.new("L", (90, 50), 60).save(photo)

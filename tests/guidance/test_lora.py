@@ -81,6 +81,19 @@ def test_its_step_is_adamw_on_the_mean_squared_error() -> None:
     assert name.endswith("lora_B.weight")
 
 
+def test_its_optimiser_and_its_start_are_what_they_are_said_to_be() -> None:
+    """The loop's own Adam, at the rate it is told; first factors of spread 1 / rank, as peft's "gaussian", second ones of 0."""
+    prior, x, t, text = question("sd3")
+    student = student_of(prior, rank=8)
+    start = student.state()["lora"]
+    first = torch.cat([value.flatten() for name, value in start.items() if "lora_A" in name])
+    assert abs(first.mean()) < 0.01 and first.std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert all(not value.any() for name, value in start.items() if "lora_B" in name)
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 3e-3)
+    (group,) = student.state()["optimiser"]["param_groups"]
+    assert (group["lr"], group["betas"], group["eps"]) == (3e-3, (0.9, 0.99), 1e-15)
+
+
 @FAMILIES
 def test_it_resumes_bit_by_bit(family: str) -> None:
     prior, x, t, text = question(family)
@@ -219,6 +232,34 @@ def test_at_first_only_guidance_moves_the_images(family: str) -> None:
         x_t, weight = alpha * x.detach(), sigma.square()
     difference = 2 * (prior.predict(x_t, t, text) - prior.predict(x_t, t, null))
     torch.testing.assert_close(x.grad, weight * difference / 2, rtol=1e-3, atol=1e-5)
+
+
+@FAMILIES
+def test_a_tenth_of_the_training_is_without_a_camera_and_all_of_it_at_all_times(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ProlificDreamer's and threestudio's; the student has to know what views look like from anywhere, too."""
+    taught: list[tuple] = []
+
+    def learn(self: Student, *lesson) -> Tensor:
+        taught.append(lesson)
+        return torch.zeros(())
+
+    monkeypatch.setattr(Student, "learn", learn)
+    prior, x, t, text = question(family)
+    plain = prior.embed(["a", "a"])
+    guide = make_guide(GUIDANCE[family], prior)
+    views = Views(x, text, text, t, torch.zeros_like(x), plain, torch.Generator().manual_seed(0), CAMERAS)
+    guide(views, GuidanceConfig(lora_steps=2000, lr_lora=0.25))
+    assert len(taught) == 2000
+    cameras = [lesson[3] for lesson in taught]
+    assert 0.08 < sum(one is None for one in cameras) / 2000 < 0.12
+    assert all(one is None or torch.equal(one, CAMERAS) for one in cameras)
+    times = torch.stack([lesson[1] for lesson in taught])
+    assert times.min() < 0.01 and times.max() > 0.99 and abs(times.mean() - 0.5) < 0.02
+    assert {lesson[5] for lesson in taught} == {0.25}
+    # With the prompt alone, without the views' words, which the prior gets.
+    assert all(torch.equal(lesson[2].tokens, plain.tokens) for lesson in taught)
 
 
 def test_priors_that_cannot_be_adapted_and_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,8 @@
-"""What is run, in which order, into which files, and by whom."""
+"""What is run, and in which order."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +12,11 @@ from rfgs.measure.plan import (
     BOUNDS,
     COLUMNS,
     Column,
-    claim,
     find_columns,
-    is_done,
     part_of,
     plan,
     quality_of,
     read_prompts,
-    record_path,
-    write_record,
 )
 from rfgs.measure.work import parse_settings
 from rfgs.runs.generate import START_RADIUS
@@ -44,7 +36,7 @@ def test_columns_take_turns_so_that_a_stopped_benchmark_is_even() -> None:
         ("a blue car", 0, "sds"),
     ]
     assert len(runs) == 12 and {run.seed for run in runs[6:]} == {1}
-    assert len({record_path(Path(), run) for run in runs}) == 12
+    assert len({run.key for run in runs}) == 12
 
 
 def test_the_papers_table() -> None:
@@ -85,51 +77,6 @@ def test_bounds_do_not_depend_on_what_runs_beside_them() -> None:
     assert plan([column], PROMPTS, 1, DRAFT) == plan(
         [replace(column, settings={})], PROMPTS, 1, QUALITIES["high"]
     )
-
-
-def test_done_is_a_record_of_the_same_run(tmp_path: Path) -> None:
-    (run,) = plan(
-        [Column("m", "rfds", {"final_noise_range": (0.1, 0.9)})], {"single": ["a red mug"]}, 1, DRAFT
-    )
-    path = record_path(tmp_path, run)
-    assert path.relative_to(tmp_path) == Path("m-rfds/single-a-red-mug-0.json")
-    assert not is_done(tmp_path, run)
-    path.parent.mkdir()
-    write_record(path, {"run": asdict(run)})
-    assert is_done(tmp_path, run)
-    with pytest.raises(UserError, match=r"run with other settings \(settings, steps\)"):
-        is_done(tmp_path, replace(run, steps=3, settings={}))
-    path.write_text("{")
-    with pytest.raises(UserError, match="cannot be read; remove it"):
-        is_done(tmp_path, run)
-
-
-CLAIM = """
-import json, sys, time
-from pathlib import Path
-from rfgs.measure.plan import Run, claim
-with claim(Path(sys.argv[1]), Run(**json.loads(sys.argv[2]))) as mine:
-    print(mine, flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_run_is_claimed_by_one_process_until_that_is_killed(tmp_path: Path) -> None:
-    run, other = plan(COLUMNS[:2], {"single": ["a red mug"]}, 1, DRAFT)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(tmp_path), json.dumps(asdict(run))],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert holder.stdout is not None and holder.stdout.readline() == "True\n"
-        with claim(tmp_path, run) as mine, claim(tmp_path, other) as others:
-            assert not mine and others
-    finally:
-        holder.kill()
-        holder.wait()
-    with claim(tmp_path, run) as mine:
-        assert mine
 
 
 def test_prompts_are_those_that_ship() -> None:

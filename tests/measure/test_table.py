@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from rfgs.errors import UserError
-from rfgs.measure.sheets import write_plot
+from rfgs.measure.markdown import markdown
+from rfgs.measure.sheets import COLORS, write_plot
 from rfgs.measure.table import Figure, costs_text, effects, figure, table, table_text, warnings
 
 
@@ -80,6 +81,11 @@ def test_the_table_has_the_papers_layout() -> None:
     ]
 
 
+def test_a_table_in_markdown() -> None:
+    rows = [["a", "name"], ["x", 1.26], [3, None]]
+    assert markdown(rows) == "| a | name |\n|---|------|\n| x | 1.3  |\n| 3 | –    |"
+
+
 def test_a_table_of_many_columns_is_turned() -> None:
     records = [record(f"change-{i:02d}", "single", "a", 0, i) for i in range(20)]
     lines = table_text(table(records)).split("\n")
@@ -109,8 +115,9 @@ def test_costs_and_warnings() -> None:
 def test_the_plot_shows_means_where_they_are(tmp_path: Path) -> None:
     def blue(score: float) -> float:
         write_plot(tmp_path / "plot.png", table([record("mine", "single", "a", 0, score)]))
-        picture = np.asarray(Image.open(tmp_path / "plot.png")).astype(int)[40:351]
-        rows = np.nonzero((picture == (60, 110, 190)).all(axis=2))[0]
-        return float(rows.mean())
+        picture = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))
+        rows, columns = np.nonzero((picture == COLORS["single"]).all(axis=2))
+        return float(rows[columns > columns.max() / 2].mean())  # The legend is on the left.
 
-    assert blue(100.0) < 6 and blue(50.0) == pytest.approx(155, abs=1)
+    assert blue(0.0) - blue(100.0) > 250
+    assert blue(50.0) == pytest.approx((blue(0.0) + blue(100.0)) / 2, abs=1.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,9 @@ from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
 from rfgs.export import read_ply
 from rfgs.measure import work as bench_work
-from rfgs.measure.plan import BOUNDS, Column, plan, read_records, record_path, write_record
+from rfgs.measure.plan import BOUNDS, Column, Run, plan
+from rfgs.measure.records import asset_path, claim, read_records, replace_record, table_path
+from rfgs.measure.rows import append_row, read_rows
 from rfgs.measure.work import Judge, rescore, work
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
@@ -82,12 +85,14 @@ def test_from_nothing_to_the_table_and_on(
 ) -> None:
     main(command(scorer, tmp_path, "--part", "1/2"))
     assert "tiny-sd3 RFDS" in capsys.readouterr().out
-    some = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.json")}
-    assert len(some) == 6
+    some = table_path(tmp_path).read_bytes()
+    assert len(read_rows(table_path(tmp_path))) == 6
+    for name in ("cpu", "versions", "git_commit", "config"):
+        assert some.count(f'"{name}"'.encode()) == 1
     main(command(scorer, tmp_path))
     out = capsys.readouterr().out
     assert "6 of 12 runs are done already" in out and "| Single " in out and "| Average " in out
-    assert all(path.stat().st_mtime_ns == when for path, when in some.items())
+    assert table_path(tmp_path).read_bytes().startswith(some)
     records = read_records(tmp_path)
     assert len(records) == 12
 
@@ -116,6 +121,25 @@ def test_from_nothing_to_the_table_and_on(
     assert "run with other settings (steps); choose another folder" in capsys.readouterr().err
 
 
+def test_what_another_process_did_meanwhile_or_is_doing_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = plan([Column("world", "rfds", label="start")], {"single": ["a white donut"]}, 3, TINY)
+    done = []
+
+    def do(run: Run, folder: Path, *_) -> dict:
+        done.append(run.seed)
+        for one in (run, runs[2]):  # The last one is another process's.
+            append_row(table_path(folder), {"run": asdict(one)})
+        return {"truth": {}, "score": {}, "seconds": {"total": 0.0}}
+
+    monkeypatch.setattr(bench_work, "do", do)
+    with claim(tmp_path, runs[0]) as mine:
+        assert mine and work(runs, tmp_path, None, say=lambda line: None) == 1  # type: ignore[arg-type]
+    assert done == [1]
+    assert work(runs, tmp_path, None, say=lambda line: None) == 1 and done == [1, 0]  # type: ignore[arg-type]
+
+
 def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
     (run,) = plan(
         [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white donut"]}, 1, TINY
@@ -127,7 +151,7 @@ def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     splats = ball(60, START_RADIUS, generator=generator, opacity=0.3)
     *_, last = distill("a white donut", prior, splats, config, generator=generator)
-    made = read_ply(record_path(tmp_path, run).with_suffix(".ply"))
+    made = read_ply(asset_path(tmp_path, run))
     torch.testing.assert_close(made.means, without_haze(last.splats.detach()).means)
 
 
@@ -175,10 +199,9 @@ def test_records_of_before_the_truth_are_printed_and_measured(scorer: Path, tmp_
     (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
     judge = Judge(scorer)
     work([run], tmp_path, judge, say=lambda line: None)
-    path = record_path(tmp_path, run)
     (record,) = read_records(tmp_path)
     true = record.pop("truth")
-    write_record(path, record)
+    replace_record(tmp_path, record)
     assert "Truth" not in report(tmp_path)
     assert rescore(tmp_path, judge, lambda line: None) == 1
     assert read_records(tmp_path)[0]["truth"] == pytest.approx(true, abs=1e-4)
@@ -235,7 +258,9 @@ def test_what_a_user_can_mend(flags: list[str], message: str, capsys: pytest.Cap
     assert message in capsys.readouterr().err
 
 
-def test_prompts_that_the_scorer_does_not_know_do_not_compete_and_get_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_that_the_scorer_does_not_know_do_not_compete_and_get_no_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One that is older than the world: it knows neither "small" nor things of wood."""
     judge = Judge.__new__(Judge)
     judge.scorer = SimpleNamespace(

@@ -21,6 +21,16 @@ def test_torch_is_read_without_importing_it() -> None:
     assert machine.version("torch") == torch.__version__
 
 
+def test_the_commit_is_that_of_the_checkout() -> None:
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    commit = machine.git_commit()
+    if found.returncode:  # Tests of a copy without its history.
+        assert commit is None
+    else:
+        assert commit is not None and commit.removesuffix("+changes") == found.stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("text", "cuda"),
     [

@@ -239,8 +239,8 @@ def test_the_documents_show_prompts_that_the_world_knows() -> None:
         assert WORLD.unknown_words(prompt) == [], found[prompt]
 
 
-REFUSED_ON_PURPOSE = {"a horse"}
-"""README's example of what is refused."""
+REFUSED_ON_PURPOSE = {"a horse", "an antique wooden rocking horse"}
+"""README's example of what is refused, and its example for Stable Diffusion 3."""
 
 
 def test_the_readme_shows_the_refusal_as_it_is() -> None:

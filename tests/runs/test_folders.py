@@ -57,8 +57,9 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
         "turntable.mp4",
         "turntable.png",
         "previews/step-000010.png",
+        "snapshots/step-000010.ply",
     ]
-    kept = ["notes.txt", "previews/mine.png", "other/splats.ply"]
+    kept = ["notes.txt", "previews/mine.png", "snapshots/mine.ply", "other/splats.ply"]
     for name in written + kept:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)

@@ -154,6 +154,47 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     ]
 
 
+def given_to_the_loop(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
+    """The splats that a run starts from."""
+    starts: list[Splats] = []
+
+    def watching(prompt: str, prior: object, splats: Splats, *args: Any, **options: Any) -> Iterator[FakeStep]:
+        starts.append(splats.clone())
+        return fake_distill(prompt, prior, splats, *args, **options)
+
+    monkeypatch.setattr(module, "distill", watching)
+    generate(job, folder)
+    return starts[0]
+
+
+def test_a_run_starts_from_a_ball_that_fills_most_of_the_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.7 world units: docs/results.md#a-smaller-start-and-growth."""
+    splats = given_to_the_loop(replace(JOB, steps=1, splats=3000), tmp_path, monkeypatch)
+    distances = splats.means.norm(dim=-1)
+    assert len(splats) == 3000 and 0.695 < distances.max() <= 0.7
+    # Even over the ball: half of them are outside half of its volume.
+    assert distances.median().item() == pytest.approx(0.7 * 0.5 ** (1 / 3), abs=0.01)
+
+
+def test_haze_is_left_out_of_the_asset_and_not_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fading(*args: Any, **options: Any) -> Iterator[FakeStep]:
+        for step in fake_distill(*args, **options):
+            # Just above, just below, and far below what shows.
+            step.splats.logit_opacities[:3] = torch.tensor([0.051, 0.049, 1e-4]).logit()
+            yield step
+
+    monkeypatch.setattr(module, "distill", fading)
+    result = generate(replace(JOB, steps=2), tmp_path)
+    assert len(result.splats) == result.record["splats"] == len(read_ply(tmp_path / "splats.ply")) == 28
+    assert result.splats.opacities.min().item() == pytest.approx(0.051)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
+    assert len(state["splats"]["means"]) == 30
+
+
 def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
     configs: list[Any] = []
     job = replace(JOB, steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)

@@ -69,9 +69,8 @@ def test_the_list_of_what_is_held_out_equals_the_rule() -> None:
     assert {scene.name for scene in plain} <= set(lines)
 
 
-def test_main_writes_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["prompts", "--folder", str(tmp_path / "new")])
-    prompts.main()
+def test_main_writes_the_files(tmp_path: Path) -> None:
+    prompts.main(tmp_path / "new")
     for name in ("multiple.txt", "held_out.txt"):
         assert (tmp_path / "new" / name).read_bytes() == (FOLDER / name).read_bytes()
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from rfgs.errors import UserError
-from rfgs.training.results import fingerprint, markdown, open_results, save_results, write_sheet
+from rfgs.training.results import fingerprint, open_results, save_results, write_sheet
 
 
 def test_results_are_gone_on_with_under_the_same_settings_only(tmp_path: Path) -> None:
@@ -36,12 +36,6 @@ def test_weights_are_told_from_others(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) == one
     (tmp_path / "a.safetensors").write_bytes(b"2")
     assert fingerprint(tmp_path) != one
-
-
-def test_a_table() -> None:
-    assert (
-        markdown(["a", "b"], [["x", 1.26], [3, None]]) == "| a | b |\n| --- | --- |\n| x | 1.3 |\n| 3 | – |"
-    )
 
 
 def test_a_sheet_has_each_picture_in_its_place(tmp_path: Path) -> None:

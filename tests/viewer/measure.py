@@ -38,13 +38,14 @@ KINDS = ("no page", "unwatched", "one reader", "one Chromium", "one Chromium, co
 COMPARED = ("command CPU", "loop CPU", "loop wall")
 SETTLED = 6.0
 """Seconds after which a page has been loaded and compiled, which it costs once, however long the run."""
-CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.viewer import timed_command; timed_command.main()"
+CHILD = "from tests.viewer import timed_command; timed_command.main()"
+"""Found, as this module is, from the folder that both are started in."""
 
 
 def generate(folder: Path, steps: int, *flags: str) -> Command:
     """A short run of the real command, with the model that is part of rfgs; see `timed_command`."""
     words = ("generate", PROMPT, "--steps", steps, "--device", "cpu", "--output", folder)
-    return Command(Path(__file__).parents[2], *words, *flags, program=CHILD)
+    return Command(*words, *flags, program=CHILD)
 
 
 @contextmanager

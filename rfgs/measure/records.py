@@ -1,0 +1,119 @@
+"""What a folder of results holds: one table with a record a run, and the assets.
+
+FOLDER/results.jsonl                    the records (`rfgs.measure.rows`), each there once its run is whole
+FOLDER/COLUMN/SET-PROMPT-SEED.ply       the asset; bounds (`rfgs.measure.plan.BOUNDS`) have none
+FOLDER/.locks/                          who is at work on what
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from rfgs.errors import UserError
+from rfgs.measure.plan import Key, Run
+from rfgs.measure.rows import change_rows, lock, read_rows
+from rfgs.runs.folders import slug
+
+Record = dict[str, Any]
+
+
+def table_path(folder: Path) -> Path:
+    """Where the records of a folder are."""
+    return folder / "results.jsonl"
+
+
+def asset_path(folder: Path, run: Run) -> Path:
+    """Where the asset of a run is."""
+    name = f"{run.prompt_set}-{slug(run.prompt, 100)}-{run.seed}.ply"
+    return folder / re.sub(r"[^\w.-]+", "-", run.column).strip("-") / name
+
+
+def run_of(record: Record) -> Run:
+    """The run that a record is of."""
+    return Run(**record["run"])
+
+
+def records_by_key(folder: Path) -> dict[Key, Record]:
+    """All records by their runs' keys; of two of one run, as where tables were put together, the later one.
+
+    Raises:
+        UserError: the table is damaged, or is another program's.
+    """
+    path = table_path(folder)
+    try:
+        return {run_of(record).key: record for record in read_rows(path)}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: has rows that are no runs of `rfgs bench`; choose another folder"
+        ) from error
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a folder, in the order of their assets' paths, so that it does not matter who finished first.
+
+    Raises:
+        UserError: there is none, or the table is damaged.
+    """
+    records = records_by_key(folder).values()
+    if not records:
+        raise UserError(f"{folder}: holds no results; fill it with `rfgs bench --output {folder}`")
+    return sorted(records, key=lambda record: asset_path(folder, run_of(record)))
+
+
+def records_of(folder: Path, runs: Sequence[Run]) -> list[Record]:
+    """The records of those of `runs` that are done; others may be at work on the rest."""
+    found = records_by_key(folder)
+    return [found[run.key] for run in runs if run.key in found]
+
+
+def still_open(folder: Path, runs: Sequence[Run]) -> list[Run]:
+    """Those of `runs` that have no record.
+
+    Raises:
+        UserError: there is a record of a run with other settings, which must not end up in the same table.
+    """
+    found, left = records_by_key(folder), []
+    for run in runs:
+        if run.key not in found:
+            left.append(run)
+            continue
+        there, asked = found[run.key]["run"], json.loads(json.dumps(asdict(run)))
+        if differ := sorted(name for name in asked if there.get(name) != asked[name]):
+            raise UserError(
+                f"{table_path(folder)}: has {run.column}, {run.prompt!r}, seed {run.seed} as a run with other "
+                f"settings ({', '.join(differ)}); choose another folder with --output"
+            )
+    return left
+
+
+def replace_record(folder: Path, record: Record) -> None:
+    """Write a record in the place of the same run's; other processes may go on adding theirs."""
+    key = run_of(record).key
+    change_rows(
+        table_path(folder),
+        lambda rows: [record if run_of(row).key == key else row for row in rows],
+    )
+
+
+@contextmanager
+def claim(folder: Path, run: Run) -> Iterator[bool]:
+    """Whether this process may do a run; no other one may until the end of the block."""
+    path = asset_path(folder, run)
+    claimed = lock(folder / f"{path.parent.name}-{path.stem}", timeout=0)
+    try:
+        claimed.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        claimed.release()

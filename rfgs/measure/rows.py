@@ -1,0 +1,163 @@
+"""Tables of results: a file of JSON lines, a row a run, with what many rows share written once and referred to by number.
+
+    {"shared": 1, "cpu": "AMD EPYC, 2 cores", "gpu": null, "versions": {"rfgs": "0.1.0", "python": "3.11.7"}}
+    {"shared": 2, "git_commit": "bd2bf40"}
+    {"uses": [1, 2], "prompt": "a red mug", "seed": 0, "score": 71.3}
+
+Whoever reads a row gets it whole; one that shares nothing is a plain line of JSON. A second machine, or another version, gets
+a line and a number of its own. A number means the last part before a row that has it, so tables of several machines are put
+together with `cat`. Rows are appended under a lock, so that several processes may fill one table, and a last line that a kill cut
+off is no row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rfgs.errors import UserError
+from rfgs.export.writing import atomic
+from rfgs.models import machine
+
+Row = dict[str, Any]
+
+SHARED = (("cpu", "gpu", "system", "versions"), ("git_commit", "scorer"), ("settings",), ("config",))
+"""Names of values that rows share, those together that change together."""
+
+
+def made_by(gpu: str | None = None) -> Row:
+    """What made a result: processor, GPU, versions and commit, as parts of a row."""
+    return {
+        "cpu": machine.cpu_model(),
+        "gpu": gpu,
+        "versions": machine.versions(),
+        "git_commit": machine.git_commit(),
+    }
+
+
+def lock(path: Path, *, timeout: float = -1) -> FileLock:
+    """A lock between processes for what is at `path`, in the folder .locks beside it.
+
+    It is the system's, not the file's presence: it goes when its process does, however that ends.
+
+    Args:
+        timeout: seconds to wait for another process; -1 waits for as long as it takes.
+    """
+    folder = path.parent / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / path.name, timeout=timeout)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a table in the order of the file, each with what it shares; none where there is no file.
+
+    Raises:
+        UserError: a line that is no row, or a file that cannot be read.
+    """
+    return _parsed(path, _whole_lines(path))[0]
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row, in one write. The folder is made, and a line that was cut off goes.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    with lock(path):
+        before = _whole_lines(path)
+        text = _text([row], _parsed(path, before)[1])
+        with path.open("ab") as file:
+            file.truncate(len(before))
+            file.write(text)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table anew, whole or not at all; what was there goes. The folder is made."""
+    with lock(path):
+        _write(path, rows)
+
+
+def change_rows(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:
+    """Write a table anew with what `change` makes of its rows; other processes wait.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    with lock(path):
+        _write(path, change(read_rows(path)))
+
+
+def check_settings(path: Path, rows: Iterable[Row], settings: Row) -> None:
+    """Whether the results of a table may stand beside new ones.
+
+    Args:
+        settings: all that the results depend on, in what JSON knows.
+
+    Raises:
+        UserError: a row was made with other settings.
+    """
+    settings = json.loads(json.dumps(settings))  # As they come back from a file: tuples are lists there.
+    for row in rows:
+        before = row.get("settings", {})
+        if other := [name for name in {**before, **settings} if before.get(name) != settings.get(name)]:
+            raise UserError(
+                f"{path}: was measured with other settings ({', '.join(other)}); "
+                "remove it or choose another --output"
+            )
+
+
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(_text(rows, {}))
+
+
+def _whole_lines(path: Path) -> bytes:
+    """A file up to its last line's end: what comes after that was cut off, or is being written now."""
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _parsed(path: Path, content: bytes) -> tuple[list[Row], dict[int, Row]]:
+    """Rows, and the shared parts by number."""
+    rows: list[Row] = []
+    parts: dict[int, Row] = {}
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            found = json.loads(line)
+            if "shared" in found:
+                parts[found.pop("shared")] = found
+                continue
+            for part in found.pop("uses", ()):
+                found |= parts[part]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: line {number} is damaged; remove it, or take the file from a copy"
+            ) from error
+        rows.append(found)
+    return rows, parts
+
+
+def _text(rows: Iterable[Row], parts: dict[int, Row]) -> bytes:
+    """Lines of rows, and before the first row that needs it a line for each part that is not among `parts`"""
+    lines = []
+    numbers = {json.dumps(part, sort_keys=True): number for number, part in parts.items()}
+    last = max(parts, default=0)
+    for row in rows:
+        own, uses = dict(row), []
+        for names in SHARED:
+            if part := {name: own.pop(name) for name in names if name in own}:
+                key = json.dumps(part, sort_keys=True)
+                if key not in numbers:
+                    last += 1
+                    numbers[key] = last
+                    lines.append({"shared": numbers[key], **part})
+                uses.append(numbers[key])
+        lines.append({"uses": uses, **own} if uses else own)
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()

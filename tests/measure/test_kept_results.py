@@ -1,0 +1,48 @@
+"""What bench/results holds: whole tables that say nothing twice, and the figures that the pages print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rfgs.measure.ablations import BASE
+from rfgs.measure.records import read_records
+from rfgs.measure.rows import read_rows, write_rows
+from rfgs.measure.table import costs_text, effects, table, table_text
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "bench" / "results"
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.jsonl")), ids=lambda path: path.stem)
+def test_a_table_is_whole_and_says_nothing_twice(path: Path, tmp_path: Path) -> None:
+    rows = read_rows(path)
+    assert rows and path.read_bytes().endswith(b"\n")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    shared = [json.dumps({**line, "shared": 0}) for line in lines if "shared" in line]
+    assert len(set(shared)) == len(shared)
+    write_rows(tmp_path / "copy.jsonl", rows)
+    # By their text, since NaN is not equal to itself.
+    assert list(map(repr, read_rows(tmp_path / "copy.jsonl"))) == list(map(repr, rows))
+
+
+def test_the_methods_page_prints_what_the_table_holds() -> None:
+    records = read_records(RESULTS / "table")
+    for text in (table_text(table(records, "exact")), table_text(table(records)), costs_text(records)):
+        assert text in PAGE
+
+
+def test_the_methods_page_prints_the_effects_of_the_ablations() -> None:
+    found = effects(read_records(RESULTS / "ablations"), BASE.name, "exact")
+    assert len(found) == 32
+    for name, effect in found.items():
+        assert f"| {name:18} | {effect!s:20} |" in PAGE
+
+
+def test_the_tuning_page_prints_what_the_trials_gave() -> None:
+    rows = [row for row in read_rows(RESULTS / "tuning.jsonl") if row["settings"]["prompts"] == 1]
+    own = [row["exact"]["average"] for row in rows if row["method"] == "tiny-sd:sds"]
+    assert "| tiny-sd SDS | " + " | ".join(f"{value:.1f}" for value in own) + " |" in PAGE
