@@ -17,6 +17,7 @@ import torch
 import tyro
 
 from rfgs.errors import UserError
+from rfgs.models import catalogue
 from rfgs.models.words import Knowledge
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +86,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code = "\n".join(python_of(page))
     for name in re.findall(r'^GUIDES\["(\w+)"\]', code, re.M):
         monkeypatch.setitem(GUIDES, name, None)  # So that it is taken out again.
+    monkeypatch.setattr(catalogue, "BACKENDS", [*catalogue.BACKENDS])
     # Two views of one size, and none kept for other tests.
     monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
     monkeypatch.setattr(truth, "FRACTIONS", truth.FRACTIONS[:1])
