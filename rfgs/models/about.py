@@ -39,11 +39,12 @@ def about(folder: str | Path) -> About:
     place = Path(folder).expanduser()
     own = _read(place / OWN)
     words = own.get("vocabulary")
-    told = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        words = None
     return About(
         pipeline=_read(place / INDEX).get("_class_name"),
         family=own.get("family"),
-        vocabulary=frozenset(word.lower() for word in words) if told else None,
+        vocabulary=None if words is None else frozenset(word.lower() for word in words),
         max_sequence_length=own.get("max_sequence_length"),
         image_size=own.get("image_size"),
     )
