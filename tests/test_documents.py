@@ -17,6 +17,7 @@ import torch
 import tyro
 
 from rfgs.errors import UserError
+from rfgs.models import catalogue
 from rfgs.models.words import Knowledge
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +81,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from rfgs.tinyworld import truth
 
     code = "\n".join(python_of(page))
+    monkeypatch.setattr(catalogue, "BACKENDS", [*catalogue.BACKENDS])
     # Two views of one size, and none kept for other tests.
     monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
     monkeypatch.setattr(truth, "FRACTIONS", truth.FRACTIONS[:1])

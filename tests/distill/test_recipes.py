@@ -24,6 +24,8 @@ TINY = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}))
 SD3 = SimpleNamespace(kind="flow", vocabulary=None, time_shift=3.0)
 FLUX = SimpleNamespace(kind="flow", vocabulary=None, time_shift=1.9)
 SD15 = SimpleNamespace(kind="diffusion", vocabulary=None)
+EXACT = ExactPrior.__new__(ExactPrior)
+EXACT.vocabulary = frozenset({"red"})
 
 
 def instaflow() -> Any:
@@ -74,11 +76,9 @@ def test_what_a_prior_says_of_itself_wins() -> None:
 
 
 def test_guidance_has_nothing_to_add_to_an_exact_prior() -> None:
-    prior = ExactPrior.__new__(ExactPrior)
-    prior.vocabulary = frozenset({"red"})
     for make in (recipe, particle_recipe):
-        assert {make(prior, guidance).guidance_scale for guidance in ("rfds", "rfds-rev")} == {1.0}
-    assert flowedit_recipe(prior).target_scale == 1.0
+        assert {make(EXACT, guidance).guidance_scale for guidance in ("rfds", "rfds-rev")} == {1.0}
+    assert flowedit_recipe(EXACT).target_scale == 1.0
 
 
 def test_big_and_embedded_priors_differ_in_2d() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from types import SimpleNamespace
 
 from rfgs.flat.particles import ParticleConfig
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
 from rfgs.guidance.ode import OdeConfig
-from tests.distill.test_recipes import SD3, SD15, TINY, instaflow
-
-EXACT = SimpleNamespace(kind="flow", vocabulary=frozenset({"red"}), exact=True)
+from tests.distill.test_recipes import EXACT, SD3, SD15, TINY, instaflow
 
 
 def differences(config: object, usual: object) -> dict:
