@@ -86,7 +86,9 @@ def images_run(
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """One run of `rfgs image`."""
-    prior = load_prior(model, find_guide(guidance).kind, dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
+    prior = load_prior(
+        model, find_guide(guidance).kind, dtype=distillation_dtype("cpu")
+    )  # As `rfgs image` does.
     config = particle_recipe(prior, guidance)
     config.steps = args.image_steps or config.steps
     if args.guidance_scale is not None:
