@@ -127,7 +127,9 @@ def images_run(
     options: Options,
 ) -> dict[str, Any]:
     """One run of `rfgs image`."""
-    prior = load_prior(model, find_guide(guidance).kind, dtype=distillation_dtype("cpu"))  # As `rfgs image` does.
+    prior = load_prior(
+        model, find_guide(guidance).kind, dtype=distillation_dtype("cpu")
+    )  # As `rfgs image` does.
     config = particle_recipe(prior, guidance)
     config.steps = options.image_steps or config.steps
     if options.guidance_scale is not None:

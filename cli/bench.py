@@ -49,7 +49,7 @@ class Bench:
     guidance_scale: Annotated[Number, default("each model's own")] = None
     """How strongly the prompt is enforced; the same as --set guidance_scale=X."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """A setting of the loop, for all columns, or with COLUMN.NAME=VALUE for one; may be given more than once. Such as
+    """Any setting (`rfgs settings` lists them), for all columns that read it, or with COLUMN.NAME=VALUE for one; such as
     --set views_per_step=2, --set final_noise_range=0.2,0.9 or --set tiny-sd:sds.guidance_scale=25."""
     scorer: Annotated[Folder, default("the one that ships")] = None
     """Folder of the model that scores."""
@@ -97,13 +97,10 @@ class Bench:
         columns = plan.find_columns(self.columns) if self.columns else list(plan.COLUMNS)
         if self.ablations:
             columns = ablations.ablation_columns(quality)
-        settings = work.parse_settings(self.set, columns)
+        scale = [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale}"]
+        settings = work.parse_settings([*scale, *self.set], columns)
         shared = settings.get("", {})
-        if self.guidance_scale is not None:
-            shared = {"guidance_scale": self.guidance_scale, **shared}
-        columns = [
-            work.with_settings(column, shared, settings.get(column.name, {})) for column in columns
-        ]
+        columns = [work.with_settings(column, shared, settings.get(column.name, {})) for column in columns]
         if self.bounds:
             columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]
         prompts = plan.read_prompts(self.sets, self.prompts, self.skip)

@@ -57,16 +57,6 @@ def check_max_splats(value: int, splats: int, densify: str) -> int:
     return value
 
 
-def check_resolution(resolution: int) -> int:
-    """Pixels along each side of a view: the models' image encoders shrink by 8."""
-    if resolution < 32 or resolution % 8:
-        nearest = max(32, 8 * round(resolution / 8))
-        raise UserError(
-            f"--resolution {resolution}: has to be a multiple of 8 and at least 32; try --resolution {nearest}"
-        )
-    return resolution
-
-
 def check_guidance_scale(scale: float) -> float:
     """A finite scale, 0 or more."""
     if not math.isfinite(scale) or scale < 0:

@@ -79,7 +79,9 @@ def flags_of(config: type, *, presets: bool = False) -> type:
             kind = {int: WholeNumber, float: Number, str: Text}.get(one.base, one.base)
             nothing = one.default if one.choices or one.base is bool else None
             hint = (by_quality(one.name) if presets else "") or one.usual or shown(one.default)
-            flags.append((one.name, Annotated[kind, arg(help=one.help), default(hint)], field(default=nothing)))
+            flags.append(
+                (one.name, Annotated[kind, arg(help=one.help), default(hint)], field(default=nothing))
+            )
     return make_dataclass(f"{config.__name__}Flags", flags, frozen=True)
 
 
@@ -164,5 +166,3 @@ def by_set(texts: Sequence[str], config: type, guidance: str | None = None) -> d
 def set_names(texts: Sequence[str]) -> list[str]:
     """The names in `--set`."""
     return [text.partition("=")[0] for text in texts]
-
-

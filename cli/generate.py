@@ -98,7 +98,9 @@ class Generate(Typed):
         if self.resume is None:
             job = self._job()
             knowledge = Knowledge.of(job.model)
-            remark = knowledge.check({"": job.prompt}, job.settings.get("negative_prompt", ""), any_words=self.any_words)
+            remark = knowledge.check(
+                {"": job.prompt}, job.settings.get("negative_prompt", ""), any_words=self.any_words
+            )
             folder = folders.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
         else:
             self._check_only_steps()

@@ -40,7 +40,9 @@ class Settings:
                 print(described(one))
             print()
         if self.command in ("generate", "image"):
-            print("Models have recipes that differ from these defaults; a run's run.json says what was in effect.")
+            print(
+                "Models have recipes that differ from these defaults; a run's run.json says what was in effect."
+            )
 
     def _parts(self) -> dict[str, Iterable[Setting]]:
         from rfgs.distill.settings import DistillConfig
@@ -59,7 +61,10 @@ class Settings:
             if declared(guide.settings):
                 together.setdefault(guide.settings, []).append(name)
         shared = [one for one in declared(config).values() if one.name not in ("guidance", "prompt")]
-        own = {f"With --guidance {' or '.join(names)}": declared(kind).values() for kind, names in together.items()}
+        own = {
+            f"With --guidance {' or '.join(names)}": declared(kind).values()
+            for kind, names in together.items()
+        }
         return {"With every guidance": shared, **own}
 
 
@@ -68,4 +73,6 @@ def described(one: Setting) -> str:
     usual = one.usual or shown(one.default) or "none"
     width = min(100, shutil.get_terminal_size().columns)
     rule = textwrap.fill(f"  {one.name}  {one.rule()}; default: {usual}", width, subsequent_indent="    ")
-    return f"{rule}\n{textwrap.fill(one.help, width, initial_indent=INDENT, subsequent_indent=INDENT)}".rstrip()
+    return (
+        f"{rule}\n{textwrap.fill(one.help, width, initial_indent=INDENT, subsequent_indent=INDENT)}".rstrip()
+    )

@@ -113,10 +113,16 @@ class Setting:
         if self.base not in (int, float) and not self.is_pair:
             return "text"
         if self.multiple:
-            return f"a multiple of {self.multiple}" + ("" if self.least is None else f" and at least {self.least:g}")
+            return f"a multiple of {self.multiple}" + (
+                "" if self.least is None else f" and at least {self.least:g}"
+            )
         what = "two numbers" if self.is_pair else "a whole number" if self.base is int else "a number"
         if self.least is not None:
-            what += f" from {self.least:g} to {self.most:g}" if self.most is not None else f" of at least {self.least:g}"
+            what += (
+                f" from {self.least:g} to {self.most:g}"
+                if self.most is not None
+                else f" of at least {self.least:g}"
+            )
         elif self.above is not None:
             what += f" above {self.above:g}" + ("" if self.most is None else f" and at most {self.most:g}")
         return what + (", the smaller one first" if self.is_pair else "")
@@ -240,7 +246,9 @@ def _is_number(value: Any) -> bool:
 class GuidanceConfig:
     """Settings that every guidance reads, at each step afresh, and those that only some have."""
 
-    guidance: str = setting("rfds-rev", "How the model judges: a guidance's name, or module:Class of your own.", steer=True)
+    guidance: str = setting(
+        "rfds-rev", "How the model judges: a guidance's name, or module:Class of your own.", steer=True
+    )
     guidance_scale: float = setting(
         4.0,
         "How strongly the prompt is enforced, without a unit: 1 is not at all, higher is stricter and more saturated.",
@@ -252,7 +260,11 @@ class GuidanceConfig:
     )
     """s of v_null + s (v_text - v_null)."""
     negative_prompt: str = setting(
-        "", 'What views should not look like; "" is nothing.', common=True, usual="the model's own", steer=True
+        "",
+        'What views should not look like; "" is nothing.',
+        common=True,
+        usual="the model's own",
+        steer=True,
     )
     own: dict[str, Any] = field(default_factory=dict)
     """Settings that the guidance declares itself (`rfgs.guidance.Guide.settings`), by name; what is not in here has the

@@ -62,7 +62,11 @@ def test_values_come_in_the_types_of_their_settings() -> None:
         ("size", 0, "size 0: has to be a number above 0; try 0.5"),
         ("size", float("inf"), "size inf: has to be a number above 0; try 0.5"),
         ("side", 100, "side 100: has to be a multiple of 16 and at least 32; try 96"),
-        ("reach", (0.9, 0.1), "reach 0.9,0.1: has to be two numbers from 0 to 1, the smaller one first; try 0.1,0.9"),
+        (
+            "reach",
+            (0.9, 0.1),
+            "reach 0.9,0.1: has to be two numbers from 0 to 1, the smaller one first; try 0.1,0.9",
+        ),
         ("reach", [0.1, 0.2, 0.3], "reach 0.1,0.2,0.3: has to be two numbers"),
         ("reach", [0.1, float("nan")], "reach 0.1,nan: has to be two numbers"),
         ("way", "left", "way left: has to be one of up, down"),
@@ -179,7 +183,9 @@ Path("result.json").write_text(json.dumps(result))
 def test_one_edit_and_one_file_reach_every_place(tmp_path: Path) -> None:
     """A setting of the loop is one edit, here in a copy of the package; a guidance with a setting is one file outside of it."""
     for source, name in ((ROOT / "rfgs", "rfgs"), (ROOT / "cli", "rfgs/cli")):
-        shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        shutil.copytree(
+            source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        )
     (tmp_path / "rfgs/assets").symlink_to(ROOT / "assets")
     # With what was compiled beside it.
     shutil.rmtree(tmp_path / "rfgs/render")
@@ -199,7 +205,14 @@ def test_one_edit_and_one_file_reach_every_place(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     first, second = result["first"], result["second"]
-    given = {"sparkle": 0.25, "loudness": 2.0, "splats": 20, "views_per_step": 1, "steps": 1, "resolution": 32}
+    given = {
+        "sparkle": 0.25,
+        "loudness": 2.0,
+        "splats": 20,
+        "views_per_step": 1,
+        "steps": 1,
+        "resolution": 32,
+    }
     assert first["job"]["settings"] == given and first["steps_done"] == 1
     for record in (first, second):
         assert (record["config"]["sparkle"], record["config"]["loudness"]) == (0.25, 2.0)

@@ -19,7 +19,9 @@ class StartConfig:
     """The ball of splats that a run starts from, see `rfgs.distill.first_splats`."""
 
     splats: int = setting(3000, "Number of Gaussians at the start.", least=1, common=True)
-    start_radius: float = setting(START_RADIUS, "World units: radius of the ball of Gaussians at the start.", above=0)
+    start_radius: float = setting(
+        START_RADIUS, "World units: radius of the ball of Gaussians at the start.", above=0
+    )
     start_opacity: float = setting(0.1, "Their opacity.", above=0, most=0.999)
 
 
@@ -89,7 +91,9 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
 
     steps: int = setting(300, "Number of optimisation steps.", least=1, common=True)
     """Rates, noise and growth follow the share of these that is done. Fewer than are done already end the run."""
-    prompt: str | None = setting(None, "Replaces the prompt that the loop was started with; none keeps that one.", steer=True)
+    prompt: str | None = setting(
+        None, "Replaces the prompt that the loop was started with; none keeps that one.", steer=True
+    )
     smooth_views: bool = setting(
         False,
         'Mix the words for neighbouring sides ("front view", "left side view") by the angle of the camera, instead of '
@@ -117,7 +121,10 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
         usual="the model's own",
     )
     first_resolution: float = setting(
-        1.0, "Share of resolution that views are rendered in at first; it grows to 1 until half of the run.", above=0, most=1
+        1.0,
+        "Share of resolution that views are rendered in at first; it grows to 1 until half of the run.",
+        above=0,
+        most=1,
     )
     """Smaller views are enlarged before they are encoded (DreamGaussian, Tang et al. 2024)."""
     noise_range: tuple[float, float] = setting(
@@ -137,7 +144,9 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     elevation_range: tuple[float, float] = setting(
         (-10.0, 45.0), "Degrees above the horizon from which most views are taken.", least=-90, most=90
     )
-    overhead_every: int = setting(5, "Every this many steps all views are taken from above; 0 is never.", least=0)
+    overhead_every: int = setting(
+        5, "Every this many steps all views are taken from above; 0 is never.", least=0
+    )
     distance_range: tuple[float, float] = setting(
         (3.1, 3.3), "World units between camera and origin.", least=0.1, most=1000
     )
@@ -146,7 +155,9 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
         (40.0, 40.0), "Vertical fields of view, degrees.", least=1, most=170
     )
     radius: float = setting(
-        1.2, "World units: no Gaussian leaves the ball of this radius, so that all views see past the object.", above=0
+        1.2,
+        "World units: no Gaussian leaves the ball of this radius, so that all views see past the object.",
+        above=0,
     )
     """Otherwise splats put up a wall around it, whose grey is as likely as any (docs/guidance.md)."""
     lr_means: float = setting(
@@ -154,8 +165,12 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     )
     """As all of Adam's steps; colors and opacities are in their own pre-activation units."""
     lr_quats: float = setting(8e-3, "Learning rate of their rotations.", least=0, most=1, steer=True)
-    lr_scales: float = setting(2e-2, "Learning rate of their sizes, as logarithms.", least=0, most=1, steer=True)
-    lr_opacities: float = setting(0.2, "Learning rate of their opacities, as logits.", least=0, most=10, steer=True)
+    lr_scales: float = setting(
+        2e-2, "Learning rate of their sizes, as logarithms.", least=0, most=1, steer=True
+    )
+    lr_opacities: float = setting(
+        0.2, "Learning rate of their opacities, as logits.", least=0, most=10, steer=True
+    )
     lr_colors: float = setting(0.12, "Learning rate of their colors.", least=0, most=10, steer=True)
     final_lr: float = setting(
         0.1, "Learning rates fall to this share of themselves, along a cosine.", least=0, most=1

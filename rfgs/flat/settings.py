@@ -22,10 +22,10 @@ class ParticleConfig(GuidanceConfig):
         common=True,
         usual="what suits the model",
     )
-    negative_prompt: str = setting(
-        "", "What the images should not look like.", common=True, usual="none"
+    negative_prompt: str = setting("", "What the images should not look like.", common=True, usual="none")
+    particles: int = setting(
+        4, "Images made at the same time, each from a start of its own.", least=1, common=True
     )
-    particles: int = setting(4, "Images made at the same time, each from a start of its own.", least=1, common=True)
     resolution: int | None = setting(
         None,
         "Width and height in pixels, a multiple of 16.",

@@ -36,13 +36,17 @@ def find_guide(name: str) -> type[Guide]:
     """
     if ":" not in name:
         if name not in guides():
-            raise UserError(f"guidance {name!r}: there are {', '.join(guides())}, and module:Class for one of your own")
+            raise UserError(
+                f"guidance {name!r}: there are {', '.join(guides())}, and module:Class for one of your own"
+            )
         return guides()[name]
     module, _, class_name = name.partition(":")
     try:
         guide = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"guidance {name}: cannot be imported ({error}); is its folder on PYTHONPATH?") from error
+        raise UserError(
+            f"guidance {name}: cannot be imported ({error}); is its folder on PYTHONPATH?"
+        ) from error
     if not (isinstance(guide, type) and issubclass(guide, Guide) and hasattr(guide, "kind")):
         raise UserError(f"guidance {name}: is not a subclass of rfgs.guidance.Guide that says its kind")
     return guide
@@ -75,7 +79,9 @@ def readable(kind: type, guidance: str) -> dict[str, Setting]:
     mine = declared(guide.settings)
     twice = mine.keys() & {field.name for field in fields(kind)}
     if twice:
-        raise UserError(f"guidance {guidance}: its setting {min(twice)} has the name of one that all runs have")
+        raise UserError(
+            f"guidance {guidance}: its setting {min(twice)} has the name of one that all runs have"
+        )
     return {**shared, **mine}
 
 
@@ -119,7 +125,9 @@ def value_of(config: Any, name: str) -> Any:
     if name in config.own:
         return config.own[name]
     every = [find_guide(config.guidance), *guides().values()]
-    return find(name, {n: one for guide in reversed(every) for n, one in declared(guide.settings).items()}).default
+    return find(
+        name, {n: one for guide in reversed(every) for n, one in declared(guide.settings).items()}
+    ).default
 
 
 def as_dict(config: GuidanceConfig) -> dict[str, Any]:

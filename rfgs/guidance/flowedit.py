@@ -20,7 +20,10 @@ class FlowEditConfig:
     """Settings of `flowedit`; the defaults are the paper's for Stable Diffusion 3."""
 
     steps: int = setting(
-        50, "Steps from pure noise to data, of which only the last `strength` are taken.", least=1, common=True
+        50,
+        "Steps from pure noise to data, of which only the last `strength` are taken.",
+        least=1,
+        common=True,
     )
     strength: float = setting(
         33 / 50,

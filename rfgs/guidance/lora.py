@@ -200,7 +200,9 @@ class StudentSettings:
         4, "Rank of the LoRA that learns what the views look like; read when it is made.", least=1, most=4096
     )
     lora_steps: int = setting(1, "Its training steps in each step of the run.", least=1, most=1000)
-    lr_lora: float = setting(1e-4, "Its learning rate, which stays as it is during a run.", above=0, most=1, steer=True)
+    lr_lora: float = setting(
+        1e-4, "Its learning rate, which stays as it is during a run.", above=0, most=1, steer=True
+    )
 
 
 class StudentGuide(Guide):
@@ -227,7 +229,9 @@ class StudentGuide(Guide):
     def student(self, views: Views, config: GuidanceConfig) -> Student:
         """The student, made at the first call."""
         if self._student is None:
-            self._student = Student(self.prior, rank=own(StudentSettings, config).lora_rank, generator=views.generator)
+            self._student = Student(
+                self.prior, rank=own(StudentSettings, config).lora_rank, generator=views.generator
+            )
         return self._student
 
     def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,9 +43,7 @@ class OdeConfig:
     """1 is the only scale at which inversion and sampling follow one and the same path."""
     shift: float = setting(1.0, "How far the times lean to the noise; 1 is not at all.", above=0)
     """See `time_grid`; Stable Diffusion 3 samples with 3."""
-    solver: Solver = setting(
-        "euler", "midpoint takes two evaluations a step and is of second order."
-    )
+    solver: Solver = setting("euler", "midpoint takes two evaluations a step and is of second order.")
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:

@@ -136,9 +136,7 @@ class RFDSRevSettings(TimeSettings):
         False, "Count the step size in units of the whole image, the authors' way for InstaFlow."
     )
     """In units of 1, and not of (1 - t), the authors' way for SD3."""
-    renormalise_noise: bool = setting(
-        False, "Bring the noise that was found back to mean 0 and variance 1."
-    )
+    renormalise_noise: bool = setting(False, "Bring the noise that was found back to mean 0 and variance 1.")
 
 
 class RFDSRev(Guide):

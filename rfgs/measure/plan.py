@@ -103,7 +103,12 @@ def _run(column: Column, prompt_set: str, prompt: str, seed: int, quality: dict[
     if column.name in BOUNDS:
         # Bounds are the same whatever the columns beside them do.
         settings = {}
-        quality = {"steps": 0, "views_per_step": 0, "splats": QUALITIES["normal"]["splats"], "densify": "none"}
+        quality = {
+            "steps": 0,
+            "views_per_step": 0,
+            "splats": QUALITIES["normal"]["splats"],
+            "densify": "none",
+        }
     return Run(
         column=column.name,
         model=column.model,

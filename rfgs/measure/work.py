@@ -316,7 +316,9 @@ def parse_settings(texts: Sequence[str], columns: Sequence[Column]) -> dict[str,
             known |= readable(DistillConfig, guidance)
         others = readers(name)
         if name not in known and others:
-            raise UserError(f"--set {text}: only {' and '.join(others)} can use it, and no column has that guidance")
+            raise UserError(
+                f"--set {text}: only {' and '.join(others)} can use it, and no column has that guidance"
+            )
         values = parse_values([f"{name}{equals}{value}"], {**known, **RUN_SETTINGS})
         settings.setdefault(column, {}).update(values)
     return settings

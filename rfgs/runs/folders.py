@@ -131,7 +131,7 @@ def _job_of(noted: dict[str, Any]) -> Job:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """The last checkpoint: `config` (fields of DistillConfig), `state` (of the loop), and what the record counts on.
+    """The last checkpoint: `config` (settings by name), `state` (of the loop), and what the record counts on.
 
     Raises:
         UserError: it is damaged or from another version.

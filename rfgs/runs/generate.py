@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -69,7 +70,7 @@ def generate(
         # The prompt is spelt out, so that the record of one that is steered has what it was before.
         config = config_for(prior, job.guidance, job.preset(), {"prompt": job.prompt}, job.settings)
     else:
-        config = from_dict(DistillConfig, checkpoint["config"])
+        config = _resumed(checkpoint["config"], folder)
         config.steps = job.settings.get("steps", config.steps)
     fitted = _fit(prior, config, job)
     generator = torch.Generator().manual_seed(job.seed)
@@ -106,6 +107,17 @@ def generate(
     splats = without_haze(splats.detach())
     paths = recorder.finish(splats, "finished" if finished else "stopped")
     return Result(splats, paths, recorder.record)
+
+
+def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:
+    """The settings of a checkpoint."""
+    try:
+        return from_dict(DistillConfig, noted)
+    except UserError as error:
+        raise UserError(
+            f"--resume {folder}: {folders.CHECKPOINT} has settings that this version of rfgs does not take ({error}); "
+            "start the run again with --overwrite"
+        ) from error
 
 
 def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:

@@ -68,9 +68,7 @@ def test_every_flag_arrives(asked: list) -> None:
         "negative_prompt": "bad",
     }
     (first, _), (second, _), (third, folder) = asked
-    assert first == ImageJob(
-        "cube", guidance="rfds", model="/m", settings=settings, seed=4
-    )
+    assert first == ImageJob("cube", guidance="rfds", model="/m", settings=settings, seed=4)
     assert second == InvertJob("good.png", "cube", method="ode", **same)
     assert third == EditJob("good.png", "cube", "ball", guidance_scale=3, strength=0.5, **same)
     assert folder == Path("c")

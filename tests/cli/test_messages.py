@@ -54,7 +54,12 @@ MESSAGES = {
         "--views-per-step",
         "0",
     ): "--views-per-step 0: has to be a whole number of at least 1; try --views-per-step 4",
-    ("generate", "x", "--splats", "0"): "--splats 0: has to be a whole number of at least 1; try --splats 3000",
+    (
+        "generate",
+        "x",
+        "--splats",
+        "0",
+    ): "--splats 0: has to be a whole number of at least 1; try --splats 3000",
     ("generate", "x", "--resolution", "100"): (
         "--resolution 100: has to be a multiple of 8 and at least 32; try --resolution 96"
     ),

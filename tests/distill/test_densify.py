@@ -202,6 +202,6 @@ def test_without_densification_its_settings_change_nothing() -> None:
 
 def test_an_unknown_strategy() -> None:
     with pytest.raises(
-        UserError, match="densify 'magic': there are none, threshold, quantile, momentum and mcmc"
+        UserError, match="densify magic: has to be one of none, threshold, quantile, momentum, mcmc"
     ):
         run(replace(CONFIG, densify="magic"))  # type: ignore[arg-type]

@@ -213,7 +213,7 @@ def test_what_a_step_holds() -> None:
 
 
 def test_an_unknown_guidance() -> None:
-    with pytest.raises(UserError, match="'magic': there are sds, vsd, rfds, rfds-rev, rfds-vsd"):
+    with pytest.raises(UserError, match="'magic': there are rfds, rfds-rev, rfds-vsd, sds, vsd"):
         run(replace(CONFIG, guidance="magic"))
 
 

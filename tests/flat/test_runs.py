@@ -36,7 +36,7 @@ def written(folder: Path) -> dict:
 def test_an_image(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     seen: list[tuple[int, int, str]] = []
-    job = ImageJob("light", steps=100, particles=3, guidance_scale=1.0)
+    job = ImageJob("light", settings={"steps": 100, "particles": 3, "guidance_scale": 1.0})
     result = make_image(job, tmp_path / "run", report=lambda *step: seen.append(step))
     record = written(tmp_path / "run")
     assert seen == [(index, 100, "image") for index in range(1, 101)]
@@ -51,7 +51,7 @@ def test_an_early_end_keeps_what_there_is(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     seen: list[int] = []
     make_image(
-        ImageJob("light", steps=60, particles=1),
+        ImageJob("light", settings={"steps": 60, "particles": 1}),
         tmp_path / "run",
         report=lambda done, *_: seen.append(done),
         stop=lambda: seen[-1] == 25,
@@ -124,7 +124,7 @@ def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(FlatPrior, "predict", full)
     (tmp_path / "run").mkdir()
     for work in (
-        lambda: make_image(ImageJob("light", steps=1), tmp_path / "run"),
+        lambda: make_image(ImageJob("light", settings={"steps": 1}), tmp_path / "run"),
         lambda: invert_photo(InvertJob(str(photo), "dark"), tmp_path / "run"),
         lambda: edit_photo(EditJob(str(photo), "dark", "light"), tmp_path / "run"),
     ):

@@ -89,6 +89,17 @@ def test_the_job_of_an_unfinished_run(tmp_path: Path) -> None:
             job_to_resume(tmp_path, steps=steps)
 
 
+def test_the_job_of_a_run_of_an_older_version(tmp_path: Path) -> None:
+    """It noted each setting as a field of the job, given or not."""
+    older = {"prompt": PROMPT, "model": "tiny-sd", "seed": 3, "t5": "keep", "guidance": "vsd"}
+    settings = {"steps": 100, "perp_neg": False, "lora_rank": 8}
+    noted = {**older, **settings, "negative_prompt": "", "inner_steps": None}
+    record = {"job": noted, "config": {"steps": 100}, "steps_done": 4}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "checkpoint.pt").touch()
+    assert job_to_resume(tmp_path) == Job(PROMPT, "tiny-sd", "vsd", settings=settings, seed=3)
+
+
 def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     unfinished(tmp_path, Job(PROMPT), 40)
     with pytest.raises(

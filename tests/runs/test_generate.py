@@ -31,6 +31,7 @@ def job_with(job: Job = JOB, **settings: Any) -> Job:
     """A job with other settings."""
     return replace(job, settings={**job.settings, **settings})
 
+
 PREVIEWS = [f"step-{index:06d}.png" for index in (1, 3, 6, 10, 15)]
 
 
@@ -279,6 +280,21 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
     result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
     assert result.record["steps_done"] == 25 and result.record["resumed_after_steps"] == [20]
     assert record_of(tmp_path)["job"]["settings"]["steps"] == 25
+
+
+def test_settings_of_another_version_are_told_in_a_line(tmp_path: Path) -> None:
+    generate(job_with(steps=1), tmp_path)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    # An older one, which had the settings of all guidances in one place.
+    torch.save({**checkpoint, "config": {**checkpoint["config"], "lora_rank": 8}}, tmp_path / "checkpoint.pt")
+    result = generate(job_to_resume(tmp_path, steps=2), tmp_path, resume=True)
+    assert result.record["config"]["lora_rank"] == 8
+    for name, value in (("magic", 1), ("steps", -1), ("lora_rank", "many")):
+        torch.save(
+            {**checkpoint, "config": {**checkpoint["config"], name: value}}, tmp_path / "checkpoint.pt"
+        )
+        with pytest.raises(UserError, match=f"checkpoint.pt has settings that this version .*{name}"):
+            generate(job_to_resume(tmp_path, steps=3), tmp_path, resume=True)
 
 
 def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_path: Path) -> None:

@@ -161,7 +161,10 @@ def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
         ("Guidance scale", -1),
     ):
         assert send(title, value) == {"inner_steps": 3}, title
-    assert len(problems) == 6 and problems[0] == "inner_steps 1000000: has to be a whole number from 1 to 1000; try 1"
+    assert (
+        len(problems) == 6
+        and problems[0] == "inner_steps 1000000: has to be a whole number from 1 to 1000; try 1"
+    )
     steering.apply(config, 2)
     assert config.own == {"inner_steps": 3}
 
