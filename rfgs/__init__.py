@@ -12,3 +12,10 @@ import os as _os
 if "OMP_WAIT_POLICY" not in _os.environ:
     _os.environ["OMP_WAIT_POLICY"] = "passive"
     _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# torch counts the cores that this process may run on, but not its container's share of their time.
+from rfgs.threads import affinity as _affinity
+from rfgs.threads import cores as _cores
+
+if _cores() < _affinity():
+    _os.environ.setdefault("OMP_NUM_THREADS", str(_cores()))
