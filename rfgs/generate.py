@@ -14,6 +14,7 @@ from rfgs.distill import DistillConfig, Step, distill
 from rfgs.errors import UserError
 from rfgs.job import KINDS, LORA_GUIDANCES, Job
 from rfgs.priors import DiffusionPrior, Prior, load_prior
+from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.recipes import recipe
 from rfgs.recorder import Recorder
@@ -76,6 +77,7 @@ def generate(
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
+    recorder.record["engine"] = used(prior)
     if fitted:
         recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
@@ -100,6 +102,7 @@ def generate(
         raise
     if step is not None:
         recorder.write_checkpoint(step)
+    recorder.record["engine"] = used(prior)  # Again: what was tried first may have failed.
     finished = step is not None and step.index == step.total
     splats = without_haze(splats.detach())
     paths = recorder.finish(splats, "finished" if finished else "stopped")

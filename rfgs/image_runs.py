@@ -26,6 +26,7 @@ from rfgs.images import fit, noise_statistics, psnr, read_image, save_image, sid
 from rfgs.job import KINDS
 from rfgs.particles import optimise
 from rfgs.priors import Condition, DiffusionPrior, Prior, load_prior
+from rfgs.priors.engine import used
 from rfgs.priors.fit import loading
 
 Q = ParamSpec("Q")
@@ -93,6 +94,7 @@ class _Run:
             "job": asdict(self.job),
             "settings": self.settings,
             "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
+            "engine": used(self.counted),
             "metrics": self.metrics,
             "curve": {"title": title, "values": self.curve},
             "seconds": self.seconds,

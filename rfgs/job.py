@@ -81,6 +81,7 @@ class Loading:
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     offload: bool = False
     compile: bool = False
+    engine: Literal["auto", "torch", "openvino"] = "auto"
 
 
 @dataclass(frozen=True)

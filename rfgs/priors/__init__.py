@@ -18,6 +18,7 @@ from rfgs.priors.base import (
     guided_velocity,
     unknown_words,
 )
+from rfgs.priors.engine import Engine, attach
 from rfgs.priors.parts import Setup, about, read_json, whole_model
 from rfgs.priors.parts import offload as offload_weights
 
@@ -44,6 +45,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
+    engine: Engine = "auto",
 ) -> Prior: ...
 @overload
 def load_prior(
@@ -55,6 +57,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
+    engine: Engine = "auto",
 ) -> DiffusionPrior: ...
 @overload
 def load_prior(
@@ -66,6 +69,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
+    engine: Engine = "auto",
 ) -> Prior | DiffusionPrior: ...
 def load_prior(
     name_or_folder: str | Path,
@@ -76,6 +80,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
+    engine: Engine = "auto",
 ) -> Prior | DiffusionPrior:
     """Load a prior.
 
@@ -89,6 +94,7 @@ def load_prior(
         offload: leave all weights in the CPU's memory and bring each layer's to `device` when it computes: hardly any GPU
             memory for weights, and each evaluation waits for all of them. No LoRA can be trained then.
         compile: have `torch.compile` make the network's evaluations faster; the first ones take minutes.
+        engine: what evaluates the network on a CPU, see `rfgs.priors.engine`.
 
     Raises:
         UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
@@ -113,6 +119,8 @@ def load_prior(
             offload_weights(module, device)
     if compile:
         prior.network.compile()
+    elif device.type == "cpu":
+        attach(prior.network, engine)
     return cast(Prior | DiffusionPrior, prior)
 
 
