@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from rfgs.priors import engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_evaluates() -> Iterator[None]:
+    """Models with random weights are made by the dozen, and converting each would take longer than its test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "AUTO", False)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
