@@ -89,6 +89,17 @@ def used(prior: Any) -> str:
     return f"torch ({forward.failed})" if forward.failed else f"openvino {machine.version('openvino')}"
 
 
+def warmup(model: str = "tiny-sd3", views: int = 4) -> None:
+    """Convert an embedded model for guided evaluations of so many views, as `rfgs generate` makes them, and keep it on disk."""
+    from rfgs.priors import load_prior
+    from rfgs.priors.fit import distillation_dtype
+
+    prior = load_prior(model, dtype=distillation_dtype("cpu"))
+    side = prior.image_size // 8  # All autoencoders here take eight pixels for one latent.
+    x = torch.zeros(2 * views, prior.network.config.in_channels, side, side)  # type: ignore[attr-defined]
+    prior.velocity(x, torch.full((len(x),), 0.5), prior.embed([""] * len(x)))
+
+
 def _problem(network: Any) -> str | None:
     if machine.version("openvino") is None:
         return "OpenVINO is not installed; install it with `pip install 'rfgs[openvino]'`"
