@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass
 class Warmup:
-    """Compile the rendering kernels, and convert the embedded model for OpenVINO where that is installed, once, so that the first run does not have to.
+    """Compile the rendering kernels, once, so that the first run does not have to.
 
-    The results are cached on disk; a second call takes a few seconds.
+    Where OpenVINO is installed, the embedded model is converted for it too. The results are cached on disk; a second call takes a few seconds.
     """
 
     def run(self) -> None:
