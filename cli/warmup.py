@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Warmup:
     """Compile the rendering kernels, once, so that the first run does not have to.
 
-    Where OpenVINO is installed, the embedded model is converted for it too. The results are cached on disk; a second call takes a few seconds.
+    Where OpenVINO is installed, the embedded model is converted for it too. The results are cached on disk; a second
+    call takes a few seconds.
     """
 
     def run(self) -> None:
