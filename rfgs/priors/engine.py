@@ -94,9 +94,9 @@ def warmup(model: str = "tiny-sd3", views: int = 4) -> None:
     from rfgs.priors import load_prior
     from rfgs.priors.fit import distillation_dtype
 
-    prior = load_prior(model, dtype=distillation_dtype("cpu"))
+    prior: Any = load_prior(model, dtype=distillation_dtype("cpu"))
     side = prior.image_size // 8  # All autoencoders here take eight pixels for one latent.
-    x = torch.zeros(2 * views, prior.network.config.in_channels, side, side)  # type: ignore[attr-defined]
+    x = torch.zeros(2 * views, prior.network.config.in_channels, side, side)
     prior.velocity(x, torch.full((len(x),), 0.5), prior.embed([""] * len(x)))
 
 
