@@ -6,7 +6,8 @@
 #   ./setup.sh --cuda   take the CUDA build of torch although no GPU is seen here (for a machine image, say)
 #
 # On a machine with an NVIDIA GPU, torch comes as usual. On one without, a CPU build is looked for, since the usual
-# build brings gigabytes of CUDA libraries. PYTHON names the interpreter to use (python3 by default).
+# build brings gigabytes of CUDA libraries, and OpenVINO comes along, which is faster there. PYTHON names the interpreter
+# to use (python3 by default).
 set -eu
 cd "$(dirname "$0")"
 
@@ -18,7 +19,7 @@ for argument in "$@"; do
     case "$argument" in
         --dev) extras="[dev]" ;;
         --cuda) want_cuda=yes ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) fail "unknown option $argument; there are --dev and --cuda" ;;
     esac
 done
@@ -97,6 +98,10 @@ if [ $installed = no ]; then
     "$venv/python" -c 'import torch' 2>/dev/null || install_torch
     say "installing rfgs and what it needs, which takes a minute or two"
     pip install -qq --editable ".$extras"
+    if [ "$want_cuda" = no ] && ! has_gpu; then
+        pip install -qq --editable ".[openvino]" ||
+            say "OpenVINO cannot be installed here; torch does its work, only slower"
+    fi
     rm -f .venv/report.json
     printf '%s\n' "$source $extras" >"$stamp"
 fi

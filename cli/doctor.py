@@ -37,6 +37,7 @@ class Doctor:
         rows += [("GPU", f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB") for gpu in machine.gpus()] or [
             ("GPU", "none")
         ]
+        rows.append(("engine", f"OpenVINO {versions['openvino']}" if versions["openvino"] else _NO_ENGINE))
         compiler = machine.nvcc()
         release = machine.nvcc_version(compiler) if compiler else None
         rows.append(("nvcc", f"{release} at {compiler}" if compiler else "none"))
@@ -62,6 +63,7 @@ class Doctor:
             print(f"{label:<{width}}  {text}")
 
 
+_NO_ENGINE = "torch; on the CPU models evaluate faster with OpenVINO: `pip install 'rfgs[openvino]'`, or ./setup.sh again"
 _KERNELS = {
     "absent": "no CUDA kernels",
     "no compiler": "CUDA kernels neither pre-built nor to be compiled (no nvcc)",

@@ -11,6 +11,7 @@ import tyro
 
 from rfgs import __version__
 from rfgs.errors import UserError
+from rfgs.models import threads
 
 from . import flags
 from .bench import Bench
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if arguments is None:
         arguments = sys.argv[1:]
-        _let_waiting_threads_sleep()
+        _set_threads()
     arguments = list(arguments)
     if arguments == ["--version"]:
         print(f"rfgs {__version__}")
@@ -78,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _let_waiting_threads_sleep() -> None:
-    """Sets, for this process, how torch's OpenMP threads wait for work. To be called before torch is imported, which reads it.
+def _set_threads() -> None:
+    """Sets, for this process, how torch's OpenMP threads wait for work and how many there are; before torch is imported.
 
     They would spin on the cores that the rasterizer's threads, and other programs, compute on. Asleep at once is bad too: a
     small network has hundreds of short parallel regions. 1000 spins of GNU's runtime, which torch has on Linux, are the
@@ -88,6 +89,9 @@ def _let_waiting_threads_sleep() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # torch counts the cores that this process may run on, but not its container's share of their time.
+    if threads.cores() < threads.affinity():
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads.cores()))
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 class Warmup:
     """Compile the rendering kernels, once, so that the first run does not have to.
 
-    The results are cached on disk; a second call takes a few seconds.
+    Where OpenVINO is installed, the embedded model is converted for it too. The results are cached on disk; a second
+    call takes a few seconds.
     """
 
     def run(self) -> None:
         """Reports on stderr what is being compiled."""
+        from rfgs.models import machine
         from rfgs.render import warmup
 
         warmup(lambda message: print(message, file=sys.stderr, flush=True))
+        if machine.version("openvino") is not None:
+            from rfgs.priors.engine import warmup as convert
+
+            convert()

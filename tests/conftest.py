@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,6 +11,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # One core for each process (`-n`): threads of two that wait for each other's cores take longer than none. Before torch
     # is imported, and for the programs that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_evaluates() -> Iterator[None]:
+    """Models with random weights are made by the dozen, and converting each would take longer than its test."""
+    from rfgs.priors import engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "AUTO", False)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

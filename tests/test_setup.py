@@ -94,13 +94,14 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def asked(torch: str, project: str = "--editable .") -> list[str]:
-    return ["pip>=22.2", torch, project, "rfgs warmup"]
+def asked(torch: str, project: str = "--editable .", *, gpu: bool = False) -> list[str]:
+    openvino = [] if gpu else ["--editable .[openvino]"]
+    return ["pip>=22.2", torch, project, *openvino, "rfgs warmup"]
 
 
 def test_with_a_gpu_the_usual_torch(machine: Machine) -> None:
     machine.add("nvidia-smi", "#!/bin/sh\necho 'GPU 0: NVIDIA H100'\n")
-    assert machine.setup()[::2] == (0, asked("torch"))
+    assert machine.setup()[::2] == (0, asked("torch", gpu=True))
 
 
 def test_a_driver_without_a_gpu_is_no_gpu(machine: Machine) -> None:
@@ -131,7 +132,7 @@ def test_gigabytes_of_cuda_are_never_taken_unasked(machine: Machine) -> None:
     code, messages, log = machine.setup()
     assert code == 1 and log == ["pip>=22.2"]
     assert "there is no GPU here" in messages and "./setup.sh --cuda" in messages
-    assert machine.setup("--cuda")[::2] == (0, asked("torch"))
+    assert machine.setup("--cuda")[::2] == (0, asked("torch", gpu=True))
 
 
 def test_a_second_call_installs_nothing(machine: Machine) -> None:

@@ -25,6 +25,7 @@ from rfgs.guidance.flowedit import FlowEditConfig, flowedit
 from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
 from rfgs.models import machine
 from rfgs.priors import Condition, Prior, load_prior
+from rfgs.priors.engine import used
 from rfgs.priors.fit import loading
 from rfgs.settings import assign, check, declared
 
@@ -87,6 +88,7 @@ class _Run:
             "job": asdict(self.job),
             "settings": self.settings,
             "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
+            "engine": used(self.counted),
             "metrics": self.metrics,
             "curve": {"title": title, "values": self.curve},
             "seconds": self.seconds,

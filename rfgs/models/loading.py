@@ -21,3 +21,5 @@ class Loading:
     much slower."""
     compile: bool = False
     """Compile the network with torch.compile: faster steps, after some minutes at the first ones."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What evaluates the network on a CPU where no gradient is wanted; auto takes OpenVINO where it is installed."""

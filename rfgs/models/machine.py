@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rfgs.models import threads
+
 LIBRARIES = (
     "torch",
+    "openvino",
     "numpy",
     "numba",
     "gsplat",
@@ -83,8 +86,8 @@ def cpu_model() -> str:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which containers set below the machine's number."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may compute on, which containers set below the machine's number (`rfgs.models.threads`)."""
+    return threads.cores()
 
 
 def peak_memory() -> int | None:

@@ -13,6 +13,7 @@ from rfgs.models.catalogue import families, locate
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
+from rfgs.priors.engine import Engine, attach
 from rfgs.priors.parts import Setup, read_json, whole_model
 from rfgs.priors.parts import offload as offload_weights
 
@@ -36,6 +37,7 @@ def load_prior(
     t5: Literal["keep", "8bit", "drop"] = "keep",
     offload: bool = False,
     compile: bool = False,
+    engine: Engine = "auto",
 ) -> Prior:
     """Load a prior.
 
@@ -49,6 +51,7 @@ def load_prior(
         offload: leave all weights in the CPU's memory and bring each layer's to `device` when it computes: hardly any GPU
             memory for weights, and each evaluation waits for all of them. No LoRA can be trained then.
         compile: have `torch.compile` make the network's evaluations faster; the first ones take minutes.
+        engine: what evaluates the network on a CPU, see `rfgs.priors.engine`.
 
     Raises:
         UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
@@ -70,6 +73,8 @@ def load_prior(
             offload_weights(module, device)
     if compile and family.network:
         prior.network.compile()
+    elif family.network and device.type == "cpu":
+        attach(prior.network, engine)
     return cast(Prior, prior)
 
 

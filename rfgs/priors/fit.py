@@ -18,7 +18,13 @@ def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
         dtype = getattr(torch, job.dtype)
     else:
         dtype = None if distils_on is None else distillation_dtype(distils_on)
-    return {"t5": job.t5, "dtype": dtype, "offload": job.offload, "compile": job.compile}
+    return {
+        "t5": job.t5,
+        "dtype": dtype,
+        "offload": job.offload,
+        "compile": job.compile,
+        "engine": job.engine,
+    }
 
 
 def distillation_dtype(device: str) -> torch.dtype | None:

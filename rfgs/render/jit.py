@@ -22,6 +22,8 @@ import numba
 import numpy as np
 import torch
 
+from rfgs.models.threads import usable
+
 _SOURCES = ("simd.py", "access.py", "project.py", "bin.py", "blocks.py", "composite.py")
 
 _compiling = threading.RLock()
@@ -104,7 +106,7 @@ _WORTH_A_THREAD = 150.0  # microseconds
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max((os.cpu_count() or 1) - 1, 1), "rfgs-raster")
+    return ThreadPoolExecutor(max(usable() - 1, 1), "rfgs-raster")
 
 
 if hasattr(os, "register_at_fork"):
@@ -113,7 +115,7 @@ if hasattr(os, "register_at_fork"):
 
 def threads_for(cost: float) -> int:
     """How many threads are worth waking for so many microseconds of work."""
-    return min(torch.get_num_threads(), os.cpu_count() or 1, 1 + int(cost / _WORTH_A_THREAD))
+    return min(torch.get_num_threads(), usable(), 1 + int(cost / _WORTH_A_THREAD))
 
 
 def launch(function: Kernel, items: int, *args: Any, cost: float) -> None:

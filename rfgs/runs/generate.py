@@ -18,6 +18,7 @@ from rfgs.guidance import find_guide, from_dict, value_of
 from rfgs.models import catalogue, memory
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
+from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.runs import folders
 from rfgs.runs.job import Job
@@ -79,6 +80,7 @@ def generate(
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
+    recorder.record["engine"] = used(prior)
     if fitted:
         recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
@@ -103,6 +105,7 @@ def generate(
         raise
     if step is not None:
         recorder.write_checkpoint(step)
+    recorder.record["engine"] = used(prior)  # Again: what was tried first may have failed.
     finished = step is not None and step.index == step.total
     splats = without_haze(splats.detach())
     paths = recorder.finish(splats, "finished" if finished else "stopped")

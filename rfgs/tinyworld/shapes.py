@@ -6,12 +6,12 @@ nothing about where light falls, so that looks that differ in colour only are on
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rfgs.models.threads import usable
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, orbit
 from rfgs.tinyworld.scenes import Scene, build
 from rfgs.tinyworld.tracer import render_layers
@@ -54,7 +54,6 @@ def cameras_at(views: list[tuple[float, float]], size: int) -> Cameras:
 
 def traced(rows: np.ndarray, cameras: Cameras, supersample: int = 2) -> np.ndarray:
     """Layers [C, H, W, 8] in [0, 1] of primitives, float32, by all processors that this process may use."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return render_layers(
         rows,
         cameras.viewmats.numpy(),
@@ -62,5 +61,5 @@ def traced(rows: np.ndarray, cameras: Cameras, supersample: int = 2) -> np.ndarr
         cameras.width,
         cameras.height,
         supersample,
-        threads=threads,
+        threads=usable(),
     )

@@ -142,7 +142,7 @@ def test_same_bits_with_any_number_of_threads(scene, views, monkeypatch):
 
 
 def test_a_thread_is_woken_for_work_that_is_worth_it(monkeypatch):
-    monkeypatch.setattr(jit.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(jit, "usable", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert [jit.threads_for(cost) for cost in (10.0, 200.0, 1e6)] == [1, 2, 4]
 
