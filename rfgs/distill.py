@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -47,6 +47,9 @@ class DistillConfig(DensifyConfig, GuidanceConfig):
     noise_range: tuple[float, float] = (0.15, 0.98)
     """Noise fractions drawn at the start; they move in a straight line to `final_noise_range`."""
     final_noise_range: tuple[float, float] = (0.35, 0.75)
+    final_guidance_scale: float | None = None
+    """Where `guidance_scale` falls to in a straight line over the run, if it is above: much guidance settles what is there, and
+    little of it the colours. None lets it stay."""
     background: Literal["grey", "color", "white"] = "grey"
     """Behind each view: any grey, any colour, or always white. What is meant to be empty can be painted to match white."""
     elevation_range: tuple[float, float] = (-10.0, 45.0)
@@ -179,6 +182,7 @@ def distill(
         )
         if config.guidance != name:
             name, guide = config.guidance, make_guide(config.guidance, counted)
+        scale = guidance_at(progress, config)
         estimate = guide(
             Views(
                 x=x,
@@ -191,7 +195,7 @@ def distill(
                 cameras=torch.linalg.inv(cameras.viewmats),
                 others=asked.others,
             ),
-            config,
+            config if scale == config.guidance_scale else replace(config, guidance_scale=scale),
         )
         clock.lap("prior")
 
@@ -287,6 +291,13 @@ def agreement(optimiser: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
     mean = state["exp_avg"] / (1 - beta1**step)
     size = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt()
     return torch.where(size > 0, mean / size, 0).clamp(-1, 1)
+
+
+def guidance_at(progress: float, config: DistillConfig) -> float:
+    """The guidance scale at `progress` in [0, 1]: from `guidance_scale` down to `final_guidance_scale`, never up."""
+    first = config.guidance_scale
+    last = first if config.final_guidance_scale is None else min(first, config.final_guidance_scale)
+    return first + progress * (last - first)
 
 
 def resolution_at(progress: float, config: DistillConfig) -> int:
