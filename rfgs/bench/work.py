@@ -334,7 +334,7 @@ def _parse(kind: Any, value: str) -> Any:
         return parts if len(parts) == len(get_args(kind)) else _refuse(value)
     choices = get_args(kind)
     if type(None) in choices:
-        return value
+        return _parse(choices[0], value)
     return value if value in choices else _refuse(value)
 
 

@@ -159,6 +159,7 @@ def test_settings_are_read_by_their_types() -> None:
             "densify=mcmc",
             "negative_prompt=a = b",
             "start_radius=0.3",
+            "final_guidance_scale=2",
             "tiny-sd:sds.guidance_scale=25",
         ]
     ) == {
@@ -170,6 +171,7 @@ def test_settings_are_read_by_their_types() -> None:
             "densify": "mcmc",
             "negative_prompt": "a = b",
             "start_radius": 0.3,
+            "final_guidance_scale": 2.0,
         },
         "tiny-sd:sds": {"guidance_scale": 25.0},
     }
