@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -128,6 +128,7 @@ def distill(
         )
         if config.guidance != name:
             name, guide = config.guidance, make_guide(config.guidance, counted)
+        scale = guidance_at(progress, config)
         estimate = guide(
             Views(
                 x=x,
@@ -140,7 +141,7 @@ def distill(
                 cameras=torch.linalg.inv(cameras.viewmats),
                 others=asked.others,
             ),
-            config,
+            config if scale == config.guidance_scale else replace(config, guidance_scale=scale),
         )
         clock.lap("prior")
 
@@ -241,6 +242,13 @@ def agreement(optimiser: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
     mean = state["exp_avg"] / (1 - beta1**step)
     size = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt()
     return torch.where(size > 0, mean / size, 0).clamp(-1, 1)
+
+
+def guidance_at(progress: float, config: DistillConfig) -> float:
+    """The guidance scale at `progress` in [0, 1]: from `guidance_scale` down to `final_guidance_scale`, never up."""
+    first = config.guidance_scale
+    last = first if config.final_guidance_scale is None else min(first, config.final_guidance_scale)
+    return first + progress * (last - first)
 
 
 def resolution_at(progress: float, config: DistillConfig) -> int:

@@ -56,6 +56,8 @@ def config_for(
     given = {name: value for layer in values for name, value in layer.items()}
     config.resolution = prior.image_size
     assign(config, check_values(given, DistillConfig, guidance, *([also] if also else [])))
+    if "guidance_scale" in given and "final_guidance_scale" not in given:
+        config.final_guidance_scale = None  # What is asked for by name stays as it is.
     if "max_splats" not in given:
         config.max_splats = 2 * config.splats
     return config
@@ -68,6 +70,11 @@ def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
         config.guidance_scale = (
             8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
         )
+    if guidance == "rfds":
+        # With little noise a model believes the view, so that each keeps to the side and size it looks like by chance; and much
+        # guidance to the end leaves colours loud. Both by trial: docs/guidance.md#noise-that-falls.
+        config.noise_range, config.final_noise_range = (0.7, 0.98), (0.3, 0.5)
+        config.final_guidance_scale = 2.0
     return config
 
 

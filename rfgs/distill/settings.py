@@ -137,6 +137,15 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     final_noise_range: tuple[float, float] = setting(
         (0.35, 0.75), "Noise fractions drawn at the end.", least=0, most=1, steer=True
     )
+    final_guidance_scale: float | None = setting(
+        None,
+        "Where guidance_scale falls to in a straight line over the run, if it is above.",
+        least=0,
+        example=2.0,
+        usual="guidance_scale",
+        steer=True,
+    )
+    """Much guidance settles what is there, and little of it the colors. None lets it stay."""
     background: Literal["grey", "color", "white"] = setting(
         "grey", "Behind each view: any grey, any color, or always white."
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfgs.distill import DistillConfig, Step, distill
-from rfgs.distill.loop import agreement, regularise
+from rfgs.distill.loop import agreement, guidance_at, regularise
 from rfgs.errors import UserError
 from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
@@ -199,6 +199,31 @@ def test_noise_follows_its_schedule() -> None:
     steps = run(config)
     assert all(0.8 <= t <= 0.9 for t in steps[0].t.tolist())
     assert all(0.1 <= t <= 0.2 for t in steps[-1].t.tolist())
+
+
+def test_guidance_falls_in_a_straight_line_and_never_rises() -> None:
+    assert DistillConfig().final_guidance_scale is None
+    config = replace(CONFIG, guidance_scale=8.0)
+    assert [guidance_at(progress, config) for progress in (0.0, 0.5, 1.0)] == [8.0, 8.0, 8.0]
+    config.final_guidance_scale = 2.0
+    assert [guidance_at(progress, config) for progress in (0.0, 0.5, 1.0)] == [8.0, 5.0, 2.0]
+    config.guidance_scale = 1.0
+    assert [guidance_at(progress, config) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+
+
+def test_the_guidance_gets_the_scale_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watching(guide: Averaging, views: Views, config: GuidanceConfig) -> Estimate:
+        seen.append(config.guidance_scale)
+        return judge(guide, views, config)
+
+    judge = Averaging.__call__
+    monkeypatch.setattr(Averaging, "__call__", watching)
+    config = replace(CONFIG, guidance=AVERAGING, steps=3, guidance_scale=6.0, final_guidance_scale=2.0)
+    list(distill("white", OneColor(), start(), config, generator=torch.Generator().manual_seed(1)))
+    assert seen == [6.0, 4.0, 2.0]
+    assert config.guidance_scale == 6.0
 
 
 def test_what_a_step_holds() -> None:

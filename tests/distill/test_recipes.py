@@ -52,6 +52,17 @@ def test_embedded_models_have_the_scales_that_won_their_trials() -> None:
     assert recipe(tiny_instaflow, "rfds").guidance_scale == 4
 
 
+def test_rfds_under_embedded_models_begins_with_much_noise_and_ends_with_little_guidance() -> None:
+    config = recipe(TINY, "rfds")
+    assert (config.noise_range, config.final_noise_range) == ((0.7, 0.98), (0.3, 0.5))
+    assert config.final_guidance_scale == 2
+    tiny_instaflow = instaflow()
+    tiny_instaflow.vocabulary = frozenset({"red"})
+    # Nobody measured it for these.
+    for other in (recipe(TINY, "rfds-rev"), recipe(tiny_instaflow, "rfds"), recipe(SD3, "rfds")):
+        assert other.noise_range[0] < 0.2 and other.final_guidance_scale is None
+
+
 def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:
     assert {quality["densify"] for quality in [*BIG_QUALITIES.values(), *QUALITIES.values()]} == {"quantile"}
     for prior in (SD3, SD15, instaflow()):

@@ -106,6 +106,7 @@ def test_settings_are_read_by_their_types() -> None:
             "densify=mcmc",
             "negative_prompt=a = b",
             "start_radius=0.3",
+            "final_guidance_scale=2",
             "tiny-sd:sds.guidance_scale=25",
             "second_guidance=rfds",
             "inner_steps=2",
@@ -122,6 +123,7 @@ def test_settings_are_read_by_their_types() -> None:
             "start_radius": 0.3,
             "second_guidance": "rfds",
             "inner_steps": 2,
+            "final_guidance_scale": 2.0,
         },
         "tiny-sd:sds": {"guidance_scale": 25.0},
     }

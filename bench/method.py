@@ -1,0 +1,162 @@
+"""Which settings of guidance and loop make an asset right: arms by prompts by seeds, measured against the truth.
+
+    python bench/method.py --arms rfds rfds-rev                        # under the exact prior, drafts, seed 0
+    python bench/method.py --arms rfds pull --model tiny-sd3 --seeds 0 1 --quality normal
+    python bench/method.py --print                                     # only the tables of what was measured
+
+One line a run in `--output`; runs that it holds are not made again. The table has each arm's means, and of its differences from
+the first arm, prompt by prompt and seed by seed, the 95 % interval of a bootstrap over prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from program import RESULTS, start
+
+from rfgs.distill import distill, first_splats
+from rfgs.distill.recipes import config_for
+from rfgs.measure.rows import append_row, read_rows
+from rfgs.priors import Prior, load_prior
+from rfgs.priors.fit import distillation_dtype
+from rfgs.runs.job import QUALITIES, QualityName
+from rfgs.splats import without_haze
+from rfgs.tinyworld.language import parse
+from rfgs.tinyworld.truth import measure
+
+PROMPTS = (
+    "a green umbrella",
+    "an orange sailboat",
+    "a white duck on water",
+    "a golden crown on stone",
+    "a red cube on a blue cylinder",
+    "a black donut next to a black chair",
+    "a mug",
+    "a cat",
+    "a flower in snow",
+    "a fish on sand",
+    "a hat on a barrel",
+    "a duck next to a present",
+)
+"""Closed ones, and then those that leave looks open: two of a thing alone, in surroundings, and in pairs each."""
+LOW = {"noise_range": (0.15, 0.98), "final_noise_range": (0.35, 0.75), "final_guidance_scale": None}
+HIGH = {"noise_range": (0.7, 0.98), "final_noise_range": (0.3, 0.5), "final_guidance_scale": None}
+ARMS: dict[str, dict[str, Any]] = {
+    "rfds": {"guidance": "rfds", **LOW},
+    "high": {"guidance": "rfds", **HIGH},
+    "high-fall": {"guidance": "rfds", **HIGH, "final_guidance_scale": 2.0},
+    "higher": {"guidance": "rfds", **HIGH, "noise_range": (0.8, 0.98), "final_noise_range": (0.3, 0.4)},
+    "high-pull": {"guidance": "rfds", **HIGH, "opacity_weight": 1.0},
+    "rev": {"guidance": "rfds-rev", **LOW},
+    "rev-high": {"guidance": "rfds-rev", **HIGH},
+    "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
+}
+"""What each arm sets otherwise than the model's recipe for its guidance."""
+
+
+KEY = ("model", "quality", "arm", "prompt", "seed")
+
+
+@dataclass
+class Options:
+    arms: tuple[str, ...] = tuple(ARMS)
+    """Which of them; the first is what the others are compared with."""
+    prompts: tuple[str, ...] = PROMPTS
+    seeds: tuple[int, ...] = (0,)
+    model: str = "tiny-exact"
+    quality: QualityName = "draft"
+    output: Path = RESULTS / "method.jsonl"
+    print: bool = False
+    """Only print the tables of what was measured."""
+
+
+def make(prior: Prior, prompt: str, seed: int, quality: QualityName, settings: dict[str, Any]) -> tuple:
+    """An asset as `rfgs generate` makes it; the splats, processor seconds, evaluations."""
+    own = {name: value for name, value in settings.items() if name != "guidance"}
+    config = config_for(prior, settings["guidance"], QUALITIES[quality], own)
+    generator = torch.Generator().manual_seed(seed)
+    splats, evaluations = first_splats(config, generator), 0
+    # What is made once for a prompt, such as the exact prior's pictures, does not count as time of the run.
+    with torch.no_grad():
+        prior.predict(torch.zeros(1, 16, 16, 16), torch.ones(1), prior.embed([prompt]))
+    began = time.process_time()
+    for step in distill(prompt, prior, splats, config, generator=generator):
+        splats, evaluations = step.splats, evaluations + step.evaluations["forward"]
+    return without_haze(splats.detach()), time.process_time() - began, evaluations
+
+
+def key(row: dict[str, Any]) -> tuple:
+    return tuple(row[name] for name in KEY)
+
+
+def table(rows: Sequence[dict[str, Any]], arms: Sequence[str], which: str) -> list[str]:
+    """Markdown: the arms' means over prompts that all have, and intervals of their differences from the first."""
+    by_arm = {arm: {(r["prompt"], r["seed"]): r for r in rows if r["arm"] == arm} for arm in arms}
+    common = sorted(set.intersection(*(set(found) for found in by_arm.values())))
+    if not common:
+        return []
+    against = f"against {arms[0]}"
+    out = [f"| {which}, {len(common)} runs | IoU | {against} | dB | {against} | decisive | s | evaluations |"]
+    out.append("|---|--:|---|--:|---|--:|--:|--:|")
+    for arm in arms:
+        mine = [by_arm[arm][k] for k in common]
+        base = [by_arm[arms[0]][k] for k in common]
+        cells = []
+        for name, digits in (("iou", 3), ("psnr", 1)):
+            cells.append(f"{np.mean([r[name] for r in mine]):.{digits}f}")
+            low, high = interval(common, [a[name] - b[name] for a, b in zip(mine, base, strict=True)])
+            cells.append("" if arm == arms[0] else f"{low:+.{digits}f} to {high:+.{digits}f}")
+        decisive = [r["decisiveness"] for r in mine if r.get("decisiveness") is not None]
+        cells.append(f"{np.mean(decisive):.2f}" if decisive else "")
+        cells += [f"{np.mean([r[name] for r in mine]):.0f}" for name in ("seconds", "evaluations")]
+        out.append(f"| {arm} | {' | '.join(cells)} |")
+    return out
+
+
+def interval(keys: Sequence[tuple], differences: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    """95 % of a mean difference, by a bootstrap over prompts; the seeds of a prompt stay together."""
+    prompts = sorted({prompt for prompt, _ in keys})
+    means = np.array(
+        [np.mean([d for k, d in zip(keys, differences, strict=True) if k[0] == p]) for p in prompts]
+    )
+    picks = np.random.default_rng(0).integers(len(means), size=(draws, len(means)))
+    low, high = np.quantile(means[picks].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(1)
+    done = {key(row): row for row in read_rows(options.output)}
+    prior = None
+    for prompt in () if options.print else options.prompts:
+        for seed in options.seeds:
+            for arm in options.arms:
+                name = dict(zip(KEY, (options.model, options.quality, arm, prompt, seed), strict=True))
+                if key(name) in done:
+                    continue
+                prior = prior or load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
+                splats, seconds, evaluations = make(prior, prompt, seed, options.quality, ARMS[arm])
+                found = measure(splats, prompt).figures()
+                row = name | {k: round(v, 4) for k, v in found.items()}
+                row |= {"seconds": round(seconds, 1), "evaluations": evaluations, "splats": len(splats)}
+                done[key(row)] = row
+                append_row(options.output, row)
+                print(json.dumps(row), flush=True)
+    rows = [r for r in done.values() if (r["model"], r["quality"]) == (options.model, options.quality)]
+    rows = [r for r in rows if r["seed"] in options.seeds and r["prompt"] in options.prompts]
+    is_open = {prompt: len(parse(prompt).looks()) > 1 for prompt in options.prompts}
+    for which, wanted in (("all", (True, False)), ("closed", (False,)), ("open", (True,))):
+        print(
+            "\n".join(["", *table([r for r in rows if is_open[r["prompt"]] in wanted], options.arms, which)])
+        )
+
+
+if __name__ == "__main__":
+    start(main, Options, __doc__)
