@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from tyro.conf import UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -46,6 +49,17 @@ def default(hint: str) -> Any:
 
 AnyWords = Annotated[bool, arg(name="any-words")]
 """Whether a prompt may name things that the model has never seen."""
+
+
+def in_paragraphs(command: type) -> None:
+    """Has the flags of a command explained in whole paragraphs; tyro would break lines wherever the source does."""
+    hints = get_type_hints(command, include_extras=True)
+    body = ast.parse(textwrap.dedent(inspect.getsource(command))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for one, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
+            name, said = one.target.id, ast.literal_eval(text.value)
+            command.__annotations__[name] = Annotated[hints[name], arg(help=" ".join(said.split()))]
 
 
 Sets = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")]

@@ -12,6 +12,7 @@ import tyro
 from rfgs import __version__
 from rfgs.errors import UserError
 from rfgs.models import threads
+from rfgs.models.loading import Loading
 
 from . import flags
 from .bench import Bench
@@ -60,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         _check_flags(arguments)
+        for kind in [
+            Loading,
+            *(kind for kind, named in map(get_args, get_args(Command)) if named.name in arguments[:1]),
+        ]:
+            flags.in_paragraphs(kind)
         command = tyro.cli(
             Command,
             prog="rfgs",

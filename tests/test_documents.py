@@ -52,6 +52,17 @@ def python_of(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the blocks that are files of the reader's own: those that begin with a comment such as "# louder.py"."""
+    folder = tmp_path_factory.mktemp("modules")
+    for page in PAGES:
+        for code in python_of(page):
+            if name := re.match(r"# (\w+\.py)\n", code):
+                (folder / name[1]).write_text(code)
+    return folder
+
+
 WITH_PYTHON = [page for page in PAGES if python_of(page)]
 
 
@@ -77,10 +88,13 @@ def given() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=names)
-def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(page: Path, tmp_path: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rfgs.tinyworld import truth
 
-    code = "\n".join(python_of(page))
+    # A file of the reader's own is imported, as it would be.
+    blocks = [re.sub(r"(?s)\A# (\w+)\.py\n.*", r"import \1\n", code) for code in python_of(page)]
+    code = "\n".join(blocks)
+    monkeypatch.syspath_prepend(modules)
     monkeypatch.setattr(catalogue, "BACKENDS", [*catalogue.BACKENDS])
     # Two views of one size, and none kept for other tests.
     monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
@@ -158,7 +172,9 @@ def is_there(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("words", cases("rfgs", least=2))
-def test_commands_of_rfgs_are_understood(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_of_rfgs_are_understood(
+    words: list[str], capsys: pytest.CaptureFixture[str], modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rfgs.cli.main import Command
     from rfgs.measure import plan, work
 
@@ -172,6 +188,7 @@ def test_commands_of_rfgs_are_understood(words: list[str], capsys: pytest.Captur
         )
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
+    monkeypatch.syspath_prepend(modules)
     name = words[0]
     if name in ("generate", "image") and words != ["generate", "a horse"]:
         if command.prompt and command.prompt not in PLACEHOLDERS:
@@ -179,8 +196,8 @@ def test_commands_of_rfgs_are_understood(words: list[str], capsys: pytest.Captur
         else:
             assert command.prompt or command.resume is not None
     if name == "bench":
-        plan.find_columns(command.columns)
-        work.parse_settings(command.set)
+        columns = plan.find_columns(command.columns) if command.columns else list(plan.COLUMNS)
+        work.parse_settings(command.set, columns)
         assert command.report is None or is_there(command.report)
     for word in arguments[1:]:
         if "/" in word and not word.startswith("-"):

@@ -128,9 +128,10 @@ from rfgs.distill import DistillConfig
 from rfgs.measure.plan import find_columns
 from rfgs.measure.work import parse_settings
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import Flow
 from rfgs.viewer.steer_panel import Steering, SteerPanel
 
-class Grey:
+class Grey(Flow):
     name, kind, image_size, vocabulary = "grey", "flow", 32, frozenset({"red"})
     def embed(self, prompts):
         return Condition(torch.zeros(len(prompts), 1, 3))
@@ -138,7 +139,7 @@ class Grey:
         return torch.nn.functional.avg_pool2d(images, 4)
     def decode(self, latents):
         return latents.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    def velocity(self, x_t, t, condition):
+    def predict(self, x_t, t, condition):
         return x_t - 0.5
 
 # A model costs seconds to load, and pictures are for the exporters' tests.

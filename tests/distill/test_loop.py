@@ -181,14 +181,13 @@ def test_settings_are_read_at_each_step() -> None:
     assert any(text.startswith("dark, ") for text in prior.embedded)
 
 
-def test_each_text_is_embedded_once_with_view_words() -> None:
+def test_texts_have_view_words() -> None:
     prior = OneColor()
     list(
         distill(
             "white", prior, start(), replace(CONFIG, steps=20), generator=torch.Generator().manual_seed(1)
         )
     )
-    assert len(prior.embedded) == len(set(prior.embedded))
     words = {text.removeprefix("white, ") for text in prior.embedded if text not in ("", "white")}
     assert words <= {"front view", "back view", "left side view", "right side view", "overhead view"}
     assert "overhead view" in words or "front view" in words

@@ -37,7 +37,7 @@ def test_images_by_distillation() -> None:
     assert differences(particle_recipe(TINY), usual) == {}
     assert differences(particle_recipe(SD3), usual) == {"steps": 800, "guidance_scale": 50}
     wide = {"noise_range": (0.02, 0.98), "final_noise_range": (0.02, 0.98)}
-    flow = {"steps": 800, "guidance_scale": 50, "lr_latents": 3e-3, "exact_inner_step": True, **wide}
+    flow = {"steps": 800, "guidance_scale": 50, "lr_latents": 3e-3, "own": {"exact_inner_step": True}, **wide}
     assert differences(particle_recipe(instaflow()), usual) == flow
     sds = {"guidance": "sds", "steps": 800, "guidance_scale": 100, **wide}
     assert differences(particle_recipe(SD15, "sds"), usual) == sds

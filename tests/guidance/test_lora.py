@@ -250,7 +250,7 @@ def test_a_tenth_of_the_training_is_without_a_camera_and_all_of_it_at_all_times(
     plain = prior.embed(["a", "a"])
     guide = make_guide(GUIDANCE[family], prior)
     views = Views(x, text, text, t, torch.zeros_like(x), plain, torch.Generator().manual_seed(0), CAMERAS)
-    guide(views, GuidanceConfig(lora_steps=2000, lr_lora=0.25))
+    guide(views, GuidanceConfig(own={"lora_steps": 2000, "lr_lora": 0.25}))
     assert len(taught) == 2000
     cameras = [lesson[3] for lesson in taught]
     assert 0.08 < sum(one is None for one in cameras) / 2000 < 0.12

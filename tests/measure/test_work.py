@@ -240,10 +240,10 @@ def test_another_scorer_scores_again(scorer: Path, tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--columns", "tiny-sd3:sds2"], "--columns tiny-sd3:sds2: is not MODEL:GUIDANCE"),
-        (["--set", "magic=1"], "--set magic=1: is not NAME=VALUE"),
+        (["--set", "magic=1"], "--set magic=1: there is no setting magic"),
         (
             ["--columns", "tiny-sd3:rfds", "--set", "tiny-sd:sds.lr_means=1"],
-            "--set tiny-sd:sds: is not one of",
+            "tiny-sd:sds is not one of the columns",
         ),
         (["--ablations", "--columns", "tiny-sd3:rfds"], "--columns: --ablations has columns of its own"),
         (["--prompts", "0"], "--prompts 0: has to be at least 1"),

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from layouts import flux, sd_schedule, stable_diffusion, stable_diffusion_3
 from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
 from rfgs.models import machine
 from rfgs.priors import engine, load_prior
+from tests.priors.layouts import flux, sd_schedule, stable_diffusion, stable_diffusion_3
 
 needs_openvino = pytest.mark.skipif(
     machine.version("openvino") is None, reason="OpenVINO is not installed (pip install 'rfgs[openvino]')"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
+from rfgs.priors.flow import Flow
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.training import prior_check
@@ -22,7 +23,7 @@ from rfgs.training.scorer_labels import LABELS, class_numbers
 S = 0.5
 
 
-class Flow:
+class OneGaussian(Flow):
     """Data N(mu, S^2), mu = 2: `curved` is its rectified flow, the other goes straight to the same data."""
 
     def __init__(self, curved: bool) -> None:
@@ -41,14 +42,14 @@ class Flow:
 
 def test_straight_paths_have_straightness_0() -> None:
     noise = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = straightness(Flow(curved=False), ["a"] * 3, noise, 5)  # type: ignore[arg-type]
+    found = straightness(OneGaussian(curved=False), ["a"] * 3, noise, 5)  # type: ignore[arg-type]
     assert abs(found["S"]) < 1e-20 and abs(found["relative"]) < 1e-20
 
 
 def test_straightness_of_a_gaussian_is_the_integral() -> None:
     """x_t = (1 - t) mu + r(t) e with r^2 = (1 - t)^2 s^2 + t^2, so S = int (r' - (1 - s))^2 dt |e|^2 = s (2 - pi / 2) |e|^2."""
     noise = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = straightness(Flow(curved=True), ["a"] * 3, noise, 200)  # type: ignore[arg-type]
+    found = straightness(OneGaussian(curved=True), ["a"] * 3, noise, 200)  # type: ignore[arg-type]
     expected = S * (2 - math.pi / 2) * noise.square().sum().item() / 3
     assert found["S"] == pytest.approx(expected, rel=1e-3)
     assert found["per_value"] == pytest.approx(expected / 32, rel=1e-3)
