@@ -221,7 +221,7 @@ def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         patch.syspath_prepend(str(ROOT / "bench"))
         if arguments[0] == "-m":
             patch.setattr(sys, "argv", [*arguments[1:], "--help"])
-            runpy.run_module(arguments[1], run_name="__main__")
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
             patch.setattr(sys, "argv", [*arguments, "--help"])
             runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")

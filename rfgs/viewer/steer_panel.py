@@ -175,6 +175,8 @@ class SteerPanel:
     def _add_input(self, setting: Setting) -> None:
         gui, title, value = self._gui, label(setting.name), value_of(self._config, setting.name)
         handle: viser.GuiInputHandle
+        if value is None:
+            return  # What is off has no value to show.
         if setting.choices:
             handle = gui.add_dropdown(title, setting.choices, initial_value=value, hint=setting.help)
         elif setting.base is bool:

@@ -180,7 +180,7 @@ def test_a_run_starts_from_a_ball_that_fills_most_of_the_objects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.7 world units: docs/results.md#a-smaller-start-and-growth."""
-    splats = given_to_the_loop(replace(JOB, steps=1, splats=3000), tmp_path, monkeypatch)
+    splats = given_to_the_loop(job_with(steps=1, splats=3000), tmp_path, monkeypatch)
     distances = splats.means.norm(dim=-1)
     assert len(splats) == 3000 and 0.695 < distances.max() <= 0.7
     # Even over the ball: half of them are outside half of its volume.
@@ -197,7 +197,7 @@ def test_haze_is_left_out_of_the_asset_and_not_of_the_checkpoint(
             yield step
 
     monkeypatch.setattr(module, "distill", fading)
-    result = generate(replace(JOB, steps=2), tmp_path)
+    result = generate(job_with(steps=2), tmp_path)
     assert len(result.splats) == result.record["splats"] == len(read_ply(tmp_path / "splats.ply")) == 28
     assert result.splats.opacities.min().item() == pytest.approx(0.051)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
