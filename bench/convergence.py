@@ -12,10 +12,6 @@ Writes the table `--output` and a plot beside it, and prints it in Markdown. Run
 
 from __future__ import annotations
 
-import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
-
-# isort: split
-
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -8,10 +8,6 @@ Assets that `--work` holds already are not made again, so it can be stopped and 
 
 from __future__ import annotations
 
-import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
-
-# isort: split
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

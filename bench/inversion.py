@@ -15,10 +15,6 @@ under the new word: the most that the scorer lets any method have.
 
 from __future__ import annotations
 
-import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
-
-# isort: split
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -8,9 +8,6 @@ do not count. Times are wall-clock; "backward" goes through the encoder and the 
 loads the rasterizer.
 """
 
-import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
-
-# isort: split
 import json
 from pathlib import Path
 

@@ -9,9 +9,6 @@ preemption by other programs does not count against; ratios and shares are of pr
 limit counts 99 floating-point operations (37 forward, 62 backward) for each lane that the compositor may evaluate.
 """
 
-import rfgs  # noqa: F401  before torch, whose threads would spin on the second thread's core otherwise
-
-# isort: split
 import platform
 import statistics
 import time

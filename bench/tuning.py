@@ -12,10 +12,6 @@ rows into `--output`.
 
 from __future__ import annotations
 
-import rfgs  # noqa: F401  before torch, so that its threads wait as they do in `rfgs generate`
-
-# isort: split
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

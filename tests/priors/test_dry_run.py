@@ -124,6 +124,6 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     assert all(torch.isfinite(value).all() for value in splats.parameters().values())
     assert len(list((out / "snapshots").iterdir())) == len(list((out / "previews").iterdir())) == 5
 
-    again = generate(replace(job, steps=STEPS + 1), out, resume=True)
+    again = generate(replace(job, settings={**job.settings, "steps": STEPS + 1}), out, resume=True)
     assert again.record["resumed_after_steps"] == [STEPS]
     assert not torch.equal(again.splats.means, result.splats.means)
