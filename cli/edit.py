@@ -89,7 +89,7 @@ class Edit:
         )
         load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
         prompts = {"--from": job.source, "--to": job.target}
         remark = Knowledge.of(job.model).check(prompts, any_words=self.any_words)
         name = f"edit {self.photo.stem}"

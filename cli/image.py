@@ -76,7 +76,7 @@ class Image(Typed):
         small = catalogue.is_small(job.model)
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
         knowledge = Knowledge.of(job.model)
         negative = job.settings.get("negative_prompt", "")
         remark = knowledge.check({"": job.prompt}, negative, any_words=self.any_words)

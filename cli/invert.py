@@ -79,7 +79,7 @@ class Invert:
         )
         load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
         folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)

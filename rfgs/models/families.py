@@ -22,7 +22,7 @@ class Family:
     """Whether they are rectified flows or diffusion models."""
     adapter: str
     """Module and class, "package.module:Class". The class is imported when a model is loaded, and its
-    `load(source, *, name, setup)` makes a prior of a folder or hub id and a `rfgs.priors.parts.Setup`."""
+    `load(source, *, name, setup)` makes a prior of a folder and a `rfgs.priors.parts.Setup`."""
     pipelines: tuple[str, ...] = ()
     """Names in model_index.json that say that a model is of this family."""
     looks_like_another: bool = False
