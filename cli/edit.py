@@ -83,7 +83,7 @@ class Edit:
             strength=check_strength(self.strength, self.method),
             settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
-            device=checks.check_device(self.device),
+            device=checks.check_device(self.device, renders=False),
             model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )

@@ -120,6 +120,7 @@ class Generate(Typed):
 
     def _job(self) -> Job:
         from rfgs.models import catalogue
+        from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
         from . import checks, load_checks
@@ -146,6 +147,8 @@ class Generate(Typed):
         if self.guidance != "auto":
             methods.check_pair(guidance, source)
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
+        if "resolution" in job.settings:
+            check_resolution(source, job.settings["resolution"])
         if self.model is None and job.device == "cuda" and not small:
             checks.check_memory(
                 backend.name,

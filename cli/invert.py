@@ -73,7 +73,7 @@ class Invert:
             resolution=None if self.resolution is None else check_side(self.resolution),
             settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
-            device=checks.check_device(self.device),
+            device=checks.check_device(self.device, renders=False),
             model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )

@@ -130,6 +130,12 @@ def families() -> list[Family]:
     return list({backend.family.name: backend.family for backend in BACKENDS}.values())
 
 
+def no_adapter(pipeline: str) -> str:
+    """What is said of a model whose pipeline no family has."""
+    known = [name for family in families() for name in family.pipelines]
+    return f"is a {pipeline}, which has no adapter yet; give a folder or hub id of a {' or '.join(known)}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a model's files are, and what is known of them before they are read."""
@@ -239,6 +245,9 @@ def check_source(source: str, *, t5: bool = True) -> str:
     if folder.exists() or not snapshot.HUB_ID.fullmatch(place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
         _check_folder(folder, f"--model {place}", remedy, t5=t5)
+        pipeline = about(folder).pipeline
+        if not prefix and pipeline and not any(pipeline in family.pipelines for family in families()):
+            raise UserError(f"--model {place}: {no_adapter(pipeline)}")
         # Absolute, so that a run can be resumed from anywhere.
         return prefix + str(folder.absolute())
     _check_hub_id(place, t5=t5)

@@ -9,7 +9,7 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models.about import INDEX, about
-from rfgs.models.catalogue import families, locate
+from rfgs.models.catalogue import families, locate, no_adapter
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
 from rfgs.models.snapshot import folder_of, index_of
@@ -97,10 +97,7 @@ def _family_of_files(name: str, source: str) -> Family:
         )
     known = {told: family for family in families() for told in family.pipelines}
     if pipeline not in known:
-        raise UserError(
-            f"{name}: is a {pipeline}, which has no adapter yet; give a folder or hub id of a "
-            + " or ".join(known)
-        )
+        raise UserError(f"{name}: {no_adapter(pipeline)}")
     return known[pipeline]
 
 

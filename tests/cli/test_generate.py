@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
     monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: model or backend.name)
-    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cpu")
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -122,7 +122,7 @@ def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) 
 
 def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     main("generate cube --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
-    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cuda")
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cuda")
     main("generate cube --backend sd3 --offload --no-viewer".split())
     (first, _, _), (second, _, _) = asked
     assert (first.t5, first.dtype, first.compile, first.offload) == ("drop", "bfloat16", True, False)

@@ -260,3 +260,11 @@ def test_a_folder_whose_t5_has_no_weights(hub: dict, tmp_path: Path) -> None:
     ):
         check_source(str(tmp_path))
     assert check_source(str(tmp_path), t5=False) == str(tmp_path)
+
+
+def test_a_model_of_no_family(hub: dict, tmp_path: Path) -> None:
+    """Told as what it is, and not as of the wrong kind for a guidance; a name of a family before it says more."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline, which has no adapter yet; give a"):
+        check_source(str(tmp_path))
+    assert check_source(f"instaflow:{tmp_path}") == f"instaflow:{tmp_path}"
