@@ -6,6 +6,7 @@ Nothing here imports torch or diffusers, so that a slip of the pen is told at on
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -112,23 +113,27 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise UserError(f"{target}: there is no folder {target.parent}; create it or choose another")
 
 
-def check_device(choice: DeviceChoice) -> Literal["cpu", "cuda"]:
-    """The device to work on: with "auto" a GPU where torch can use one, the CPU elsewhere.
+def check_device(choice: DeviceChoice, *, renders: bool = True) -> Literal["cpu", "cuda"]:
+    """The device to work on: with "auto" a GPU where it can be used, the CPU elsewhere.
+
+    Why a GPU that is there is not used is told in one line on stderr.
+
+    Args:
+        renders: whether splats are rendered, which takes gsplat on a GPU.
 
     Raises:
         UserError: a GPU was asked for and there is none, torch is a CPU build, or gsplat cannot run on the GPU.
     """
     if choice == "cpu":
         return "cpu"
-    problem = cuda_problem()
-    if problem:
-        if choice == "cuda":
-            raise UserError(f"--device cuda: {problem}, or use --device cpu")
-        return "cpu"
-    problem = gsplat_problem()
-    if problem:
-        raise UserError(f"--device {choice}: {problem}, or use --device cpu")
-    return "cuda"
+    problem = cuda_problem() or (gsplat_problem() if renders else None)
+    if problem is None:
+        return "cuda"
+    if choice == "cuda":
+        raise UserError(f"--device cuda: {problem}, or use --device cpu")
+    if machine.gpus():
+        print(f"rfgs: --device auto takes the CPU: {problem}", file=sys.stderr)
+    return "cpu"
 
 
 def check_memory(

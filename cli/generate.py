@@ -106,7 +106,7 @@ class Generate(Typed):
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
-            catalogue.check_source(job.model)
+            catalogue.check_source(job.model, t5=job.t5 != "drop")
             folder = self.resume
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
@@ -120,6 +120,7 @@ class Generate(Typed):
 
     def _job(self) -> Job:
         from rfgs.models import catalogue
+        from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
         from . import checks, load_checks
@@ -146,6 +147,8 @@ class Generate(Typed):
         if self.guidance != "auto":
             methods.check_pair(guidance, source)
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
+        if "resolution" in job.settings:
+            check_resolution(source, job.settings["resolution"])
         if self.model is None and job.device == "cuda" and not small:
             checks.check_memory(
                 backend.name,
@@ -157,7 +160,7 @@ class Generate(Typed):
                 full=job.dtype == "float32",
             )
         # Last, since it may ask the model hub.
-        return replace(job, model=catalogue.find_model(backend, self.model))
+        return replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
 
     def _check_only_steps(self) -> None:
         from rfgs.errors import UserError

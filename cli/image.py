@@ -55,6 +55,7 @@ class Image(Typed):
         from rfgs.flat.jobs import ImageJob, check_words
         from rfgs.models import catalogue
         from rfgs.models.kind import kind_of
+        from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, methods
 
@@ -66,7 +67,7 @@ class Image(Typed):
             guidance=self.guidance,
             settings=given(self, ParticleConfig, self.guidance),
             seed=checks.check_seed(self.seed),
-            device=checks.check_device(self.device),
+            device=checks.check_device(self.device, renders=False),
             model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )
@@ -75,8 +76,10 @@ class Image(Typed):
             methods.check_pair(job.guidance, job.model)
         small = catalogue.is_small(job.model)
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
+        if job.settings.get("resolution") is not None:
+            check_resolution(job.model, job.settings["resolution"])
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
         knowledge = Knowledge.of(job.model)
         negative = job.settings.get("negative_prompt", "")
         remark = knowledge.check({"": job.prompt}, negative, any_words=self.any_words)

@@ -73,13 +73,13 @@ class Invert:
             resolution=None if self.resolution is None else check_side(self.resolution),
             settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
-            device=checks.check_device(self.device),
+            device=checks.check_device(self.device, renders=False),
             model=catalogue.source_of(backend, self.model),
             **asdict(self.loading),
         )
         load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model))
+        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
         folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)

@@ -7,14 +7,13 @@ on the model hub) works as well. No torch and no diffusers here: a missing model
 from __future__ import annotations
 
 import difflib
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from rfgs.errors import UserError
-from rfgs.models import embedded, memory
-from rfgs.models.about import INDEX, about
+from rfgs.models import embedded, hub, memory, snapshot
+from rfgs.models.about import INDEX, About, about
 from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
 from rfgs.models.layout import missing
 
@@ -49,6 +48,8 @@ class Backend:
         return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
 
 
+STYLED, BASE = ("unet", "vae"), ("unet",)
+"""The parts that a style needs of its two models."""
 _STABILITY = "Stability AI Community License"
 _SD15 = (
     "stable-diffusion-v1-5/stable-diffusion-v1-5"  # A mirror: runwayml has taken the original from the hub.
@@ -129,6 +130,12 @@ def families() -> list[Family]:
     return list({backend.family.name: backend.family for backend in BACKENDS}.values())
 
 
+def no_adapter(pipeline: str) -> str:
+    """What is said of a model whose pipeline no family has."""
+    known = [name for family in families() for name in family.pipelines]
+    return f"is a {pipeline}, which has no adapter yet; give a folder or hub id of a {' or '.join(known)}"
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a model's files are, and what is known of them before they are read."""
@@ -137,6 +144,13 @@ class Place:
     """A folder or a hub id."""
     family: Family | None = None
     style: tuple[str, str] | None = None
+
+    def about(self) -> About:
+        """What its files say of it where they are here; nothing of a hub id that was never downloaded. No network."""
+        if Path(self.source).expanduser().is_dir():
+            return about(self.source)
+        found = snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
+        return about(found or self.source)
 
 
 def locate(source: str) -> Place:
@@ -184,12 +198,13 @@ def embedded_folder(backend: Backend) -> Path:
     return embedded.folder(backend.files or backend.name)
 
 
-def find_model(backend: Backend, model: str | None = None) -> str:
+def find_model(backend: Backend, model: str | None = None, *, t5: bool = True) -> str:
     """What to load, after a check that it is there and may be read.
 
     Args:
         backend: the family; its own weights are taken where `model` is None.
         model: a folder in diffusers' layout or a hub id ("owner/name"); a folder wins where both could be meant.
+        t5: whether T5 is loaded where a model can do without it.
 
     Returns:
         As `rfgs.priors.load_prior` takes it: the name of a backend that is part of the package, a folder, or a hub id.
@@ -197,7 +212,7 @@ def find_model(backend: Backend, model: str | None = None) -> str:
     Raises:
         UserError: a folder that is missing or holds no model; a hub model that is absent, gated or out of reach.
     """
-    return check_source(source_of(backend, model))
+    return check_source(source_of(backend, model), t5=t5)
 
 
 def source_of(backend: Backend, model: str | None = None) -> str:
@@ -212,8 +227,8 @@ def source_of(backend: Backend, model: str | None = None) -> str:
     return prefix + model.removeprefix(prefix)
 
 
-def check_source(source: str) -> str:
-    """`source` (as `locate` takes it) if it can be loaded; UserError if not."""
+def check_source(source: str, *, t5: bool = True) -> str:
+    """`source` (as `locate` takes it) if it can be loaded, with T5 or without; UserError if not."""
     backend = next((backend for backend in BACKENDS if backend.name == source), None)
     if backend and not backend.hub_id:
         folder, remedy = embedded_folder(backend), embedded.remedy(backend.name)
@@ -222,23 +237,26 @@ def check_source(source: str) -> str:
         _check_folder(folder, f"--backend {source}", remedy)
         return source
     if backend:
-        for hub_id in (backend.hub_id, *(backend.style or ())):
-            _check_hub_id(str(hub_id))
+        for hub_id, only in _needs(backend):
+            _check_hub_id(hub_id, t5=t5, only=only)
         return source
     prefix, place = _split(source)
     folder = Path(place).expanduser()
-    if folder.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", place):
+    if folder.exists() or not snapshot.HUB_ID.fullmatch(place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
-        _check_folder(folder, f"--model {place}", remedy)
+        _check_folder(folder, f"--model {place}", remedy, t5=t5)
+        pipeline = about(folder).pipeline
+        if not prefix and pipeline and not any(pipeline in family.pipelines for family in families()):
+            raise UserError(f"--model {place}: {no_adapter(pipeline)}")
         # Absolute, so that a run can be resumed from anywhere.
         return prefix + str(folder.absolute())
-    _check_hub_id(place)
+    _check_hub_id(place, t5=t5)
     return source
 
 
 def is_small(source: str) -> bool:
     """Whether `source` is one of our own small models, see `rfgs.models.about.About.small`. No network."""
-    return about(locate(source).source).small
+    return locate(source).about().small
 
 
 def overview(*, gpu: bool, memory: int | None = None) -> list[tuple[str, str]]:
@@ -282,7 +300,7 @@ def _room(place: Path) -> int:
 
 
 def _where(backend: Backend) -> str:
-    if all(_is_cached(hub_id) for hub_id in _hub_ids(backend)):
+    if not any(snapshot.lacks(hub_id, only=only) for hub_id, only in _needs(backend)):
         return "downloaded"
     known = download_size(backend)
     size = f"to be downloaded ({known / 1e9:.0f} GB)" if known else "to be downloaded"
@@ -293,86 +311,60 @@ def _where(backend: Backend) -> str:
     return f"{size}: accept its licence at {backend.licence_page}, then `hf auth login`"
 
 
-def _hub_ids(backend: Backend) -> list[str]:
-    return [hub_id for hub_id in (backend.hub_id, *(backend.style or ())) if hub_id]
+def _needs(backend: Backend) -> list[tuple[str, tuple[str, ...]]]:
+    """The hub ids that loading a backend opens, and the parts of each; () stands for all."""
+    own = [(backend.hub_id, ())] if backend.hub_id else []
+    styled, base = backend.style or (None, None)
+    return own + ([(styled, STYLED), (base, BASE)] if styled and base else [])
 
 
-def download_size(backend: Backend) -> int:
+def download_size(backend: Backend, *, t5: bool = True) -> int:
     """Bytes of the files that loading `backend` fetches; 0 where nobody knows."""
     if backend.name not in memory.FOOTPRINTS:
         return 0
     parts, one = memory.FOOTPRINTS[backend.name], backend.family.hub_bytes
-    text = (parts.clip + parts.t5) * one
+    text = (parts.clip + (parts.t5 if t5 or not backend.family.can_drop_t5 else 0)) * one
     # A style is two more UNets and one more autoencoder.
     extra = 2 * parts.network + memory.AUTOENCODER if backend.style else 0
     return text + (parts.network + memory.AUTOENCODER + extra) * one
 
 
-def _check_folder(folder: Path, name: str, remedy: str) -> None:
+def _check_folder(folder: Path, name: str, remedy: str, *, t5: bool = True) -> None:
     if not folder.exists():
         raise UserError(f"{name}: no such folder; {remedy}")
     if not (folder / INDEX).is_file():
         raise UserError(f"{name}: no {INDEX} in it, so it is no model; {remedy}")
-    lacks = missing(folder)
+    lacks = missing(folder, t5=t5)
     if lacks:
-        raise UserError(f"{name}: not a whole model, {lacks}; download or copy it again")
+        without = " or go without T5 with --t5 drop" if t5 and not missing(folder, t5=False) else ""
+        raise UserError(
+            f"{name}: not a whole model, {lacks}; download or copy it again{without and ',' + without}"
+        )
 
 
-def _check_hub_id(hub_id: str) -> None:
+def _check_hub_id(hub_id: str, *, t5: bool = True, only: tuple[str, ...] = ()) -> None:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-    local = "use a local copy with --model FOLDER"
-    log_in = "log in with `hf auth login` (or set HF_TOKEN)"
-    page = f"https://huggingface.co/{hub_id}"
-    if _is_cached(hub_id):
+    lacks = snapshot.lacks(hub_id, t5=t5, only=only)
+    if lacks is None:
         return
     known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
     if known and known.gated and not _has_token():
         raise UserError(
-            f"{hub_id}: its weights are gated; accept the licence at {page}, then {log_in}, or {local}"
+            f"{hub_id}: its weights are gated; accept the licence at {hub.page(hub_id)}, then {hub.LOG_IN}, or {hub.LOCAL}"
         )
-    try:
+    begun = snapshot.cached(hub_id)
+    with hub.answers(hub_id, lacks if begun else None):
         HfApi().auth_check(hub_id)
-    except GatedRepoError as error:
-        raise UserError(
-            f"{hub_id}: its weights are gated and this account may not read them; accept the licence at {page}, "
-            f"then {log_in}, or {local}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"{hub_id}: neither a folder here nor a model on the hub that this account may see; "
-            f"check the spelling, {log_in}, or {local}"
-        ) from error
-    except (OfflineModeIsEnabled, OSError) as error:
-        raise UserError(_unreachable(hub_id, local)) from error
-    except Exception as error:
-        # The hub's client has changed its HTTP library twice, and with it the class of "no connection".
-        if not any("Connect" in cls.__name__ or "Timeout" in cls.__name__ for cls in type(error).__mro__):
-            raise
-        raise UserError(_unreachable(hub_id, local)) from error
-    if known:
-        _check_disk(known)
+    if known and not only:
+        _check_disk(known, begun, t5=t5)
 
 
-def _unreachable(hub_id: str, local: str) -> str:
-    return (
-        f"{hub_id}: not downloaded yet and the model hub cannot be reached; check the connection, or {local}"
-    )
-
-
-def _is_cached(hub_id: str) -> bool:
-    """Whether all of it is here; what was broken off is fetched by the hub's client when the model is loaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(hub_id, INDEX)
-    return isinstance(index, str) and missing(Path(index).parent) is None
-
-
-def _check_disk(backend: Backend) -> None:
+def _check_disk(backend: Backend, begun: Path | None, *, t5: bool) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    free, need = _room(Path(HF_HUB_CACHE)), download_size(backend)
+    here = sum(file.stat().st_size for file in begun.rglob("*") if file.is_file()) if begun else 0
+    free, need = _room(Path(HF_HUB_CACHE)), download_size(backend, t5=t5) - here
     if free < need:
         raise UserError(
             f"{backend.hub_id}: its weights take {need / 1e9:.0f} GB and {free / 1e9:.1f} GB are free in {HF_HUB_CACHE}; "

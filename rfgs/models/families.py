@@ -22,7 +22,7 @@ class Family:
     """Whether they are rectified flows or diffusion models."""
     adapter: str
     """Module and class, "package.module:Class". The class is imported when a model is loaded, and its
-    `load(source, *, name, setup)` makes a prior of a folder or hub id and a `rfgs.priors.parts.Setup`."""
+    `load(source, *, name, setup)` makes a prior of a folder and a `rfgs.priors.parts.Setup`."""
     pipelines: tuple[str, ...] = ()
     """Names in model_index.json that say that a model is of this family."""
     looks_like_another: bool = False
@@ -33,6 +33,8 @@ class Family:
     """Whether prompts are still read where T5 is left out."""
     half: Literal["float16", "bfloat16"] = "float16"
     """Half precision that its activations do not overflow."""
+    grain: int = 8
+    """Pixels that a side of a picture has to be a multiple of."""
     hub_bytes: Literal[2, 4] = 4
     """Bytes of a parameter in the files that loading fetches."""
 
@@ -48,6 +50,7 @@ SD3 = Family(
     "rfgs.priors.sd3:SD3Prior",
     pipelines=("StableDiffusion3Pipeline",),
     half="bfloat16",
+    grain=16,
     hub_bytes=2,
 )
 FLUX = Family(
@@ -57,6 +60,7 @@ FLUX = Family(
     pipelines=("FluxPipeline",),
     can_drop_t5=False,
     half="bfloat16",
+    grain=16,
     hub_bytes=2,
 )
 INSTAFLOW = Family(

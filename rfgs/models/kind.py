@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rfgs.models import catalogue
-from rfgs.models.about import about
 from rfgs.models.families import Family, Kind
 
 
@@ -15,7 +14,7 @@ def family_of(source: str) -> Family | None:
     place = catalogue.locate(source)
     if place.family is not None:
         return place.family
-    said = about(place.source)
+    said = place.about()
     if said.pipeline is None:
         return None
     named = [family for family in catalogue.families() if family.name == said.family]

@@ -1,75 +1,242 @@
-"""Whether a folder in diffusers' layout is a whole model: every part there, no file cut short. Reads headers only.
+"""Which files of a model in diffusers' layout are loaded, and whether a folder has them, whole. Reads headers only.
 
-A download that was broken off, or a copy without its large files, is told in milliseconds and not after minutes of
-loading; no torch and no diffusers here.
+The same rules say what is fetched from a hub's listing, what a folder lacks, and what the loader opens, so that the three
+cannot differ. A download that was broken off is told in milliseconds; no torch and no diffusers here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rfgs.models.about import INDEX
+from rfgs.models.about import INDEX, OWN
 
 # What pipelines list and distillation never loads, and what a model may do without: SD3 runs without its T5.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 _OPTIONAL = ("text_encoder_3", "tokenizer_3")
+_FILE = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>[\w-]+?))?"
+    r"(?:-\d{5}-of-(?P<count>\d{5})(?:\.(?P<behind>[\w-]+))?)?\.(?P<suffix>safetensors|bin)"
+)
+_LIST = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|model)\.(?P<suffix>safetensors|bin)\.index(?:\.(?P<variant>[\w-]+))?\.json"
+)
+_VARIANTS = ("", "fp16", "bf16")
+"""Kinds of files that hold the same weights, the one that is taken first first."""
 
 
-def missing(folder: Path) -> str | None:
-    """What the model in `folder` lacks, in words, such as "unet/ holds no weights"; None if it is whole."""
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        parts = [
-            name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0] is not None
-        ]
-    except (OSError, ValueError, AttributeError):
-        return f"{INDEX} cannot be read"
-    return next(_problems(folder, [part for part in parts if part not in _UNUSED]), None)
+@dataclass(frozen=True)
+class Weights:
+    """One set of files that hold all weights of a part."""
+
+    variant: str | None
+    """What the names say beside the usual, such as "fp16"."""
+    safetensors: bool
+    """Or else pickled."""
+    files: tuple[str, ...]
+    """Names within the part, the list of the pieces among them."""
+    lacks: tuple[str, ...] = ()
+    """Those that are not there."""
 
 
-def _problems(folder: Path, parts: list[str]) -> Iterator[str]:
-    for part in parts:
-        place = folder / part
-        if not place.is_dir():
-            if part not in _OPTIONAL:
-                yield f"the part {part}/ is missing"
-        elif part == "scheduler":
-            if not (place / "scheduler_config.json").is_file():
-                yield "scheduler/scheduler_config.json is missing"
-        elif part.startswith("tokenizer"):
-            if not any(place.iterdir()):
-                yield f"{part}/ is empty"
+def weight_sets(names: Collection[str], place: Path | None = None) -> list[Weights]:
+    """The sets of weights among the names of a part's files: whole ones first, then safetensors, then the usual names.
+
+    Args:
+        place: where the part is, so that its own lists of pieces are read; None goes by the names alone.
+    """
+    pieces: dict[tuple[str, str, str], dict[str, int]] = {}
+    lists: dict[tuple[str, str, str], str] = {}
+    for name in sorted(names):
+        if found := _FILE.fullmatch(name):
+            key = (found[1], found["suffix"], found["variant"] or found["behind"] or "")
+            pieces.setdefault(key, {})[name] = int(found["count"] or 0)
+        elif found := _LIST.fullmatch(name):
+            lists[found[1], found["suffix"], found["variant"] or ""] = name
+    return sorted(
+        (_set(key, pieces.get(key, {}), lists.get(key), place) for key in pieces.keys() | lists.keys()),
+        key=lambda one: (
+            bool(one.lacks),
+            not one.safetensors,
+            _VARIANTS.index(one.variant or "") if (one.variant or "") in _VARIANTS else len(_VARIANTS),
+            one.files,
+        ),
+    )
+
+
+def _set(
+    key: tuple[str, str, str], counts: dict[str, int], listed: str | None, place: Path | None
+) -> Weights:
+    stem, suffix, variant = key
+    single = [name for name, count in counts.items() if not count]
+    # Where there are both, transformers opens the single file and diffusers the pieces.
+    if single and not (listed and stem == "diffusion_pytorch_model"):
+        return Weights(variant or None, suffix == "safetensors", (single[0],))
+    there = sorted(name for name, count in counts.items() if count)
+    known = _pieces(place / listed) if place and listed else None
+    if known is None:
+        count = max((counts[name] for name in there), default=1)
+        gone = [f"one of the {count} pieces"] * (len(there) < count)
+        known = there
+    else:
+        # A list may name its pieces in ways of its own.
+        gone = [piece for piece in known if not (place and (place / piece).is_file())]
+    if listed is None:
+        listed = ".".join([stem, suffix, "index", *([variant] if variant else []), "json"])
+        gone = [listed, *gone]
+    return Weights(variant or None, suffix == "safetensors", (listed, *known), tuple(gone))
+
+
+def _pieces(listed: Path) -> list[str] | None:
+    content = _json(listed)
+    names = content.get("weight_map") if content else None
+    if not isinstance(names, dict) or not names:
+        return None
+    return sorted({str(name) for name in names.values()})
+
+
+def weights(place: Path) -> Weights | None:
+    """The set that is loaded from the folder of a part; None where none is whole."""
+    found = weight_sets(_names(place), place)
+    return found[0] if found and not found[0].lacks else None
+
+
+def wanted(index: dict[str, Any], listing: Collection[str], *, t5: bool, only: Collection[str]) -> list[str]:
+    """The files to fetch, of those that a hub lists.
+
+    Args:
+        index: the content of model_index.json.
+        t5, only: see `missing`.
+    """
+    chosen = [INDEX, OWN]
+    for part in parts_of(index, t5=t5, only=only):
+        names = [name.removeprefix(f"{part}/") for name in listing if name.startswith(f"{part}/")]
+        if part == "scheduler" or part.startswith("tokenizer"):
+            mine = [name for name in names if name.endswith((".json", ".txt", ".model"))]
         else:
-            yield from _weights(place)
+            mine = ["config.json", *[file for one in weight_sets(names)[:1] for file in one.files]]
+        chosen += [f"{part}/{name}" for name in mine]
+    return [name for name in chosen if name in listing]
+
+
+def parts_of(index: dict[str, Any], *, t5: bool = True, only: Collection[str] = ()) -> list[str]:
+    """The parts that are loaded of a model with this model_index.json."""
+    if only:
+        return list(only)
+    listed = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0] is not None]
+    return [part for part in listed if part not in _UNUSED and (t5 or part not in _OPTIONAL)]
+
+
+def missing(folder: Path, *, t5: bool = True, only: Collection[str] = (), strict: bool = False) -> str | None:
+    """What the model in `folder` lacks, in words, such as "unet/ holds no weights"; None if it is whole.
+
+    Args:
+        t5: whether T5 is loaded where a model can do without it.
+        only: the parts that are loaded; none stands for all of model_index.json.
+        strict: T5 has to be there if the model lists it: of a download that is not to be gone on with.
+    """
+    index = {} if only else _json(folder / INDEX)
+    if index is None:
+        return f"{INDEX} cannot be read" if (folder / INDEX).is_file() else f"{INDEX} is missing"
+    parts = parts_of(index, t5=t5, only=only)
+    if not strict and not (folder / "text_encoder_3").is_dir():
+        parts = [part for part in parts if part not in _OPTIONAL]
+    return next((problem for part in parts for problem in _problems(folder / part, index)), None)
+
+
+def _problems(place: Path, index: dict[str, Any]) -> Iterator[str]:
+    part = place.name
+    if not place.is_dir():
+        yield f"the part {part}/ is missing"
+        return
+    # The hub's cache is made of links, and copies of it may point nowhere.
+    for file in sorted(place.iterdir()):
+        if file.is_symlink() and not file.exists():
+            yield f"{part}/{file.name} is a link to a file that is gone"
+    if part == "scheduler":
+        yield from _config(place / "scheduler_config.json")
+    elif part.startswith("tokenizer"):
+        yield from _tokenizer(place, str(index.get(part)))
+    else:
+        yield from _config(place / "config.json")
+        yield from _weights(place)
+
+
+def _config(file: Path) -> Iterator[str]:
+    if not file.is_file():
+        yield f"{file.parent.name}/{file.name} is missing"
+    elif _json(file) is None:
+        yield f"{file.parent.name}/{file.name} cannot be read"
+
+
+def _tokenizer(place: Path, kind: str) -> Iterator[str]:
+    """Without its vocabulary a tokenizer loads all the same, and knows no word."""
+    names = _names(place)
+    if not names:
+        yield f"{place.name}/ is empty"
+    yield from _config(place / "tokenizer_config.json")
+    if "tokenizer.json" in names:
+        yield from _config(place / "tokenizer.json")
+    elif "spiece.model" not in names:
+        if "T5" in kind:
+            yield f"{place.name}/tokenizer.json is missing, and spiece.model too"
+        for name in ("vocab.json", "merges.txt"):
+            if name not in names:
+                yield f"{place.name}/{name} is missing"
 
 
 def _weights(place: Path) -> Iterator[str]:
-    if not (place / "config.json").is_file():
-        yield f"{place.name}/config.json is missing"
-    # Large models come in pieces, with an index that lists them.
-    for index in place.glob("*.index.json"):
-        try:
-            pieces = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError):
-            yield f"{place.name}/{index.name} cannot be read"
-            continue
-        # A second index may list another precision or format, of which nothing was downloaded.
-        there = [piece for piece in pieces if (place / piece).exists()]
-        if there and len(there) < len(pieces):
-            yield f"{place.name}/{min(pieces - set(there))} is missing"
-    files = [*place.glob("*.safetensors"), *place.glob("*.bin")]
-    if not files:
+    names = _names(place)
+    sets = weight_sets(names, place)
+    if not sets:
         yield f"{place.name}/ holds no weights"
-    for file in files:
-        if file.suffix == ".safetensors":
-            wanted, size = _length(file), file.stat().st_size
-            if wanted is None:
-                yield f"{place.name}/{file.name} is no file of weights (a placeholder of Git LFS?)"
-            elif size < wanted:
-                yield f"{place.name}/{file.name} is cut short ({size} of {wanted} bytes)"
+        return
+    for name in names:
+        # Without its list, nobody knows what the pieces are.
+        if _LIST.fullmatch(name) and _pieces(place / name) is None and name in sets[0].files:
+            yield f"{place.name}/{name} cannot be read"
+    if sets[0].lacks:
+        begun = max(sets, key=lambda one: len(set(one.files) & names))
+        yield f"{place.name}/{begun.lacks[0]} is missing"
+        return
+    for name in sets[0].files:
+        problem = _damage(place / name)
+        if problem:
+            yield f"{place.name}/{name} {problem}"
+
+
+def _damage(file: Path) -> str | None:
+    if file.suffix == ".safetensors":
+        needed, size = _length(file), file.stat().st_size
+        if needed is None:
+            return "is no file of weights (a placeholder of Git LFS?)"
+        return f"is cut short ({size} of {needed} bytes)" if size < needed else None
+    if file.suffix != ".bin":
+        return None
+    with file.open("rb") as stream:
+        start = stream.read(2)
+    # Pickles are zip files, but for those of before 2020.
+    if start == b"PK":
+        return None if zipfile.is_zipfile(file) else "is cut short"
+    return None if start[:1] == b"\x80" else "is no file of weights (a placeholder of Git LFS?)"
+
+
+def _names(place: Path) -> set[str]:
+    return {file.name for file in place.iterdir() if file.is_file()} if place.is_dir() else set()
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _length(file: Path) -> int | None:

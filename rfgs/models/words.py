@@ -14,7 +14,6 @@ from functools import cached_property
 
 from rfgs.errors import UserError
 from rfgs.models import catalogue, memory
-from rfgs.models.about import about
 from rfgs.models.families import Kind
 from rfgs.models.kind import kind_of
 
@@ -148,7 +147,7 @@ class Knowledge:
     @staticmethod
     def of(source: str) -> Knowledge:
         """Of the model `source` (as `rfgs.models.catalogue.find_model` takes it), by the file beside its weights. No network."""
-        said = about(catalogue.locate(source).source)
+        said = catalogue.locate(source).about()
         return Knowledge(source, said.vocabulary, kind_of(source) or "flow")
 
     @cached_property

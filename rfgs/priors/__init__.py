@@ -9,12 +9,13 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models.about import INDEX, about
-from rfgs.models.catalogue import families, locate
+from rfgs.models.catalogue import families, locate, no_adapter
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
+from rfgs.models.snapshot import folder_of, index_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
 from rfgs.priors.engine import Engine, attach
-from rfgs.priors.parts import Setup, read_json, whole_model
+from rfgs.priors.parts import Setup
 from rfgs.priors.parts import offload as offload_weights
 
 __all__ = [
@@ -64,8 +65,10 @@ def load_prior(
     if t5 == "drop" and not family.can_drop_t5:
         raise UserError(f"{name}: reads prompts with T5 alone; leave --t5 drop out")
     device = torch.device(device)
-    dtype = dtype or _dtype(family, device, small=about(place.source).small)
-    prior = family.load_adapter().load(place.source, name=name, setup=Setup(device, dtype, t5, offload))
+    # Found once; from here on everything is loaded from this folder, and needs no network.
+    source = folder_of(place.source, t5=t5 != "drop")
+    dtype = dtype or _dtype(family, device, small=about(source).small)
+    prior = family.load_adapter().load(source, name=name, setup=Setup(device, dtype, t5, offload))
     if place.style:
         prior.add_style(*place.style)
     if offload and family.network:
@@ -87,14 +90,14 @@ _OTHER_KIND = {
 
 def _family_of_files(name: str, source: str) -> Family:
     """What a model's files say it is, fetched from the hub where they are there."""
-    with whole_model(name, "text-to-image"):
-        pipeline = read_json(source, INDEX).get("_class_name", "an unknown kind of model")
+    pipeline = index_of(source).get("_class_name")
+    if pipeline is None:
+        raise UserError(
+            f"{name}: its {INDEX} does not say what it is; give a folder in diffusers' layout or a hub id"
+        )
     known = {told: family for family in families() for told in family.pipelines}
     if pipeline not in known:
-        raise UserError(
-            f"{name}: is a {pipeline}, which has no adapter yet; give a folder or hub id of a "
-            + " or ".join(known)
-        )
+        raise UserError(f"{name}: {no_adapter(pipeline)}")
     return known[pipeline]
 
 

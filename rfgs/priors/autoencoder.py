@@ -36,7 +36,7 @@ class Autoencoder:
 
     @classmethod
     def load(cls, source: str, *, device: torch.device, grain: int = 1) -> Autoencoder:
-        """From a folder or hub id."""
+        """From the folder `source`."""
         if read_json(source, "vae/config.json").get("_class_name") == "AutoencoderTiny":
             from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
         else:

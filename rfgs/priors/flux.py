@@ -71,7 +71,7 @@ class FluxPrior(Flow, Adapter):
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
-        """From a folder or hub id; the text encoders follow when a prompt needs them."""
+        """From the folder `source`; the text encoders follow when a prompt needs them."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 

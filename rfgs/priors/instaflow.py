@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
+from rfgs.models.catalogue import BASE, STYLED
+from rfgs.models.snapshot import folder_of
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
 from rfgs.priors.flow import Flow, classifier_free
@@ -97,12 +99,13 @@ class InstaFlowPrior(Flow, UNetModel):
 
         cpu = torch.device("cpu")
 
-        def weights(source: str) -> dict[str, Any]:
+        def weights(source: str, folder: str) -> dict[str, Any]:
             with whole_model(source, "Stable Diffusion"):
-                unet = load_module(UNet2DConditionModel, source, "unet", device=cpu, dtype=torch.float32)
+                unet = load_module(UNet2DConditionModel, folder, "unet", device=cpu, dtype=torch.float32)
             return unet.state_dict()
 
-        plus, minus = weights(styled), weights(base)
+        styled_folder = folder_of(styled, only=STYLED)
+        plus, minus = weights(styled, styled_folder), weights(base, folder_of(base, only=BASE))
         own = self.network.state_dict()
         shapes = {name: value.shape for name, value in own.items()}
         for source, other in ((styled, plus), (base, minus)):
@@ -114,4 +117,4 @@ class InstaFlowPrior(Flow, UNetModel):
             difference = (plus[name] - minus[name]).to(value.device)
             value.copy_((value.float() + difference).to(value.dtype))
         with whole_model(styled, "Stable Diffusion"):
-            self.autoencoder = Autoencoder.load(styled, device=self.setup.home)
+            self.autoencoder = Autoencoder.load(styled_folder, device=self.setup.home)

@@ -6,6 +6,7 @@ processors), so the adapters load parts and compute what the pipeline computes; 
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from rfgs.errors import UserError
+from rfgs.models.layout import weights
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,25 @@ class Setup:
 def load_module(
     kind: Any, source: str, part: str, *, device: torch.device | None, dtype: torch.dtype, **options: Any
 ) -> Any:
-    """A part with weights, of class `kind`, from a folder or hub id: on `device`, in evaluation mode, frozen.
+    """A part with weights, of class `kind`, from the folder `source`: on `device`, in evaluation mode, frozen.
 
     `options` go to diffusers' or transformers' `from_pretrained`; with device None they say where the part is to be.
+
+    Raises:
+        OSError: no whole set of weights, or one that leaves parameters without values, which would be random.
     """
-    options |= _variant(Path(source) / part)
-    module = kind.from_pretrained(source, subfolder=part, torch_dtype=dtype, **options)
+    found = weights(Path(source) / part)
+    if found is None:
+        raise OSError(f"{part}/ holds no whole set of weights")
+    options |= {"variant": found.variant, "use_safetensors": found.safetensors, "local_files_only": True}
+    module, told = kind.from_pretrained(
+        source, subfolder=part, torch_dtype=dtype, output_loading_info=True, **options
+    )
+    gone = sorted(told["missing_keys"])
+    if gone:
+        raise OSError(
+            f"{part}/ lacks the weights of {gone[0]}" + f" and {len(gone) - 1} more" * (len(gone) > 1)
+        )
     return (module if device is None else module.to(device)).eval().requires_grad_(False)
 
 
@@ -59,54 +74,60 @@ def offload(module: Any, device: torch.device) -> Any:
     return cpu_offload(module, device)
 
 
-def _variant(place: Path) -> dict[str, str]:
-    """Folders that were saved in half precision only may say so in the names of their files."""
-    files = {file.name for file in place.glob("*.safetensors")}
-    half = {name for name in files if ".fp16." in name}
-    return {"variant": "fp16"} if half and half == files else {}
-
-
 def read_json(source: str, file: str) -> dict[str, Any]:
-    """A JSON file of a folder or hub id, such as "scheduler/scheduler_config.json".
-
-    Raises:
-        OSError: there is none, or the hub is out of reach.
-    """
-    path = Path(source) / file
-    if not Path(source).is_dir():
-        from huggingface_hub import hf_hub_download
-
-        path = Path(hf_hub_download(source, file))
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none."""
+    return json.loads((Path(source) / file).read_text(encoding="utf-8"))
 
 
 def revision(source: str) -> str:
-    """Which version of a model this is: the commit of a hub id; for a folder, what its text parts look like from outside."""
-    if Path(source).is_dir():
-        files = sorted(file for file in Path(source).glob("t*/*") if file.is_file())
-        return "\n".join(f"{f.relative_to(source)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files)
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(source, "model_index.json")
-    return Path(found).parent.name if isinstance(found, str) else ""
+    """Which version of a model the folder `source` holds: what its text parts look like from outside."""
+    files = sorted(file for file in Path(source).glob("t*/*") if file.is_file())
+    return "\n".join(f"{f.relative_to(source)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files)
 
 
 @contextmanager
 def whole_model(name: str, family: str) -> Iterator[None]:
-    """Tells a part that is missing, cut short, of another shape or too large as the user's problem, with the remedy."""
+    """Tells a part that cannot be loaded as the user's problem: missing, damaged, of another shape, too large, or in a
+    format whose library is not installed."""
+    import pickle
+
     from safetensors import SafetensorError
 
+    # What diffusers, transformers and torch raise for files that are not what their configuration says.
+    broken = (
+        OSError,
+        SafetensorError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+    )
     try:
         with enough_memory(name):
             yield
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name}: not a whole {family} model ({reason}); download it again") from error
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"{name}: a part of it wants a library that is not installed ({_first_line(error)}); install that, or give a "
+            "model without it"
+        ) from error
+    except (*broken, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{name}: not a whole {family} model ({_first_line(error)}); download it again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line.rstrip(".") for line in lines if line), type(error).__name__)
 
 
 @contextmanager
 def enough_memory(name: str) -> Iterator[None]:
-    """Tells a model that the GPU has no room for, while it is loaded, as the user's problem, with the remedies."""
+    """Tells a model that the GPU or the machine has no room for, while it is loaded, as the user's problem."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
@@ -115,3 +136,22 @@ def enough_memory(name: str) -> Iterator[None]:
             "CPU's memory with --offload, leave T5 out or make it smaller with --t5 drop or --t5 8bit, or take a smaller "
             "--backend (`rfgs doctor` says what fits)"
         ) from error
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise UserError(
+            f"{name}: this machine's memory does not suffice to load it; end what else uses it, leave T5 out with "
+            "--t5 drop, use --dtype bfloat16, or take a smaller --backend"
+        ) from error
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory of the CPU ran out, as Python, the system's files and torch's allocator say it."""
+    while error is not None:
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if "can't allocate memory" in said or "cannot allocate memory" in said or "not enough memory" in said:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

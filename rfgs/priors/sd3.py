@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rfgs.models.about import about
+from rfgs.models.about import INDEX, about
 from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
@@ -60,7 +60,7 @@ class SD3Prior(Flow, Adapter):
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> SD3Prior:
-        """From a folder or hub id; the text encoders follow when a prompt needs them."""
+        """From the folder `source`; the text encoders follow when a prompt needs them."""
         from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
@@ -126,6 +126,5 @@ class SD3Prior(Flow, Adapter):
 
 def _has_t5(source: str) -> bool:
     """Whether the model has its third text encoder; a folder without it is a common way to save memory."""
-    listed = read_json(source, "model_index.json").get("text_encoder_3") or [None]
-    folder = Path(source)
-    return listed[0] is not None and (not folder.is_dir() or (folder / "text_encoder_3").is_dir())
+    listed = read_json(source, INDEX).get("text_encoder_3") or [None]
+    return listed[0] is not None and (Path(source) / "text_encoder_3").is_dir()

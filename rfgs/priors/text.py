@@ -46,11 +46,12 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     One that does not fit into what is left of the GPU's memory stays on the CPU: T5 has 4.8 billion parameters, and a
     run needs it once.
     """
-    words = tokenizer.from_pretrained(source, subfolder=f"tokenizer{suffix}")
+    words = _tokenizer(tokenizer, source, suffix)
     cpu, device = torch.device("cpu"), setup.device
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
         module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
+    _check_fits(words, module, suffix)
     if setup.offload:
         return TextPart(words, offload(module, device), device)
     if device.type == "cuda":
@@ -59,6 +60,22 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
             # float16 is emulated on CPUs.
             return TextPart(words, module.to(torch.bfloat16), cpu)
     return TextPart(words, module.to(device), device)
+
+
+def _tokenizer(kind: Any, source: str, suffix: str) -> Any:
+    """The tokenizer, which knows words: one without a vocabulary loads, and takes all words for the same unknown one."""
+    words = kind.from_pretrained(source, subfolder=f"tokenizer{suffix}", local_files_only=True)
+    if set(words.get_vocab()) <= set(words.all_special_tokens):
+        raise OSError(f"tokenizer{suffix}/ has no vocabulary")
+    return words
+
+
+def _check_fits(words: Any, module: Any, suffix: str) -> None:
+    known, there = max(words.get_vocab().values()) + 1, module.config.vocab_size
+    if known > there:
+        raise OSError(
+            f"tokenizer{suffix}/ knows {known} words and text_encoder{suffix}/ {there}, so they are of two models"
+        )
 
 
 @contextmanager
@@ -92,7 +109,8 @@ def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
         device_map={"": setup.device},
     )
-    words = T5TokenizerFast.from_pretrained(source, subfolder=f"tokenizer{suffix}")
+    words = _tokenizer(T5TokenizerFast, source, suffix)
+    _check_fits(words, module, suffix)
     return TextPart(words, module, setup.device)
 
 

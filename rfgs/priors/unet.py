@@ -42,7 +42,7 @@ class UNetModel(Adapter):
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> Any:
-        """From a folder or hub id; the text encoder follows when a prompt needs it."""
+        """From the folder `source`; the text encoder follows when a prompt needs it."""
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         with whole_model(name, "Stable Diffusion"):

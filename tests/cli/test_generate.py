@@ -43,8 +43,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
         return Result(ball(1, 1.0, generator=torch.Generator()), [folder / "splats.ply"], record)
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
-    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model: model or backend.name)
-    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cpu")
+    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -122,7 +122,7 @@ def test_densification_arrives(asked: list, capsys: pytest.CaptureFixture[str]) 
 
 def test_ways_to_load_the_model_arrive(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     main("generate cube --backend sd3 --t5 drop --dtype bfloat16 --compile".split())
-    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice: "cuda")
+    monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cuda")
     main("generate cube --backend sd3 --offload --no-viewer".split())
     (first, _, _), (second, _, _) = asked
     assert (first.t5, first.dtype, first.compile, first.offload) == ("drop", "bfloat16", True, False)
@@ -150,14 +150,14 @@ def test_words_that_describe_are_remarked_on_once_before_the_run(
     main(["generate", "cube"])
     assert "small world" not in capsys.readouterr().err
     Path("there/checkpoint.pt").touch()
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
     main(["generate", "--resume", "there", "--steps", "900"])
     assert capsys.readouterr().err.count(REMARK) == 1
     assert len(asked) == 4
 
 
 def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
     main(["generate", "a horse", "--any-words", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "900"])
@@ -165,7 +165,7 @@ def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: p
 
 
 def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source: source)
+    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
     main(["generate", "cube", "--steps", "5", "--seed", "8", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])

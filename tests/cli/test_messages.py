@@ -235,7 +235,7 @@ def test_message(arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureF
 
 
 def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model: "tiny-sd3")
+    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: "tiny-sd3")
     taken = "choose another folder, replace what a run writes with --overwrite, or go on with an unfinished run with"
     (here / "old").mkdir()
     (here / "old" / "run.json").write_text("{}")
@@ -265,12 +265,14 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "--device cuda: no NVIDIA GPU or driver is visible (nvidia-smi should list one); check the driver, "
         "or use --device cpu"
     )
+    assert checks.check_device("auto") == "cpu" and capsys.readouterr().err == ""
     monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a GPU", 2**34)])
     monkeypatch.setattr(machine, "torch_cuda", lambda: None)
     assert message_of(cuda, capsys) == (
         "--device cuda: torch 2.13.0 is a CPU build; install one for CUDA with "
         "`pip install --force-reinstall torch`, or use --device cpu"
     )
+    assert checks.check_device("auto") == "cpu" and "torch 2.13.0 is a CPU build" in capsys.readouterr().err
     monkeypatch.setattr(machine, "torch_cuda", lambda: "12.8")
     monkeypatch.setattr(machine, "gsplat_state", lambda: "no compiler")
     without_toolkit = (
@@ -278,7 +280,11 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         f"and set CUDA_HOME, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
     )
     assert message_of(cuda, capsys) == f"--device cuda: {without_toolkit}"
-    assert message_of(("generate", "x"), capsys) == f"--device auto: {without_toolkit}"
+    assert checks.check_device("auto") == "cpu"
+    why = without_toolkit.removesuffix(", or use --device cpu")
+    assert capsys.readouterr() == ("", f"rfgs: --device auto takes the CPU: {why}\n")
+    # Pictures are not rendered.
+    assert checks.check_device("auto", renders=False) == checks.check_device("cuda", renders=False) == "cuda"
     monkeypatch.setattr(machine, "gsplat_state", lambda: "to be compiled")
     monkeypatch.setattr(machine, "nvcc", lambda: "/cuda/bin/nvcc")
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "13.0")
@@ -298,7 +304,7 @@ def test_gated_model(
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    monkeypatch.setattr(checks, "check_device", lambda choice: "cpu")
+    monkeypatch.setattr(checks, "check_device", lambda choice, **_: "cpu")
     assert message_of(("generate", "x", "--backend", backend.name), capsys) == (
         f"{backend.hub_id}: its weights are gated; accept the licence at https://huggingface.co/{backend.hub_id}, "
         "then log in with `hf auth login` (or set HF_TOKEN), or use a local copy with --model FOLDER"

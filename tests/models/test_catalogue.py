@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError  # noqa: E402
+from huggingface_hub.errors import (  # noqa: E402
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from rfgs.errors import UserError  # noqa: E402
 from rfgs.models.catalogue import (  # noqa: E402
@@ -90,6 +98,17 @@ def test_what_may_be_read_is_taken(hub: dict) -> None:
     assert find_model(SD3) == SD3.hub_id and hub["asked"] == [SD3.hub_id]
 
 
+def answer(status: int) -> Exception:
+    """An answer of the hub, wrapped as its client wraps it on the way."""
+    error, outer = (
+        hub_error(HfHubHTTPError, status),
+        LocalEntryNotFoundError("cannot find the file on the hub"),
+    )
+    error.response = SimpleNamespace(status_code=status)
+    outer.__cause__ = error
+    return outer
+
+
 class ConnectError(Exception):
     """Named as the HTTP libraries name theirs."""
 
@@ -110,9 +129,15 @@ class ConnectError(Exception):
             ConnectError("name or service not known"),
             ["not downloaded yet and the model hub cannot be reached"],
         ),
+        (answer(401), ["does not know this account's token (401)", "hf auth login"]),
+        (answer(403), ["refuses this account's token (403)", "settings/tokens"]),
+        (answer(404), ["no such model on the hub (404)", "check the spelling"]),
+        (answer(429), ["too many requests from here (429)", "wait some minutes"]),
+        (answer(503), ["the model hub is in trouble (503)", "try again later"]),
+        (OSError(errno.ENOSPC, "full"), ["the disk is full", "HF_HOME"]),
         (TimeoutError("too slow"), ["not downloaded yet and the model hub cannot be reached"]),
     ],
-    ids=["gated", "absent", "offline", "no connection", "timeout"],
+    ids=["gated", "absent", "offline", "no connection", "401", "403", "404", "429", "503", "disk", "timeout"],
 )
 def test_what_the_hub_refuses(error: Exception, words: list[str], hub: dict) -> None:
     hub["error"] = error
@@ -217,3 +242,29 @@ def test_a_backend_is_known_by_what_is_loaded_for_it() -> None:
         assert name_of(source_of(backend)) == backend.name
         assert name_of(backend.name) == backend.name
     assert name_of("somebody/elses-model") is None and name_of("/a/folder") is None
+
+
+def test_without_t5_less_is_downloaded(hub: dict) -> None:
+    hub["free"] = 7 * 10**9
+    with pytest.raises(UserError, match="its weights take 15 GB"):
+        find_model(SD3)
+    assert find_model(SD3, t5=False) == SD3.hub_id
+
+
+def test_a_folder_whose_t5_has_no_weights(hub: dict, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"text_encoder_3": ["transformers", "T5EncoderModel"]}')
+    (tmp_path / "text_encoder_3").mkdir()
+    (tmp_path / "text_encoder_3" / "config.json").write_text("{}")
+    with pytest.raises(
+        UserError, match="text_encoder_3/ holds no weights; .* or go without T5 with --t5 drop"
+    ):
+        check_source(str(tmp_path))
+    assert check_source(str(tmp_path), t5=False) == str(tmp_path)
+
+
+def test_a_model_of_no_family(hub: dict, tmp_path: Path) -> None:
+    """Told as what it is, and not as of the wrong kind for a guidance; a name of a family before it says more."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline, which has no adapter yet; give a"):
+        check_source(str(tmp_path))
+    assert check_source(f"instaflow:{tmp_path}") == f"instaflow:{tmp_path}"

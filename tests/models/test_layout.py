@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from rfgs.models.layout import missing
+from rfgs.models.layout import missing, wanted, weight_sets
 
 
 def weights(file: Path, numbers: int = 6) -> None:
@@ -38,8 +40,13 @@ def model(tmp_path: Path) -> Path:
     for part in ("transformer", "vae", "text_encoder"):
         weights(tmp_path / part / "model.safetensors")
         (tmp_path / part / "config.json").write_text("{}")
-    for file in ("tokenizer/vocab.json", "scheduler/scheduler_config.json"):
-        (tmp_path / file).parent.mkdir()
+    for file in (
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json",
+    ):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("{}")
     return tmp_path
 
@@ -60,7 +67,12 @@ def test_the_embedded_model() -> None:
 def test_parts(model: Path) -> None:
     (model / "scheduler/scheduler_config.json").unlink()
     assert missing(model) == "scheduler/scheduler_config.json is missing"
-    (model / "tokenizer/vocab.json").unlink()
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        kept = (model / "tokenizer" / file).rename(model / file)
+        assert missing(model) == f"tokenizer/{file} is missing"
+        kept.rename(model / "tokenizer" / file)
+    shutil.rmtree(model / "tokenizer")
+    (model / "tokenizer").mkdir()
     assert missing(model) == "tokenizer/ is empty"
     (model / "vae/model.safetensors").unlink()
     assert missing(model) == "vae/ holds no weights"
@@ -96,7 +108,7 @@ def test_pieces(model: Path) -> None:
         json.dumps({"weight_map": {"a": pieces[0], "b": pieces[1]}})
     )
     # Another precision, of which nothing is there.
-    (place / "model.fp16.safetensors.index.json").write_text(
+    (place / "model.safetensors.index.fp16.json").write_text(
         json.dumps({"weight_map": {"a": "other.safetensors"}})
     )
     for piece in pieces:
@@ -104,3 +116,96 @@ def test_pieces(model: Path) -> None:
     assert missing(model) is None
     (place / pieces[1]).unlink()
     assert missing(model) == f"transformer/{pieces[1]} is missing"
+
+
+SETS = {
+    "fp16": ["{stem}.fp16.safetensors"],
+    "bf16": ["{stem}.bf16.safetensors"],
+    "shards": ["{stem}-0000{n}-of-00002.safetensors", "{stem}.safetensors.index.json"],
+    "fp16-shards": ["{stem}.fp16-0000{n}-of-00002.safetensors", "{stem}.safetensors.index.fp16.json"],
+    "old fp16-shards": ["{stem}-0000{n}-of-00002.fp16.safetensors", "{stem}.safetensors.index.fp16.json"],
+}
+
+
+@pytest.mark.parametrize("stem", ["model", "diffusion_pytorch_model"])
+@pytest.mark.parametrize("names", SETS.values(), ids=list(SETS))
+def test_standard_names(names: list[str], stem: str, model: Path) -> None:
+    """A set is whole under every standard name, and the first missing file of one that is not is named."""
+    place = model / "transformer"
+    (place / "model.safetensors").unlink()
+    pieces = sorted({names[0].format(stem=stem, n=n) for n in (1, 2)})
+    for piece in pieces:
+        weights(place / piece)
+    if names[1:]:
+        listed = place / names[1].format(stem=stem)
+        listed.write_text(json.dumps({"weight_map": {f"w{i}": piece for i, piece in enumerate(pieces)}}))
+    assert missing(model) is None
+    files = sorted(f"transformer/{file.name}" for file in place.iterdir())
+    index = json.loads((model / "model_index.json").read_text())
+    listing = [*files, "transformer/flax_model.msgpack", "transformer/other.safetensors", "README.md"]
+    assert set(wanted(index, listing, t5=True, only=())) == set(files)
+    if names[1:]:
+        listed.rename(model / "list")
+        assert missing(model) == f"transformer/{listed.name} is missing"
+        (model / "list").rename(listed)
+    (place / pieces[-1]).unlink()
+    expected = f"{pieces[-1]} is missing" if names[1:] else " holds no weights"
+    assert missing(model) == f"transformer/{expected}"
+
+
+def test_of_several_sets_one_is_taken(model: Path) -> None:
+    names = [
+        "model.fp16.safetensors",
+        "model.safetensors",
+        "model.bin",
+        "pytorch_model.bin",
+        "openvino_model.bin",
+    ]
+    first = weight_sets(names)[0]
+    assert first.files == ("model.safetensors",) and first.variant is None and first.safetensors
+    assert weight_sets(["pytorch_model.bin", "model.fp16.safetensors"])[0].variant == "fp16"
+    assert not weight_sets(["pytorch_model.bin"])[0].safetensors and weight_sets(["openvino_model.bin"]) == []
+    # Beside the pieces of another precision, of which one is missing.
+    place = model / "transformer"
+    weights(place / "model.fp16-00001-of-00002.safetensors")
+    assert missing(model) is None
+
+
+def test_without_t5(model: Path) -> None:
+    (model / "text_encoder_3").mkdir()
+    (model / "text_encoder_3/config.json").write_text("{}")
+    assert missing(model) == "text_encoder_3/ holds no weights" and missing(model, t5=False) is None
+    shutil.rmtree(model / "text_encoder_3")
+    assert missing(model) is None
+    assert missing(model, strict=True) == "the part text_encoder_3/ is missing"
+    assert missing(model, strict=True, t5=False) is None
+    assert missing(model, only=("vae",)) is None
+
+
+def test_a_tokenizer_of_t5(model: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(
+        json.dumps(index | {"tokenizer": ["transformers", "T5TokenizerFast"]})
+    )
+    assert missing(model) == "tokenizer/tokenizer.json is missing, and spiece.model too"
+    (model / "tokenizer/tokenizer.json").write_text("{")
+    assert missing(model) == "tokenizer/tokenizer.json cannot be read"
+    (model / "tokenizer/tokenizer.json").write_text("{}")
+    assert missing(model) is None
+
+
+def test_pickled_weights(model: Path) -> None:
+    place = model / "vae"
+    (place / "model.safetensors").unlink()
+    with zipfile.ZipFile(place / "diffusion_pytorch_model.bin", "w") as file:
+        file.writestr("data", "x" * 1000)
+    assert missing(model) is None
+    whole = (place / "diffusion_pytorch_model.bin").read_bytes()
+    (place / "diffusion_pytorch_model.bin").write_bytes(whole[:-100])
+    assert missing(model) == "vae/diffusion_pytorch_model.bin is cut short"
+
+
+def test_a_link_to_nothing(model: Path) -> None:
+    (model / "vae/model.safetensors").unlink()
+    (model / "vae/model.safetensors").symlink_to(model / "blobs/gone")
+    assert missing(model) == "vae/model.safetensors is a link to a file that is gone"

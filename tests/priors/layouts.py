@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffusers import (
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
@@ -196,3 +198,54 @@ def stable_diffusion_3(folder: Path, *, t5: bool, **changes: Any) -> Path:
         tokenizer_3=tokenizer_3,
     ).save_pretrained(folder / "model")
     return folder / "model"
+
+
+NAMES: dict[str, dict[str, Any]] = {
+    "fp16": {"variant": "fp16"},
+    "bf16": {"variant": "bf16"},
+    "shards": {"max_shard_size": "8KB"},
+    "fp16-shards": {"variant": "fp16", "max_shard_size": "8KB"},
+    "bin": {"safe_serialization": False},
+    "bin-shards": {"safe_serialization": False, "max_shard_size": "8KB"},
+}
+"""The standard sets of names that weights come under, and how diffusers and transformers are asked for them."""
+
+
+def under_other_names(source: Path, target: Path, names: str) -> Path:
+    """The Stable Diffusion 3 of `source` in `target`, its weights under another of the sets of `NAMES`."""
+    shutil.copytree(source, target)
+    kinds = {"transformer": SD3Transformer2DModel, "vae": AutoencoderKL}
+    texts = {"text_encoder": CLIPTextModelWithProjection, "text_encoder_2": CLIPTextModelWithProjection}
+    for part, kind in (kinds | texts | {"text_encoder_3": T5EncoderModel}).items():
+        if not (source / part).is_dir():
+            continue
+        for file in [*(target / part).glob("*.safetensors"), *(target / part).glob("*.index.json")]:
+            file.unlink()
+        module, options = kind.from_pretrained(source, subfolder=part), dict(NAMES[names])
+        if "variant" in options:
+            module = module.to(torch.bfloat16 if names == "bf16" else torch.float16)
+        if part in kinds:
+            module.save_pretrained(target / part, **options)
+        elif options.pop("safe_serialization", True):
+            module.save_pretrained(target / part, **options)
+        else:  # transformers writes no pickles any more, and reads them.
+            torch.save(module.state_dict(), target / part / "pytorch_model.bin")
+    return target
+
+
+def in_the_cache(source: Path, cache: Path, hub_id: str) -> Path:
+    """The model in `source` as the hub's client keeps it in its cache: a snapshot of links to blobs."""
+    place = cache / f"models--{hub_id.replace('/', '--')}"
+    snapshot = place / "snapshots" / COMMIT
+    for number, file in enumerate(file for file in sorted(source.rglob("*")) if file.is_file()):
+        blob, link = place / "blobs" / str(number), snapshot / file.relative_to(source)
+        for folder in (blob.parent, link.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blob)
+        link.symlink_to(blob)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+COMMIT = "1234567890" * 4

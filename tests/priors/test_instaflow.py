@@ -130,5 +130,6 @@ def test_a_style_is_added(folder: Path, tmp_path: Path) -> None:
 
 def test_a_style_of_another_shape(folder: Path, tmp_path: Path) -> None:
     layouts.unet(block_out_channels=(8, 24)).save_pretrained(tmp_path / "unet")
+    layouts.autoencoder().save_pretrained(tmp_path / "vae")
     with pytest.raises(UserError, match="its UNet has another shape"):
         load(folder).add_style(str(tmp_path), str(folder))

@@ -1,0 +1,56 @@
+"""Which sizes of pictures a model takes, told from its files or its family before it is loaded. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rfgs.errors import UserError
+from rfgs.models import catalogue, snapshot
+from rfgs.models.kind import family_of
+
+
+def check_resolution(source: str, size: int) -> int:
+    """Width and height of pictures, pixels, if the model `source` (as `catalogue.locate` takes it) takes them.
+
+    Raises:
+        UserError: no multiple of what its autoencoder and network shrink by, or more than the network has positions for.
+    """
+    grain, most = limits(source)
+    if size % grain:
+        nearest = max(grain, grain * round(size / grain))
+        raise UserError(
+            f"--resolution {size}: {source} takes multiples of {grain} pixels; try --resolution {min(nearest, most or nearest)}"
+        )
+    if most and size > most:
+        raise UserError(f"--resolution {size}: {source} takes {most} pixels at most; try --resolution {most}")
+    return size
+
+
+def limits(source: str) -> tuple[int, int | None]:
+    """The pixels that a side has to be a multiple of, and the largest side; None where there is no such bound."""
+    place = catalogue.locate(source)
+    folder = Path(place.source).expanduser()
+    if not folder.is_dir() and snapshot.HUB_ID.fullmatch(place.source):
+        folder = snapshot.cached(place.source) or folder
+    vae, network = (_read(folder / part / "config.json") for part in ("vae", "transformer"))
+    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
+    family = family_of(source)
+    if not isinstance(blocks, list):
+        return (family.grain if family else 8), None
+    grain = 2 ** (len(blocks) - 1)
+    if family and not family.network:
+        return grain, None
+    # Latents along a side of one token; FLUX joins 2 x 2 of them before its network, whose configuration says 1.
+    grain *= 2 if network.get("_class_name") == "FluxTransformer2DModel" else network.get("patch_size") or 1
+    most = network.get("pos_embed_max_size")
+    return grain, grain * most if most else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # Whoever loads it will tell.
+    return content if isinstance(content, dict) else {}

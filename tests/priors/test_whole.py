@@ -1,0 +1,221 @@
+"""Whole models load under every standard set of names and without a network; what is not whole is refused in a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+from rfgs.errors import UserError  # noqa: E402
+from rfgs.models import snapshot  # noqa: E402
+from rfgs.models.catalogue import check_source, is_small  # noqa: E402
+from rfgs.models.kind import kind_of  # noqa: E402
+from rfgs.priors import load_prior  # noqa: E402
+from tests.priors import layouts  # noqa: E402
+
+MINE = "me/my-model"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return layouts.stable_diffusion_3(tmp_path_factory.mktemp("sd3"), t5=True)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, no network, and none of the embeddings that other tests made."""
+
+    def connect(*_: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "embeddings"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def model(plain: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(plain, tmp_path / "model"))
+
+
+def outputs(source: str | Path) -> list[torch.Tensor]:
+    prior = load_prior(source)
+    condition = prior.embed(["a red cube"])
+    x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    return [
+        condition.tokens,
+        condition.pooled,
+        prior.predict(x, torch.tensor([0.5]), condition),
+        prior.decode(x),
+    ]
+
+
+@pytest.mark.parametrize("names", layouts.NAMES)
+def test_standard_names(names: str, plain: Path, tmp_path: Path, cache: Path) -> None:
+    folder = layouts.under_other_names(plain, tmp_path / "other", names)
+    link = layouts.in_the_cache(folder, cache, MINE)
+    (tmp_path / "link").symlink_to(link, target_is_directory=True)
+    tolerance = 0.05 if layouts.NAMES[names].get("variant") else 0
+    for source in (str(folder), str(tmp_path / "link"), MINE):
+        assert check_source(source) == source
+        for ours, theirs in zip(outputs(source), outputs(plain), strict=True):
+            assert ((ours - theirs).norm() / theirs.norm()).item() <= tolerance
+    assert kind_of(MINE) == "flow" and not is_small(MINE)
+
+
+def said(source: str | Path, **options: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        load_prior(source, **options).embed(["a red cube"])
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_missing_files_are_named_before_anything_is_loaded(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = layouts.under_other_names(plain, tmp_path / "other", "fp16-shards")
+    piece = max((folder / "transformer").glob("*.safetensors"))
+    assert "fp16-0000" in piece.name
+    piece.unlink()
+    monkeypatch.setattr("rfgs.priors.parts.load_module", None)
+    expected = f"{folder}: not a whole model, transformer/{piece.name} is missing; download or copy it again"
+    assert said(folder) == expected
+    with pytest.raises(UserError, match=f"transformer/{piece.name} is missing"):
+        check_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [("transformer", "proj_out.weight"), ("vae", "encoder.conv_in.bias"), ("text_encoder_2", None)],
+)
+def test_missing_tensors(part: str, tensor: str | None, model: Path) -> None:
+    """transformers fills them with random numbers."""
+    (file,) = (model / part).glob("*.safetensors")
+    tensors = load_file(file)
+    tensor = tensor or next(name for name in tensors if name.endswith("mlp.fc1.weight"))
+    del tensors[tensor]
+    save_file(tensors, file, {"format": "pt"})
+    assert f"not a whole SD3 model ({part}/ lacks the weights of " in said(model)
+
+
+def test_a_configuration_of_another_width(model: Path) -> None:
+    file = model / "transformer/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_head_dim": 16}))
+    assert said(model).startswith(f"{model}: not a whole SD3 model (")
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_3"])
+def test_a_vocabulary_without_words(part: str, model: Path) -> None:
+    file = model / part / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocab = content["model"]["vocab"]
+    if isinstance(vocab, list):
+        content["model"]["vocab"] = [pair for pair in vocab if pair[0] in ("<pad>", "</s>", "<unk>")]
+    else:
+        special = {token["content"] for token in content["added_tokens"]}
+        content["model"]["vocab"] = {word: number for word, number in vocab.items() if word in special}
+        content["model"]["merges"] = []
+    file.write_text(json.dumps(content))
+    assert f"{part}/ " in said(model)
+    file.unlink()
+    assert f"not a whole model, {part}/" in said(model)
+
+
+def test_a_library_that_is_not_installed(model: Path) -> None:
+    file = model / "transformer/config.json"
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantised))
+    message = said(model)
+    assert "bitsandbytes" in message and "Traceback" not in message
+
+
+def test_memory_that_runs_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("Unable to load weights") from OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("rfgs.priors.sd3.load_module", fails)
+    assert "this machine's memory does not suffice to load it" in said(model)
+
+
+def test_t5_without_weights_and_dropped(model: Path) -> None:
+    for file in (model / "text_encoder_3").glob("*.safetensors"):
+        file.unlink()
+    assert "text_encoder_3/ holds no weights" in said(model)
+    assert len(load_prior(model, t5="drop").embed(["a red cube"])) == 1
+
+
+@pytest.fixture
+def hub(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A hub that has `model`, and what it was asked for; `breaks` are the errors of the next downloads."""
+    state: dict[str, Any] = {"fetched": [], "breaks": []}
+
+    def snapshot_download(hub_id: str, *, allow_patterns: list[str]) -> str:
+        if state["breaks"]:
+            raise state["breaks"].pop(0)
+        fetched = model.parent / "fetched"
+        for name in allow_patterns:
+            (fetched / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(model / name, fetched / name)
+        shutil.rmtree(cache, ignore_errors=True)
+        state["fetched"] = allow_patterns
+        return str(layouts.in_the_cache(fetched, cache, hub_id))
+
+    def hf_hub_download(hub_id: str, file: str) -> str:
+        return str(model / file)
+
+    listing = [str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()]
+    listing += ["sd3_medium.safetensors", "transformer/model.ckpt", "text_encoder/model.fp16.safetensors"]
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, hub_id: listing)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(snapshot, "_WAITS", (0.0, 0.0))
+    return state
+
+
+def test_a_finished_download_is_known(hub: dict[str, Any], model: Path) -> None:
+    """What is fetched is what is checked for, with model_index.json, and nothing is fetched twice."""
+    assert snapshot.lacks(MINE) == "model_index.json is missing"
+    outputs(MINE)
+    assert "model_index.json" in hub["fetched"]
+    assert set(hub["fetched"]) <= {str(file.relative_to(model)) for file in model.rglob("*")}
+    hub["breaks"] = [AssertionError("fetched again")]
+    assert snapshot.lacks(MINE) is None and check_source(MINE) == MINE
+    outputs(MINE)
+
+
+def test_without_t5_the_rest_is_fetched_later(hub: dict[str, Any]) -> None:
+    load_prior(MINE, t5="drop").embed(["blue"])
+    assert not any("_3/" in name for name in hub["fetched"])
+    assert snapshot.lacks(MINE, t5=False) is None
+    assert snapshot.lacks(MINE) == "the part text_encoder_3/ is missing"
+    outputs(MINE)
+    assert any("text_encoder_3/" in name for name in hub["fetched"])
+
+
+def test_a_download_that_breaks_is_gone_on_with(hub: dict[str, Any]) -> None:
+    hub["breaks"] = [ConnectionError("reset"), TimeoutError("slow")]
+    outputs(MINE)
+    assert not hub["breaks"] and hub["fetched"]
+
+
+def test_a_download_that_breaks_for_good(hub: dict[str, Any]) -> None:
+    hub["breaks"] = [ConnectionError("reset")] * 9
+    assert said(MINE) == (
+        f"{MINE}: not downloaded whole yet, model_index.json is missing, and the model hub cannot be reached; check the "
+        "connection, or use a local copy with --model FOLDER"
+    )
+    assert len(hub["breaks"]) == 6
+
+
+def test_no_folder_and_no_hub_id() -> None:
+    assert "no such folder" in said("no/such/folder")
