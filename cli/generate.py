@@ -90,7 +90,7 @@ class Generate(Typed):
         """Checks all that can be checked without a model, then does the work."""
         from rfgs.models import catalogue
         from rfgs.models.words import Knowledge
-        from rfgs.runs import folders
+        from rfgs.runs import folders, holding
 
         from . import checks, load_checks
 
@@ -111,12 +111,15 @@ class Generate(Typed):
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
         try:
+            if self.resume is None:
+                folders.note_job(folder, job)
             self._generate(job, folder, remark)
         except BaseException:
-            # A run that came to nothing leaves no empty folder behind; one with files in it stays.
-            if self.resume is None and not any(folder.iterdir()):
-                folder.rmdir()
+            if self.resume is None:
+                folders.leave(folder)
             raise
+        finally:
+            holding.release(folder)
 
     def _job(self) -> Job:
         from rfgs.models import catalogue
@@ -188,6 +191,7 @@ class Generate(Typed):
             if remark:
                 progress.say(remark)
             from rfgs.runs.generate import generate
+            from rfgs.runs.holding import release
 
             interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
 
@@ -218,6 +222,7 @@ class Generate(Typed):
                 )
             progress.close()
             print_result(result, folder)
+            release(folder)
             if viewer:
                 viewer.finish(result.paths, result.splats)
                 if self.keep_viewer:

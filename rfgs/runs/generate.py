@@ -52,7 +52,8 @@ def generate(
 
     Args:
         folder: claimed for this run (`rfgs.runs.folders.claim_folder`), or that of the run to resume.
-        resume: go on from the checkpoint in `folder`; the steps then are the same, bit by bit, as without the break.
+        resume: go on from the checkpoint in `folder`, or begin again where there is none yet; the files then are the same,
+            bit by bit, as without the break.
         on_start: gets the loop's settings, which may be changed while it runs, and the model, once it is there.
         on_step: called after each step; the next one starts when it returns.
         on_preview: called with each preview that was written.
@@ -84,10 +85,13 @@ def generate(
     if fitted:
         recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
-    step = None
+    step, done = None, 0
+    if state is not None:
+        # A run that was killed after its last step makes no further one.
+        splats, done = Splats.from_parameters(state["splats"]).to(job.device), state["index"]
     try:
         for step in distill(job.prompt, prior, splats, config, generator=generator, resume=state):
-            splats = step.splats
+            splats, done = step.splats, step.index
             # First the listeners, who may change settings, so that a checkpoint has the changes.
             recorder.timed("viewer", on_step, step)
             preview = recorder.keep(step)
@@ -106,9 +110,8 @@ def generate(
     if step is not None:
         recorder.write_checkpoint(step)
     recorder.record["engine"] = used(prior)  # Again: what was tried first may have failed.
-    finished = step is not None and step.index == step.total
     splats = without_haze(splats.detach())
-    paths = recorder.finish(splats, "finished" if finished else "stopped")
+    paths = recorder.finish(splats, "finished" if done >= config.steps else "stopped")
     return Result(splats, paths, recorder.record)
 
 

@@ -90,12 +90,14 @@ class Recorder:
         self._skipped = self._skipped.to(step.skipped) + step.skipped
         self.record["steps_done"] = step.index
         self._note_changes(step.index)
-        if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
-            self.timed("files", self.write_checkpoint, step)
+        preview = None
+        # First the preview: who goes on after a checkpoint does not come by this step again.
         if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
             self._note_progress(step)
-            return self.timed("files", self.write_preview, step)
-        return None
+            preview = self.timed("files", self.write_preview, step)
+        if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
+            self.timed("files", self.write_checkpoint, step)
+        return preview
 
     def timed(self, part: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` and counts the time it takes as `part` of the run's."""

@@ -19,9 +19,11 @@ from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import generate as module
-from rfgs.runs.folders import job_to_resume
+from rfgs.runs import recorder
+from rfgs.runs.folders import job_to_resume, note_job
 from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
+from rfgs.runs.recorder import Recorder
 from rfgs.splats import Splats
 
 JOB = Job("a red cube", settings={"steps": 20, "views_per_step": 2, "splats": 30}, seed=3)
@@ -273,6 +275,56 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(index: int, tmp_path: P
     assert result.record["skipped"] == 20
     assert [entry["step"] for entry in result.record["progress"]] == [1, 3, 6, 10, 15]
     assert sorted(path.name for path in (parts / "previews").iterdir()) == PREVIEWS
+
+
+KILLED_IN = [
+    ("Recorder", 1),
+    ("write_preview", 1),
+    ("write_preview", 3),
+    ("write_checkpoint", 1),
+    ("write_checkpoint", 4),
+    ("_write_asset", 1),
+    ("write_strip", 6),
+    ("write_turntable", 1),
+    ("finish", 1),
+]
+
+
+@pytest.mark.parametrize(("moment", "time"), KILLED_IN)
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(
+    moment: str, time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with SIGKILL, nothing is done after the moment: neither the record nor a checkpoint is written."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    note_job(parts, JOB)
+    times = iter(range(1, 100))
+
+    def killing(work: Callable) -> Callable:
+        def called(*args: Any, **options: Any) -> Any:
+            if next(times) >= time:
+                raise SystemExit("killed")
+            return work(*args, **options)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "fail", lambda self, error: None)
+        for place in (module, recorder, Recorder):
+            if hasattr(place, moment):
+                patch.setattr(place, moment, killing(getattr(place, moment)))
+        with pytest.raises(SystemExit):
+            generate(JOB, parts)
+    generate(job_to_resume(parts), parts, resume=True)
+    for path in whole.rglob("*"):
+        if path.is_file() and path.name not in ("run.json", "checkpoint.pt"):
+            assert (parts / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
+    ended, unbroken = record_of(parts), record_of(whole)
+    assert ended["state"] == "finished"
+    for name in ("config", "steps_done", "evaluations", "skipped", "splats"):
+        assert ended[name] == unbroken[name]
 
 
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
