@@ -34,7 +34,8 @@ class Generate(Typed):
     """Make a 3D asset from a sentence.
 
     Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early
-    and still writes what there is; a second Ctrl-C quits at once.
+    and still writes what there is, as does the end of a terminal or of a batch job's time; a second Ctrl-C skips that, and
+    leaves a checkpoint for --resume.
     """
 
     prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
@@ -193,7 +194,9 @@ class Generate(Typed):
             from rfgs.runs.generate import generate
             from rfgs.runs.holding import release
 
-            interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
+            interrupt = StopOnInterrupt(
+                progress.say, viewer.gate.stop if viewer else lambda: None, saves=True
+            )
 
             def on_start(config: DistillConfig, prior: Prior) -> None:
                 gc.enable()
@@ -217,7 +220,7 @@ class Generate(Typed):
                     on_start=on_start,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
-                    stop=lambda: interrupt.pressed or (viewer is not None and viewer.stop_requested),
+                    stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
                     began=BEGAN,
                 )
             progress.close()

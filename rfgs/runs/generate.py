@@ -57,7 +57,8 @@ def generate(
         on_start: gets the loop's settings, which may be changed while it runs, and the model, once it is there.
         on_step: called after each step; the next one starts when it returns.
         on_preview: called with each preview that was written.
-        stop: asked after each step; True ends the loop, and what there is gets exported.
+        stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
+            ends the run with a checkpoint and nothing exported.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
@@ -97,8 +98,12 @@ def generate(
             preview = recorder.keep(step)
             if preview:
                 on_preview(preview)
-            if stop():
-                break
+            try:
+                if stop():
+                    break
+            except KeyboardInterrupt:
+                recorder.write_checkpoint(step)
+                raise
     except BaseException as error:
         recorder.fail(error)
         if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -109,6 +114,7 @@ def generate(
         raise
     if step is not None:
         recorder.write_checkpoint(step)
+        stop()  # Who has become impatient meanwhile has a checkpoint now.
     recorder.record["engine"] = used(prior)  # Again: what was tried first may have failed.
     splats = without_haze(splats.detach())
     paths = recorder.finish(splats, "finished" if done >= config.steps else "stopped")

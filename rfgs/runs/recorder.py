@@ -155,7 +155,8 @@ class Recorder:
 
     def fail(self, error: BaseException) -> None:
         """Notes what ended the run, which then has no asset."""
-        self.record.update(state="failed", finished=_now(), error=f"{type(error).__name__}: {error}")
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.record.update(state=state, finished=_now(), error=f"{type(error).__name__}: {error}")
         self.write_record()
 
     def write_record(self) -> None:

@@ -327,6 +327,21 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(
         assert ended[name] == unbroken[name]
 
 
+def test_an_impatient_end_leaves_a_checkpoint_of_its_last_step(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop() -> bool:
+        if seen[-1] == 7:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(JOB, tmp_path, on_step=lambda step: seen.append(step.index), stop=stop)
+    assert record_of(tmp_path)["state"] == "interrupted" and not (tmp_path / "splats.ply").exists()
+    result = generate(job_to_resume(tmp_path), tmp_path, resume=True)
+    assert result.record["resumed_after_steps"] == [7]
+
+
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
     generate(JOB, tmp_path)
     result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
