@@ -221,6 +221,7 @@ class Generate(Typed):
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
                     stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
+                    say=progress.say,
                     began=BEGAN,
                 )
             progress.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ def generate(
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
     began: float | None = None,
 ) -> Result:
     """Does a job and fills its folder.
@@ -59,13 +61,14 @@ def generate(
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
             ends the run with a checkpoint and nothing exported.
+        say: told, in a line, what does not end the run, such as a damaged checkpoint.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
         UserError: the model cannot be loaded, the checkpoint cannot be read, or the GPU's memory does not suffice.
     """
     began = time.perf_counter() if began is None else began
-    checkpoint = folders.load_checkpoint(folder) if resume else None
+    checkpoint = folders.load_checkpoint(folder, say) if resume else None
     prior = load_prior(
         job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )

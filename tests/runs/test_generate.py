@@ -319,7 +319,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(
             generate(JOB, parts)
     generate(job_to_resume(parts), parts, resume=True)
     for path in whole.rglob("*"):
-        if path.is_file() and path.name not in ("run.json", "checkpoint.pt"):
+        if path.is_file() and path.suffix not in (".json", ".pt"):
             assert (parts / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
     ended, unbroken = record_of(parts), record_of(whole)
     assert ended["state"] == "finished"
@@ -342,6 +342,26 @@ def test_an_impatient_end_leaves_a_checkpoint_of_its_last_step(tmp_path: Path) -
     assert result.record["resumed_after_steps"] == [7]
 
 
+def test_a_checkpoint_is_also_due_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every five minutes; a step takes two here, and a tenth of the run a hundred."""
+    clock = iter(range(0, 120 * 10_000, 120))
+    now = [0.0]
+    monkeypatch.setattr(recorder.time, "monotonic", lambda: now[0])
+    written: list[int] = []
+    write = Recorder.write_checkpoint
+
+    def noting(self: Recorder, step: Any) -> None:
+        written.append(step.index)
+        write(self, step)
+
+    def walk(step: FakeStep) -> None:
+        now[0] = float(next(clock)) + 120
+
+    monkeypatch.setattr(Recorder, "write_checkpoint", noting)
+    generate(job_with(steps=500), tmp_path, on_step=walk, **{"stop": lambda: now[0] >= 120 * 10})
+    assert written == [3, 6, 9, 10]
+
+
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
     generate(JOB, tmp_path)
     result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
@@ -352,6 +372,7 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
 def test_settings_of_another_version_are_told_in_a_line(tmp_path: Path) -> None:
     generate(job_with(steps=1), tmp_path)
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del checkpoint["summed"]
     # An older one, which had the settings of all guidances in one place.
     torch.save({**checkpoint, "config": {**checkpoint["config"], "lora_rank": 8}}, tmp_path / "checkpoint.pt")
     result = generate(job_to_resume(tmp_path, steps=2), tmp_path, resume=True)
