@@ -1,4 +1,4 @@
-"""What `rfgs generate` shows on the terminal: the progress bar, the end, and what Ctrl-C does."""
+"""What `rfgs generate` shows on the terminal: the progress bar, the end, and what Ctrl-C and its like do."""
 
 from __future__ import annotations
 
@@ -59,31 +59,66 @@ class Progress:
             self._bar.close()
 
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl-C; what `docker stop` and schedulers send; what a closed terminal sends."""
+
+
 class StopOnInterrupt:
-    """Within its block, the first Ctrl-C asks for an early end and the second one quits as usual.
+    """Within its block, the first Ctrl-C asks for an early end and the last one quits as usual; TERM and HUP count as one.
 
     Args:
         say: shows a line to the user.
         on_stop: called at the first Ctrl-C, for whatever holds the loop up.
+        saves: whether the second one ends the run at its next step, where it has a checkpoint, and only the third one quits.
     """
 
-    def __init__(self, say: Callable[[str], None], on_stop: Callable[[], None]) -> None:
-        self._say, self._on_stop = say, on_stop
-        self._before: Any = None
-        self.pressed = False
+    def __init__(
+        self, say: Callable[[str], None], on_stop: Callable[[], None], *, saves: bool = False
+    ) -> None:
+        self._say, self._on_stop, self._saves = say, on_stop, saves
+        self._before: dict[int, Any] = {}
+        self._times = 0
+
+    @property
+    def pressed(self) -> bool:
+        """Whether an early end is asked for."""
+        return self._times > 0
+
+    def stop(self) -> bool:
+        """Whether an early end is asked for; asked between two steps.
+
+        Raises:
+            KeyboardInterrupt: even what there is need not be written any more.
+        """
+        if self._times > 1:
+            raise KeyboardInterrupt
+        return self.pressed
 
     def __enter__(self) -> StopOnInterrupt:
-        self._before = signal.signal(signal.SIGINT, self._first)
+        for number in SIGNALS:
+            before = signal.getsignal(number)
+            # Under nohup a run is not to notice that its terminal is closed.
+            if number == signal.SIGINT or before is not signal.SIG_IGN:
+                self._before[number] = before
+                signal.signal(number, self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
-    def _first(self, number: int, frame: FrameType | None) -> None:
-        self.pressed = True
-        signal.signal(signal.SIGINT, self._before)
-        self._say("stopping after this step, and writing what there is; Ctrl-C again quits at once")
-        self._on_stop()
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed and number not in (signal.SIGINT, signal.SIGTERM):
+            return  # Of a closed terminal both its shell and the system tell.
+        self._times += 1
+        if self._times == 1:
+            again = "skips that" if self._saves else "quits at once"
+            self._say(f"stopping after this step, and writing what there is; Ctrl-C again {again}")
+            self._on_stop()
+        elif self._times == 2 and self._saves:
+            self._say("quitting after this step, with a checkpoint to go on from; Ctrl-C again quits at once")
+        else:
+            raise KeyboardInterrupt
 
 
 def print_result(result: Result, folder: Path) -> None:

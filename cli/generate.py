@@ -34,7 +34,8 @@ class Generate(Typed):
     """Make a 3D asset from a sentence.
 
     Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early
-    and still writes what there is; a second Ctrl-C quits at once.
+    and still writes what there is, as does the end of a terminal or of a batch job's time; a second Ctrl-C skips that, and
+    leaves a checkpoint for --resume.
     """
 
     prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
@@ -90,7 +91,7 @@ class Generate(Typed):
         """Checks all that can be checked without a model, then does the work."""
         from rfgs.models import catalogue
         from rfgs.models.words import Knowledge
-        from rfgs.runs import folders
+        from rfgs.runs import folders, holding
 
         from . import checks, load_checks
 
@@ -111,12 +112,15 @@ class Generate(Typed):
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
         try:
+            if self.resume is None:
+                folders.note_job(folder, job)
             self._generate(job, folder, remark)
         except BaseException:
-            # A run that came to nothing leaves no empty folder behind; one with files in it stays.
-            if self.resume is None and not any(folder.iterdir()):
-                folder.rmdir()
+            if self.resume is None:
+                folders.leave(folder)
             raise
+        finally:
+            holding.release(folder)
 
     def _job(self) -> Job:
         from rfgs.models import catalogue
@@ -191,8 +195,11 @@ class Generate(Typed):
             if remark:
                 progress.say(remark)
             from rfgs.runs.generate import generate
+            from rfgs.runs.holding import release
 
-            interrupt = StopOnInterrupt(progress.say, viewer.gate.stop if viewer else lambda: None)
+            interrupt = StopOnInterrupt(
+                progress.say, viewer.gate.stop if viewer else lambda: None, saves=True
+            )
 
             def on_start(config: DistillConfig, prior: Prior) -> None:
                 gc.enable()
@@ -216,11 +223,13 @@ class Generate(Typed):
                     on_start=on_start,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
-                    stop=lambda: interrupt.pressed or (viewer is not None and viewer.stop_requested),
+                    stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
+                    say=progress.say,
                     began=BEGAN,
                 )
             progress.close()
             print_result(result, folder)
+            release(folder)
             if viewer:
                 viewer.finish(result.paths, result.splats)
                 if self.keep_viewer:

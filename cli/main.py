@@ -14,7 +14,7 @@ from rfgs.errors import UserError
 from rfgs.models import threads
 from rfgs.models.loading import Loading
 
-from . import flags
+from . import flags, streams
 from .bench import Bench
 from .doctor import Doctor
 from .edit import Edit
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if arguments is None:
         arguments = sys.argv[1:]
+        streams.outlive()
         _set_threads()
     arguments = list(arguments)
     if arguments == ["--version"]:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rfgs.runs.folders import leave
+
 from .console import StopOnInterrupt
 
 if TYPE_CHECKING:
@@ -33,8 +35,7 @@ class Meter:
             self._interrupt.__exit__()
         if self._bar is not None:
             self._bar.close()
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        leave(self._folder)
 
     def report(self, done: int, total: int, what: str) -> None:
         """Counts a step of what is being done."""

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from rfgs.errors import UserError
-from rfgs.splats import Splats
+
+if TYPE_CHECKING:
+    from rfgs.splats import Splats
 
 
 @contextmanager
@@ -49,6 +50,8 @@ def finite_splats(splats: Splats, name: str | Path) -> Splats:
     Raises:
         UserError: none is left.
     """
+    import torch  # Not above: who claims a folder need not wait for it.
+
     splats = splats.detach().to("cpu")
     good = splats.quats.norm(dim=-1) > 0
     for tensor in splats.parameters().values():

@@ -1,7 +1,8 @@
 """A run's folder: how it is named, claimed for a new run, and read again. `rfgs.runs.recorder` fills it.
 
 run.json             what was asked for, with what versions, how long it took, what was changed on the way
-checkpoint.pt        everything that the next step depends on
+checkpoint.pt        everything that the next step depends on, and its checksum
+checkpoint-before.pt the one before, in case that is damaged
 previews/            strips of views from the early steps
 splats.ply           the asset
 turntable.mp4, .png  the asset from all around
@@ -9,15 +10,26 @@ turntable.mp4, .png  the asset from all around
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import os
 import re
-from dataclasses import fields, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rfgs.errors import UserError
+from rfgs.export.writing import atomic
+from rfgs.runs.holding import HOLDER, LOCK, Held, check_free, hold, release
 from rfgs.runs.job import Job
 
+CHECKPOINT_BEFORE = "checkpoint-before.pt"
+SUM_MARK = b"rfgs-sum"
+"""Comes after a checkpoint's data and before their SHA-256, at the end of the file."""
+_SUM_SIZE = len(SUM_MARK) + 32
 RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
 
@@ -25,7 +37,7 @@ SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
 def claim_folder(
     prompt: str, seed: int, output: Path | None = None, *, overwrite: bool = False, resumable: bool = True
 ) -> Path:
-    """Creates the folder of a new run, and makes sure that no other run is in it.
+    """Creates the folder of a new run, makes sure that no other run is in it, and holds it for this process.
 
     Args:
         output: the folder; None takes runs/<prompt>-<seed>, with a number behind it if that is taken.
@@ -33,31 +45,29 @@ def claim_folder(
         overwrite: remove an earlier run's files from the folder. Files that no run writes are left alone.
 
     Raises:
-        UserError: the folder is not empty (and may not be overwritten), is a file, or cannot be written.
+        UserError: the folder is not empty (and may not be overwritten), is a file, cannot be written, or another process
+            is at work in it.
     """
-    if output is None:
-        folder = Path("runs") / f"{slug(prompt)}-{seed}"
-        number = 2
-        while not overwrite and _in_use(folder):
-            folder = folder.with_name(f"{slug(prompt)}-{seed}-{number}")
-            number += 1
-    else:
-        folder = output
-        if folder.suffix.lower() in (".ply", ".splat", ".glb", ".mp4"):
-            raise UserError(
-                f"--output {folder}: has to be a folder, not a file; try --output {folder.with_suffix('')}"
-            )
+    folder = Path("runs") if output is None else output
     try:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"--output {folder}: is a file; choose a folder")
-        if not overwrite and _in_use(folder):
-            holds = "already holds a run" if (folder / RECORD).exists() else "is not empty"
-            remedy = "replace what a run writes with --overwrite"
-            remedy = (
-                f"{remedy}, or go on with an unfinished run with --resume" if resumable else f"or {remedy}"
-            )
-            raise UserError(f"--output {folder}: {holds}; choose another folder, {remedy}")
-        folder.mkdir(parents=True, exist_ok=True)
+        if output is None:
+            folder = _free_folder(f"{slug(prompt)}-{seed}", overwrite)
+        else:
+            if folder.suffix.lower() in (".ply", ".splat", ".glb", ".mp4"):
+                raise UserError(
+                    f"--output {folder}: has to be a folder, not a file; try --output {folder.with_suffix('')}"
+                )
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"--output {folder}: is a file; choose a folder")
+            if not _taken(folder, overwrite):
+                holds = "already holds a run" if (folder / RECORD).exists() else "is not empty"
+                remedy = "replace what a run writes with --overwrite"
+                remedy = (
+                    f"{remedy}, or go on with an unfinished run with --resume"
+                    if resumable
+                    else f"or {remedy}"
+                )
+                raise UserError(f"--output {folder}: {holds}; choose another folder, {remedy}")
         for path in _files_of_a_run(folder):
             path.unlink(missing_ok=True)
         # The one sure test of whether files can be written is to write one: permissions do not bind everybody.
@@ -100,24 +110,54 @@ def read_record(folder: Path) -> dict[str, Any]:
 def job_to_resume(folder: Path, *, steps: int | None = None) -> Job:
     """The job of an unfinished run, as its record has it; `steps` makes it longer or shorter.
 
+    A run that was killed before its first checkpoint, or after its last step, is unfinished too. The folder is held for this
+    process from here on.
+
     Raises:
-        UserError: no run, no checkpoint, or nothing left to do.
+        UserError: no run, nothing left to do, or another process is at work in the folder.
     """
-    record = read_record(folder)
-    if not (folder / CHECKPOINT).exists():
+    read_record(folder)  # Nothing is written where there is no run.
+    try:
+        hold(folder)
+    except OSError as error:
         raise UserError(
-            f"--resume {folder}: has no {CHECKPOINT} to go on from; start the run again with --overwrite"
-        )
+            f"--resume {folder}: cannot be written ({error.strerror}); copy it to where it can"
+        ) from error
+    record = read_record(folder)
+    for path in _leftovers(folder):
+        path.unlink(missing_ok=True)
     job = _job_of(record["job"])
-    total = record["config"]["steps"]
+    total = record.get("config", {}).get("steps")  # Not known while the model is loaded.
     if steps is not None:
         job, total = replace(job, settings={**job.settings, "steps": steps}), steps
     done = record["steps_done"]
-    if done >= total:
+    whole = record.get("state") == "finished" and all(
+        (folder / name).exists() for name in (SPLATS, VIDEO, STRIP)
+    )
+    if total is not None and (done > total or done == total and whole):
         raise UserError(
             f"--resume {folder}: did its {done} steps already; make it longer with, for example, --steps {2 * done}"
         )
     return job
+
+
+def note_job(folder: Path, job: Job) -> None:
+    """Writes a first record, so that a run that is killed while its model is loaded can be resumed."""
+    with atomic(folder / RECORD) as path:
+        record = {"state": "starting", "job": asdict(job), "steps_done": 0}
+        path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def leave(folder: Path) -> None:
+    """Removes the folder of a run that came to nothing; one with files in it stays."""
+    with suppress(OSError, UserError):
+        if (folder / RECORD).exists() and read_record(folder).get("state") == "starting":
+            (folder / RECORD).unlink()
+        if not _in_use(folder):
+            for name in (LOCK, HOLDER):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+    release(folder)
 
 
 def _job_of(noted: dict[str, Any]) -> Job:
@@ -125,34 +165,119 @@ def _job_of(noted: dict[str, Any]) -> Job:
     known = {field.name for field in fields(Job)}
     job = Job(**{name: value for name, value in noted.items() if name in known})
     if "settings" in noted:
-        return job
+        # JSON has no tuples, which pairs are.
+        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
+        return replace(job, settings=settings)
     older = {name: value for name, value in noted.items() if name not in known and value not in (None, "")}
     return replace(job, settings=older)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any]:
+def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+    """Writes a checkpoint with its checksum; the one before it is kept beside."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({**content, "summed": True}, buffer)
+    data = buffer.getvalue()
+    with atomic(folder / CHECKPOINT) as path:
+        path.write_bytes(data + SUM_MARK + hashlib.sha256(data).digest())
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / CHECKPOINT_BEFORE)
+
+
+def load_checkpoint(folder: Path, say: Callable[[str], None] = lambda message: None) -> dict[str, Any] | None:
     """The last checkpoint: `config` (settings by name), `state` (of the loop), and what the record counts on.
 
+    None where the run has not come to one, and has to begin again.
+
+    Args:
+        say: told in a line if the last one is damaged and the one before it is taken.
+
     Raises:
-        UserError: it is damaged or from another version.
+        UserError: all that there are are damaged or from another version.
     """
+    there = [name for name in (CHECKPOINT, CHECKPOINT_BEFORE) if (folder / name).exists()]
+    for name in there:
+        content = _checkpoint(folder / name)
+        if content is not None:
+            if name != there[0]:
+                say(f"{folder / there[0]} is damaged; going on from the checkpoint before it")
+            return content
+    if there:
+        raise UserError(
+            f"--resume {folder}: {CHECKPOINT} cannot be read; start the run again with --overwrite"
+        )
+    return None
+
+
+def _checkpoint(path: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint; None if it is damaged."""
     import torch
 
     try:
+        data = path.read_bytes()
+        data, mark, digest = data[:-_SUM_SIZE], data[-_SUM_SIZE:-32], data[-32:]
+        summed = mark == SUM_MARK
+        if summed and hashlib.sha256(data).digest() != digest:
+            return None
         # Only tensors and plain containers are read, so that a checkpoint from elsewhere cannot run code.
-        return torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"--resume {folder}: {CHECKPOINT} cannot be read; start the run again with --overwrite"
-        ) from error
+        content = torch.load(
+            io.BytesIO(data if summed else data + mark + digest), map_location="cpu", weights_only=True
+        )
+        # Those of versions before this one have no checksum, and do not say that they have one.
+        whole = bool(content.get("summed")) == summed
+        whole = whole and all(isinstance(content[part], dict) for part in ("config", "state", "record"))
+        whole = whole and {"index", "splats", "generator"} <= content["state"].keys()
+    except Exception:  # Damaged bytes raise whatever they like.
+        return None
+    return content if whole else None
+
+
+def _free_folder(name: str, overwrite: bool) -> Path:
+    """A folder in runs/ that was taken for this process, with a number behind its name if that is in use."""
+    folder, number = Path("runs") / name, 2
+    while True:
+        try:
+            if _taken(folder, overwrite):
+                return folder
+        except Held:
+            if overwrite:
+                raise
+        folder, number = folder.with_name(f"{name}-{number}"), number + 1
+
+
+def _taken(folder: Path, overwrite: bool) -> bool:
+    """Whether a folder, which is made if there is none, is now this process's, and free for a new run."""
+    if folder.exists() and not folder.is_dir():
+        return False
+    if not overwrite and _in_use(folder):
+        # Who is at work in it is worth more than that it is not empty.
+        if (folder / LOCK).exists():
+            check_free(folder)
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    hold(folder)
+    if not overwrite and _in_use(folder):  # Since it was looked at, another process may have come and gone.
+        release(folder)
+        return False
+    return True
 
 
 def _in_use(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    return folder.is_dir() and any(path.name not in (LOCK, HOLDER) for path in folder.iterdir())
 
 
 def _files_of_a_run(folder: Path) -> list[Path]:
-    return [folder / name for name in (RECORD, CHECKPOINT, SPLATS, VIDEO, STRIP)] + [
+    return [folder / name for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP)] + [
         *(folder / PREVIEWS).glob("step-*.png"),
         *(folder / SNAPSHOTS).glob("step-*.ply"),
+        *_leftovers(folder),
     ]
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Temporary files of runs that were killed while they wrote."""
+    names = "|".join(name.split(".")[0] for name in (RECORD, CHECKPOINT, SPLATS, VIDEO))
+    pattern = re.compile(rf"\.({names}|step-\d+)\.[0-9a-f]{{8}}\.\w+")
+    places = [place for place in (folder, folder / PREVIEWS, folder / SNAPSHOTS) if place.is_dir()]
+    return [path for place in places for path in place.iterdir() if pattern.fullmatch(path.name)]

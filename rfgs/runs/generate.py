@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,24 +47,28 @@ def generate(
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
     began: float | None = None,
 ) -> Result:
     """Does a job and fills its folder.
 
     Args:
         folder: claimed for this run (`rfgs.runs.folders.claim_folder`), or that of the run to resume.
-        resume: go on from the checkpoint in `folder`; the steps then are the same, bit by bit, as without the break.
+        resume: go on from the checkpoint in `folder`, or begin again where there is none yet; the files then are the same,
+            bit by bit, as without the break.
         on_start: gets the loop's settings, which may be changed while it runs, and the model, once it is there.
         on_step: called after each step; the next one starts when it returns.
         on_preview: called with each preview that was written.
-        stop: asked after each step; True ends the loop, and what there is gets exported.
+        stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
+            ends the run with a checkpoint and nothing exported.
+        say: told, in a line, what does not end the run, such as a damaged checkpoint.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
         UserError: the model cannot be loaded, the checkpoint cannot be read, or the GPU's memory does not suffice.
     """
     began = time.perf_counter() if began is None else began
-    checkpoint = folders.load_checkpoint(folder) if resume else None
+    checkpoint = folders.load_checkpoint(folder, say) if resume else None
     prior = load_prior(
         job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )
@@ -84,17 +89,24 @@ def generate(
     if fitted:
         recorder.record["memory"] = fitted
     state = None if checkpoint is None else checkpoint["state"]
-    step = None
+    step, done = None, 0
+    if state is not None:
+        # A run that was killed after its last step makes no further one.
+        splats, done = Splats.from_parameters(state["splats"]).to(job.device), state["index"]
     try:
         for step in distill(job.prompt, prior, splats, config, generator=generator, resume=state):
-            splats = step.splats
+            splats, done = step.splats, step.index
             # First the listeners, who may change settings, so that a checkpoint has the changes.
             recorder.timed("viewer", on_step, step)
             preview = recorder.keep(step)
             if preview:
                 on_preview(preview)
-            if stop():
-                break
+            try:
+                if stop():
+                    break
+            except KeyboardInterrupt:
+                recorder.write_checkpoint(step)
+                raise
     except BaseException as error:
         recorder.fail(error)
         if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -105,10 +117,10 @@ def generate(
         raise
     if step is not None:
         recorder.write_checkpoint(step)
+        stop()  # Who has become impatient meanwhile has a checkpoint now.
     recorder.record["engine"] = used(prior)  # Again: what was tried first may have failed.
-    finished = step is not None and step.index == step.total
     splats = without_haze(splats.detach())
-    paths = recorder.finish(splats, "finished" if finished else "stopped")
+    paths = recorder.finish(splats, "finished" if done >= config.steps else "stopped")
     return Result(splats, paths, recorder.record)
 
 

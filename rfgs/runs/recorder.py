@@ -18,7 +18,7 @@ from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.export.writing import atomic
 from rfgs.guidance import as_dict
 from rfgs.models import machine
-from rfgs.runs.folders import CHECKPOINT, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
+from rfgs.runs.folders import PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO, save_checkpoint
 from rfgs.runs.job import Job
 from rfgs.splats import Splats
 
@@ -28,6 +28,8 @@ R = TypeVar("R")
 PREVIEW_FRACTIONS = (0.06, 0.15, 0.3, 0.5, 0.75)
 """When previews are taken, as parts of the whole run: the first early enough to give up on a bad start."""
 CHECKPOINT_FRACTION = 0.1
+CHECKPOINT_SECONDS = 300.0
+"""Checkpoints are written at every tenth of a run, and once this time has gone by since the last one."""
 
 STEP_PARTS = ("prior", "encode", "render", "backward", "optimiser")
 """The parts of a step that the loop measures itself."""
@@ -78,6 +80,7 @@ class Recorder:
         self._skipped = torch.tensor(self.record["skipped"])
         self._settings = as_dict(config)
         self._began, self._counted = began, 0.0
+        self._saved = time.monotonic()
         self._count("startup", time.perf_counter() - began)
         self.write_record()
 
@@ -90,12 +93,15 @@ class Recorder:
         self._skipped = self._skipped.to(step.skipped) + step.skipped
         self.record["steps_done"] = step.index
         self._note_changes(step.index)
-        if step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0:
-            self.timed("files", self.write_checkpoint, step)
+        preview = None
+        # First the preview: who goes on after a checkpoint does not come by this step again.
         if step.index in {max(1, round(fraction * step.total)) for fraction in PREVIEW_FRACTIONS}:
             self._note_progress(step)
-            return self.timed("files", self.write_preview, step)
-        return None
+            preview = self.timed("files", self.write_preview, step)
+        due = step.index % max(1, round(CHECKPOINT_FRACTION * step.total)) == 0
+        if due or time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.timed("files", self.write_checkpoint, step)
+        return preview
 
     def timed(self, part: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` and counts the time it takes as `part` of the run's."""
@@ -133,8 +139,8 @@ class Recorder:
             "state": step.state(),
             "record": {name: self.record[name] for name in counted},
         }
-        with atomic(self.folder / CHECKPOINT) as path:
-            torch.save(content, path)
+        save_checkpoint(self.folder, content)
+        self._saved = time.monotonic()
         self.write_record()
 
     def finish(self, splats: Splats, state: Literal["finished", "stopped"]) -> list[Path]:
@@ -153,7 +159,8 @@ class Recorder:
 
     def fail(self, error: BaseException) -> None:
         """Notes what ended the run, which then has no asset."""
-        self.record.update(state="failed", finished=_now(), error=f"{type(error).__name__}: {error}")
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.record.update(state=state, finished=_now(), error=f"{type(error).__name__}: {error}")
         self.write_record()
 
     def write_record(self) -> None:

@@ -34,6 +34,43 @@ def test_first_ctrl_c_asks_and_second_quits() -> None:
     assert signal.getsignal(signal.SIGINT) is before and len(said) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_a_job_or_terminal_asks_as_ctrl_c_does(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopOnInterrupt(lambda message: None, lambda: None) as interrupt:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        assert interrupt.stop()
+        os.kill(os.getpid(), signal.SIGHUP)  # A closed terminal tells twice.
+        time.sleep(0.01)
+        assert interrupt.stop()
+    assert signal.getsignal(number) is before
+
+
+def test_a_closed_terminal_is_no_matter_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopOnInterrupt(lambda message: None, lambda: None) as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+            assert not interrupt.pressed
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_second_ctrl_c_of_a_run_that_saves_waits_for_the_step_and_the_third_quits() -> None:
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        with StopOnInterrupt(said.append, lambda: None, saves=True) as interrupt:
+            press_ctrl_c()
+            assert interrupt.stop()
+            press_ctrl_c()
+            assert len(said) == 2 and "checkpoint" in said[1]
+            with pytest.raises(KeyboardInterrupt):
+                interrupt.stop()
+            press_ctrl_c()
+
+
 def test_ctrl_c_is_as_before_after_the_block() -> None:
     with StopOnInterrupt(lambda message: None, lambda: None):
         pass

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from rfgs.errors import UserError
-from rfgs.runs.folders import claim_folder, job_to_resume, load_checkpoint, read_record, slug
+from rfgs.runs.folders import (
+    claim_folder,
+    job_to_resume,
+    leave,
+    load_checkpoint,
+    note_job,
+    read_record,
+    save_checkpoint,
+    slug,
+)
+from rfgs.runs.holding import release
 from rfgs.runs.job import Job
 
 PROMPT = "a red cube on a blue cylinder"
@@ -46,13 +59,78 @@ def test_each_new_run_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytes
 def test_an_empty_folder_is_free(tmp_path: Path) -> None:
     assert claim_folder(PROMPT, 0, tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
     assert claim_folder(PROMPT, 0, tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
-    assert not any((tmp_path / "new" / "folder").iterdir())
+    leave(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new" / "folder").exists()
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from rfgs.runs.holding import hold
+hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    """By a lock that goes when its process is killed; the refusal says whose it is."""
+    unfinished(tmp_path, Job(PROMPT), 40)
+    other = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        for attempt in (
+            lambda: job_to_resume(tmp_path),
+            lambda: claim_folder(PROMPT, 0, tmp_path),
+            lambda: claim_folder(PROMPT, 0, tmp_path, overwrite=True),
+        ):
+            with pytest.raises(UserError, match=f"process {other.pid} on .* is at work in it"):
+                attempt()
+        assert (tmp_path / "run.json").exists()
+    finally:
+        other.kill()
+        other.wait()
+    assert job_to_resume(tmp_path) == Job(PROMPT)
+    release(tmp_path)
+
+
+def test_a_folder_that_is_held_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path("runs/a-red-cube-on-a-blue-cylinder-0")
+    place.mkdir(parents=True)
+    other = subprocess.Popen([sys.executable, "-c", HOLDING, str(place)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        assert claim_folder(PROMPT, 0).name == "a-red-cube-on-a-blue-cylinder-0-2"
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_temporary_files_of_a_killed_run_go(tmp_path: Path) -> None:
+    left = [
+        ".run.0123abcd.json",
+        ".checkpoint.0123abcd.pt",
+        "previews/.step-000006.0123abcd.png",
+        ".turntable.89abcdef.mp4",
+    ]
+    kept = [".mine.0123abcd.json", ".run.json.bak"]
+    unfinished(tmp_path, Job(PROMPT), 40)
+    (tmp_path / "previews").mkdir()
+    for name in left + kept:
+        (tmp_path / name).touch()
+    job_to_resume(tmp_path)
+    assert not any((tmp_path / name).exists() for name in left)
+    assert all((tmp_path / name).exists() for name in kept)
 
 
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     written = [
         "run.json",
         "checkpoint.pt",
+        "checkpoint-before.pt",
         "splats.ply",
         "turntable.mp4",
         "turntable.png",
@@ -67,8 +145,9 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
         claim_folder(PROMPT, 0, tmp_path)
     assert (tmp_path / "run.json").read_text() == "run.json"
     claim_folder(PROMPT, 0, tmp_path, overwrite=True)
+    release(tmp_path)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(
-        kept
+        [".lock", *kept]
     )
 
 
@@ -84,9 +163,29 @@ def test_the_job_of_an_unfinished_run(tmp_path: Path) -> None:
     unfinished(tmp_path, job, 40)
     assert job_to_resume(tmp_path) == job
     assert job_to_resume(tmp_path, steps=200).settings == {**job.settings, "steps": 200}
-    for steps in (40, 39):
-        with pytest.raises(UserError, match="did its 40 steps already; .* --steps 80"):
-            job_to_resume(tmp_path, steps=steps)
+    with pytest.raises(UserError, match="did its 40 steps already; .* --steps 80"):
+        job_to_resume(tmp_path, steps=39)
+
+
+def test_a_run_that_did_its_steps_is_finished_once_all_its_files_are_there(tmp_path: Path) -> None:
+    job = Job(PROMPT, settings={"noise_range": (0.1, 0.9)})
+    unfinished(tmp_path, job, 100)
+    assert job_to_resume(tmp_path) == job
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "state": "finished"}))
+    for name in ("splats.ply", "turntable.mp4", "turntable.png"):
+        assert job_to_resume(tmp_path) == job
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="did its 100 steps already; .* --steps 200"):
+        job_to_resume(tmp_path)
+
+
+def test_a_run_that_was_killed_before_its_first_step_has_a_job_too(tmp_path: Path) -> None:
+    note_job(tmp_path, Job(PROMPT, seed=3))
+    assert job_to_resume(tmp_path) == Job(PROMPT, seed=3) and load_checkpoint(tmp_path) is None
+    release(tmp_path)
+    leave(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_the_job_of_a_run_of_an_older_version(tmp_path: Path) -> None:
@@ -106,12 +205,51 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
         UserError, match=r"checkpoint\.pt cannot be read; start the run again with --overwrite"
     ):
         load_checkpoint(tmp_path)
-    (tmp_path / "checkpoint.pt").unlink()
-    with pytest.raises(UserError, match=r"has no checkpoint\.pt to go on from"):
-        job_to_resume(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="holds no run"):
         read_record(tmp_path)
+
+
+def content(index: int) -> dict:
+    import torch
+
+    state = {"index": index, "splats": {}, "generator": torch.Generator().get_state()}
+    return {"config": {}, "state": state, "record": {}}
+
+
+def test_every_damaged_byte_of_a_checkpoint_is_noticed_and_the_one_before_taken(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, content(1))
+    save_checkpoint(tmp_path, content(2))
+    data = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def index() -> tuple[int, int]:
+        said: list[str] = []
+        found = load_checkpoint(tmp_path, said.append)
+        assert found is not None
+        return found["state"]["index"], len(said)
+
+    assert index() == (2, 0)
+    generator = random.Random(0)
+    damaged = [data[: generator.randrange(len(data))] for _ in range(20)]
+    for place in (*generator.sample(range(len(data)), 100), *range(len(data) - 40, len(data))):
+        byte = data[place] ^ (1 << generator.randrange(8))
+        damaged.append(data[:place] + bytes([byte]) + data[place + 1 :])
+    for one in damaged:
+        (tmp_path / "checkpoint.pt").write_bytes(one)
+        assert index() == (1, 1)
+    (tmp_path / "checkpoint.pt").unlink()  # A kill between the two renamings.
+    assert index() == (1, 0)
+    (tmp_path / "checkpoint-before.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_a_version_without_checksums(tmp_path: Path) -> None:
+    import torch
+
+    torch.save(content(3), tmp_path / "checkpoint.pt")
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found["state"]["index"] == 3
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import generate as module
-from rfgs.runs.folders import job_to_resume
+from rfgs.runs import recorder
+from rfgs.runs.folders import job_to_resume, note_job
 from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
+from rfgs.runs.recorder import Recorder
 from rfgs.splats import Splats
 
 JOB = Job("a red cube", settings={"steps": 20, "views_per_step": 2, "splats": 30}, seed=3)
@@ -275,6 +277,91 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(index: int, tmp_path: P
     assert sorted(path.name for path in (parts / "previews").iterdir()) == PREVIEWS
 
 
+KILLED_IN = [
+    ("Recorder", 1),
+    ("write_preview", 1),
+    ("write_preview", 3),
+    ("write_checkpoint", 1),
+    ("write_checkpoint", 4),
+    ("_write_asset", 1),
+    ("write_strip", 6),
+    ("write_turntable", 1),
+    ("finish", 1),
+]
+
+
+@pytest.mark.parametrize(("moment", "time"), KILLED_IN)
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(
+    moment: str, time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with SIGKILL, nothing is done after the moment: neither the record nor a checkpoint is written."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    note_job(parts, JOB)
+    times = iter(range(1, 100))
+
+    def killing(work: Callable) -> Callable:
+        def called(*args: Any, **options: Any) -> Any:
+            if next(times) >= time:
+                raise SystemExit("killed")
+            return work(*args, **options)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "fail", lambda self, error: None)
+        for place in (module, recorder, Recorder):
+            if hasattr(place, moment):
+                patch.setattr(place, moment, killing(getattr(place, moment)))
+        with pytest.raises(SystemExit):
+            generate(JOB, parts)
+    generate(job_to_resume(parts), parts, resume=True)
+    for path in whole.rglob("*"):
+        if path.is_file() and path.suffix not in (".json", ".pt"):
+            assert (parts / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
+    ended, unbroken = record_of(parts), record_of(whole)
+    assert ended["state"] == "finished"
+    for name in ("config", "steps_done", "evaluations", "skipped", "splats"):
+        assert ended[name] == unbroken[name]
+
+
+def test_an_impatient_end_leaves_a_checkpoint_of_its_last_step(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop() -> bool:
+        if seen[-1] == 7:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(JOB, tmp_path, on_step=lambda step: seen.append(step.index), stop=stop)
+    assert record_of(tmp_path)["state"] == "interrupted" and not (tmp_path / "splats.ply").exists()
+    result = generate(job_to_resume(tmp_path), tmp_path, resume=True)
+    assert result.record["resumed_after_steps"] == [7]
+
+
+def test_a_checkpoint_is_also_due_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every five minutes; a step takes two here, and a tenth of the run a hundred."""
+    clock = iter(range(0, 120 * 10_000, 120))
+    now = [0.0]
+    monkeypatch.setattr(recorder.time, "monotonic", lambda: now[0])
+    written: list[int] = []
+    write = Recorder.write_checkpoint
+
+    def noting(self: Recorder, step: Any) -> None:
+        written.append(step.index)
+        write(self, step)
+
+    def walk(step: FakeStep) -> None:
+        now[0] = float(next(clock)) + 120
+
+    monkeypatch.setattr(Recorder, "write_checkpoint", noting)
+    generate(job_with(steps=500), tmp_path, on_step=walk, **{"stop": lambda: now[0] >= 120 * 10})
+    assert written == [3, 6, 9, 10]
+
+
 def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
     generate(JOB, tmp_path)
     result = generate(job_to_resume(tmp_path, steps=25), tmp_path, resume=True)
@@ -285,6 +372,7 @@ def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
 def test_settings_of_another_version_are_told_in_a_line(tmp_path: Path) -> None:
     generate(job_with(steps=1), tmp_path)
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del checkpoint["summed"]
     # An older one, which had the settings of all guidances in one place.
     torch.save({**checkpoint, "config": {**checkpoint["config"], "lora_rank": 8}}, tmp_path / "checkpoint.pt")
     result = generate(job_to_resume(tmp_path, steps=2), tmp_path, resume=True)
