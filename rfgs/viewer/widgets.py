@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -44,3 +45,17 @@ def notify(event: viser.GuiEvent, title: str, body: str, *, color: Any = None) -
 def set_value(handle: Any, value: object) -> None:
     """Shows `value` in an input of the page. (To a type checker viser's own `value` is read-only.)"""
     handle.value = value
+
+
+def small(lines: str) -> str:
+    """Lines of HTML in small print; what is in them and not ours has been through `as_text`."""
+    return f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
+
+
+def as_text(words: object) -> str:
+    """Words for HTML, to be read and never to be run.
+
+    Whatever comes from outside, a file's name as well, goes through here. viser's markdown is no place for it: that
+    runs the scripts it holds.
+    """
+    return html.escape(str(words).encode("utf-8", "replace").decode())
