@@ -16,7 +16,7 @@ from rfgs.viewer.page import Page, Served
 from rfgs.viewer.save_panel import SavePanel
 from rfgs.viewer.server import aim
 from rfgs.viewer.view_panel import ViewPanel
-from rfgs.viewer.widgets import as_text, guarded, small
+from rfgs.viewer.widgets import as_text, guarded, small, value_of
 
 SNAPSHOT = re.compile(r"(\d+)\.ply$")
 SPACING = 2.2
@@ -114,7 +114,7 @@ class FileViewer(Served):
                 )
 
                 def move() -> None:
-                    self._moment = int(slider.value)
+                    self._moment = int(value_of(slider))
 
                 slider.on_update(guarded(page.report, "Time", move, page.wake))
             ViewPanel(gui, page.stage, page.turntable, page.report, page.wake, with_cameras=False)

@@ -16,6 +16,8 @@ from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
 
 Owner = TypeVar("Owner", bound="Served")
+MOST_PROBLEMS = 100
+"""What goes wrong after so many is told nowhere."""
 
 
 class Page:
@@ -71,7 +73,7 @@ class Page:
         """Notes a problem and shows it; one that comes again and again is noted once. Raises nothing itself."""
         try:
             line = f"{where}: {describe(problem)}"
-            if line in self.problems:
+            if line in self.problems or len(self.problems) >= MOST_PROBLEMS:
                 return
             self.problems.append(line)
             self.on_problem(line)

@@ -20,12 +20,15 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from rfgs.viewer.incoming import LARGEST_MESSAGE, heard_only_if_fit
+
 _patching = threading.Lock()  # Held while one server starts.
 
 
 @contextlib.contextmanager
 def own_pages_only() -> Iterator[threading.Event]:
-    """Lets the viser server that starts meanwhile refuse what `refusal` refuses, pages and websockets alike.
+    """Lets the viser server that starts meanwhile refuse what `refusal` refuses, pages and websockets alike, and hear of
+    its browsers only what is `fit`.
 
     viser (1.1.1, the newest when this was written) passes neither `origins` nor a `process_request` of ours on to
     `websockets.serve`, which is where such a check belongs, and keeps the server that it gets to itself. Its
@@ -41,6 +44,8 @@ def own_pages_only() -> Iterator[threading.Event]:
 
     def serve(handler: Any, host: str, *args: Any, process_request: Any = None, **options: Any) -> Any:
         guarded.set()
+        options["max_size"] = LARGEST_MESSAGE
+        handler = heard_only_if_fit(handler)
         return original(handler, host, *args, process_request=checked(process_request, host), **options)
 
     with _patching:

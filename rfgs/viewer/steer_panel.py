@@ -16,7 +16,7 @@ from rfgs.guidance import find_guide, guides, value_of
 from rfgs.models.words import Knowledge
 from rfgs.settings import Setting, assign, declared
 from rfgs.viewer.background import Report
-from rfgs.viewer.widgets import as_text, guarded, small
+from rfgs.viewer.widgets import as_text, guarded, set_value, small
 
 TEXTS = ("prompt", "negative_prompt")
 SHOWN_CHANGES = 6
@@ -146,7 +146,7 @@ class SteerPanel:
                     if text == self._texts[name]:
                         continue
                     if name == "prompt" and not text:
-                        raise ValueError("the prompt is empty")
+                        raise UserError("the prompt is empty")
                     try:
                         remarks.append(self._check_text(name, text))
                     except UserError as refused:
@@ -202,9 +202,17 @@ class SteerPanel:
                 title, value, min=setting.least, step=1 if setting.base is int else grain, hint=setting.help
             )
 
+        good = value
+
         def wish() -> None:
+            nonlocal good
             # What comes from a page need not be what its inputs would send.
-            self._steering.wish(setting.name, setting.checked(handle.value))
+            try:
+                good = setting.checked(handle.value)
+            except UserError:
+                set_value(handle, good)  # No page is left with a value that no step will see.
+                raise
+            self._steering.wish(setting.name, good)
 
         handle.on_update(guarded(self._report, title, wish, self._changed))
 
