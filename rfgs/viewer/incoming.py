@@ -1,4 +1,4 @@
-"""What a browser may say to a page: where its camera is, and what an input was set to. All else stops here.
+"""A browser's connection, and what it may say to a page: where its camera is, and what an input was set to. All else stops here.
 
 viser takes more than a page of ours uses: uploads of any size, a public tunnel on request, and any property of an input.
 It believes numbers as they come, and one that is not finite, or a picture of a billion pixels, ends in the renderer.
@@ -21,6 +21,8 @@ MESSAGES_PER_SECOND, BURST = 200.0, 2.0
 """By one browser, and for how many seconds it may say all at once. A camera that moves sends as often as the screen is
 drawn anew; who says more is heard later."""
 MOST_CONNECTIONS = 32
+QUIET = 0.1
+"""Seconds without a message after which none is waiting: viser collects them for a sixtieth of a second."""
 FARTHEST = 1e9
 """World units, for what a camera says of places."""
 LARGEST_SCREEN = 32768
@@ -46,6 +48,9 @@ class Incoming:
         self._connection = connection
         self._ahead = 0.0
         """The time to which the messages so far would last at the rate that is allowed."""
+        self._sending = 0
+        self._sent = 0.0
+        """When the last message to the browser was passed on."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -60,6 +65,22 @@ class Incoming:
                 await asyncio.sleep(self._ahead - now - BURST)
             if isinstance(raw, bytes) and fit(raw):
                 return raw
+
+    async def send(self, *args: Any, **options: Any) -> None:
+        """As the connection's own; it notes when."""
+        self._sending += 1
+        try:
+            await self._connection.send(*args, **options)
+        finally:
+            self._sending -= 1
+            self._sent = time.monotonic()
+
+    async def delivered(self) -> None:
+        """Returns when the browser has all that viser had for it: nothing more comes, and a ping after it is answered."""
+        await asyncio.sleep(QUIET)
+        while self._sending or time.monotonic() - self._sent < QUIET:
+            await asyncio.sleep(QUIET / 2)
+        await (await self._connection.ping())
 
 
 def heard_only_if_fit(

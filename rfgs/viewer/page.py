@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import viser
 
 from rfgs.viewer.background import Background, describe
-from rfgs.viewer.server import open_server, server_url, stop_server
+from rfgs.viewer.server import deliver, new_token, open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
 
 Owner = TypeVar("Owner", bound="Served")
+PATIENCE = 5.0
+"""Seconds that the end of a page waits for browsers."""
 MOST_PROBLEMS = 100
 """What goes wrong after so many is told nowhere."""
 
@@ -36,7 +39,8 @@ class Page:
         self.on_problem: Callable[[str], None] = lambda line: None
         """Told of each, to show it."""
         self._closed = threading.Event()
-        self.server = open_server(host, port, title=title)
+        self._token = new_token()
+        self.server = open_server(host, port, title=title, token=self._token)
         self.stage = Stage(self.server)
         self.turntable = Turntable(self.server, self.report)
         self.pictures = Pictures(self.server, self.stage, self.report, duty=0.5)
@@ -45,7 +49,8 @@ class Page:
 
     @property
     def url(self) -> str:
-        return server_url(self.server)
+        """The address, with the token that lets in who has it."""
+        return server_url(self.server, self._token)
 
     @property
     def watched(self) -> bool:
@@ -61,6 +66,14 @@ class Page:
         for job in self._jobs:
             job.wake(hurry=hurry)
         self.pictures.wake()
+
+    def settle(self) -> None:
+        """Waits until every browser has what there is to see now; not for ever, and not at all if there is none."""
+        deadline = time.monotonic() + PATIENCE
+        for job in self._jobs if self.watched else []:
+            job.settle(deadline - time.monotonic())
+        if self.watched:
+            deliver(self.server, max(deadline - time.monotonic(), 0.0))
 
     def attempt(self, where: str, action: Callable[[], None]) -> None:
         """Does `action`, and reports a problem instead of raising it; KeyboardInterrupt goes through."""
@@ -112,7 +125,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        """The page's address."""
+        """The page's address, with the token that lets in who has it: who reads it can steer."""
         return self._page.url
 
     @property

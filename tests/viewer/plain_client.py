@@ -74,11 +74,12 @@ def next_picture(socket: ClientConnection, timeout: float = 60.0) -> np.ndarray:
 
 
 def next_messages(socket: ClientConnection, timeout: float = 60.0) -> list[dict[str, Any]]:
-    """What the page says next, a few messages at a time.
+    """What the page says next, a few messages at a time."""
+    return messages_in(socket.recv(timeout=timeout))
 
-    A frame is the length of its content before and after compression (8 bytes each), then the content.
-    """
-    frame = socket.recv(timeout=timeout)
+
+def messages_in(frame: Any) -> list[dict[str, Any]]:
+    """A frame is the length of its messages before and after compression (8 bytes each), then these, then large arrays."""
     length = int.from_bytes(frame[8:16], "little")
     content = zstandard.ZstdDecompressor().decompress(frame[16 : 16 + length])
     return list(msgspec.msgpack.decode(content)["messages"])
