@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.export.formats import FORMATS
+from rfgs.export.formats import FORMATS, format_of
 from rfgs.models import machine, memory
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 
@@ -107,6 +107,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     suffixes = [known.suffix for known in FORMATS]
     if target.suffix.lower() not in suffixes:
         raise UserError(f"{target}: no known format; end the name with one of {', '.join(suffixes)}")
+    format_of(target)
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; choose another name, or replace it with --overwrite")
     if not target.parent.is_dir():

@@ -78,7 +78,7 @@ class Generate(Typed):
     """Port of that page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of that page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by
-    anybody, without a password."""
+    whoever has the token that is printed in its address."""
     server_render: bool = False
     """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False

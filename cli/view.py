@@ -20,7 +20,8 @@ class View:
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of the page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
-    """Network interface of the page; the default can be reached from this machine only, 0.0.0.0 from everywhere."""
+    """Network interface of the page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by whoever
+    has the token that is printed in its address."""
     server_render: bool = False
     """Open with pictures that this machine renders, for browsers without a GPU and many splats."""
 

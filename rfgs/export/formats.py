@@ -64,8 +64,10 @@ def format_of(path: str | Path) -> Format:
     """The format that the suffix of `path` names, in upper or lower case.
 
     Raises:
-        UserError: none has it.
+        UserError: none has it, or it is the compressed PLY's, which is read and not written.
     """
+    if Path(path).name.lower().endswith(".compressed.ply"):
+        raise UserError(f"{path}: compressed PLY can be read but not written; end the name with .ply alone")
     suffix = Path(path).suffix.lower()
     for known in FORMATS:
         if known.suffix == suffix:

@@ -7,12 +7,15 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfgs.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rfgs.splats import Splats
 
 
@@ -39,10 +42,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+OPAQUE, FLAT = 20.0, -20.0
+"""A logit whose opacity is 1 in float32, and the logarithm of a scale that no picture tells from 0."""
+
+
 def finite_splats(splats: Splats, name: str | Path) -> Splats:
     """The splats on the CPU, detached, without those that a viewer would choke on; a warning tells how many.
 
-    Those have a NaN or infinite value, or a quaternion of length zero.
+    Those have a NaN or infinite value, a scale that is infinite once it is no logarithm, or a quaternion of length zero.
+    An opacity of exactly 1 or 0 has an infinite logit and a flat disc an infinite negative log scale: both are kept, with
+    finite values that come to the same.
 
     Args:
         name: of the file, for the messages.
@@ -53,13 +62,30 @@ def finite_splats(splats: Splats, name: str | Path) -> Splats:
     import torch  # Not above: who claims a folder need not wait for it.
 
     splats = splats.detach().to("cpu")
-    good = splats.quats.norm(dim=-1) > 0
+    logits, log_scales = splats.logit_opacities, splats.log_scales
+    splats = replace(
+        splats,
+        logit_opacities=torch.where(logits.isinf(), logits.clamp(-OPAQUE, OPAQUE), logits),
+        log_scales=torch.where(log_scales.isneginf(), FLAT, log_scales),
+        quats=_of_usual_length(splats.quats),
+    )
+    good = (splats.quats.norm(dim=-1) > 0) & splats.scales.isfinite().all(dim=1)
     for tensor in splats.parameters().values():
         good &= torch.isfinite(tensor).flatten(1).all(dim=1) if tensor.ndim > 1 else torch.isfinite(tensor)
     if not good.any():
-        raise UserError(f"{name}: none of the {len(splats)} splats is finite, there is nothing to keep")
+        none = f"none of the {len(splats)} splats is finite, there is nothing to keep"
+        raise UserError(f"{name}: {none}" if len(splats) else f"{name}: holds no splats, its count is 0")
     if not good.all():
         dropped = len(splats) - int(good.sum())
         warnings.warn(f"{name}: dropped {dropped} of {len(splats)} splats that are not finite", stacklevel=3)
         splats = splats.select(good)
     return splats
+
+
+def _of_usual_length(quats: Tensor) -> Tensor:
+    """Quaternions [N, 4], those normalised whose squares leave float32."""
+    import torch
+
+    lengths = quats.double().norm(dim=-1, keepdim=True)
+    extreme = (lengths > 1e15) | ((lengths > 0) & (lengths < 1e-15))
+    return torch.where(extreme, (quats.double() / lengths).float(), quats)

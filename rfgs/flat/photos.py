@@ -11,8 +11,10 @@ from rfgs.errors import UserError
 
 LARGEST_SIDE = 2048
 """Pixels; larger photographs are scaled down when read, since no model here sees more."""
-MOST_PIXELS = 200_000_000
-"""Beyond this, merely unpacking a file takes gigabytes."""
+MOST_PIXELS = 64_000_000
+"""Of what is unpacked, which takes some 10 bytes a pixel until it is scaled down."""
+MOST_JPEG_PIXELS = 120_000_000
+"""Of a JPEG before it is unpacked at a smaller size: a progressive one is held whole, 6 bytes a pixel."""
 
 
 def read_photo(path: str | Path) -> Image.Image:
@@ -35,8 +37,15 @@ def read_photo(path: str | Path) -> Image.Image:
             # Pillow warns of large images, and of damage that does not matter here, in lines of its own.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                _check_size(image, path)
-                image.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG can be unpacked at a smaller size.
+                size = image.size
+                if image.width * image.height <= MOST_JPEG_PIXELS:
+                    image.draft(
+                        "RGB", (LARGEST_SIDE, LARGEST_SIDE)
+                    )  # JPEG can be unpacked at a smaller size.
+                if image.width * image.height > MOST_PIXELS:
+                    raise UserError(
+                        f"{path}: has {size[0]}x{size[1]} pixels; scale it down to {LARGEST_SIDE} pixels or less first"
+                    )
                 image.load()
                 # Scaled down first, so that all that follows works on a small image.
                 return _on_white(_scaled_down(ImageOps.exif_transpose(_eight_bits(image, path))))
@@ -53,14 +62,6 @@ def read_photo(path: str | Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
         # Pillow's decoders raise any of these on damaged data.
         raise UserError(f"{path}: is damaged or cut off ({_one_line(error)}); give another copy") from error
-
-
-def _check_size(image: Image.Image, path: Path) -> None:
-    pixels = image.width * image.height
-    if pixels > MOST_PIXELS:
-        raise UserError(
-            f"{path}: has {image.width}x{image.height} pixels; scale it down to {LARGEST_SIDE} pixels or less first"
-        )
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:

@@ -33,6 +33,8 @@ class Background:
         self._wanted = threading.Event()
         self._hurry = threading.Event()
         self._closed = threading.Event()
+        self._begun = self._ended = 0  # Calls so far.
+        self._counted = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"rfgs-viewer-{name}", daemon=True)
         self._thread.start()
 
@@ -45,6 +47,13 @@ class Background:
         if hurry:
             self._hurry.set()
         self._wanted.set()
+
+    def settle(self, timeout: float) -> None:
+        """Has the job done once more from the state as it is now, and waits for its end, at most `timeout` seconds."""
+        with self._counted:
+            wanted = self._begun + 1
+            self.wake(hurry=True)
+            self._counted.wait_for(lambda: self._ended >= wanted or self._closed.is_set(), timeout)
 
     def close(self, timeout: float = 2.0) -> None:
         """Lets a running job end, at most `timeout` seconds, and calls no more."""
@@ -60,11 +69,16 @@ class Background:
                 return
             self._wanted.clear()
             self._hurry.clear()
+            with self._counted:
+                self._begun += 1
             start = time.perf_counter()
             try:
                 self._job()
             except Exception as problem:
                 self._report(self._name, problem)
+            with self._counted:
+                self._ended = self._begun
+                self._counted.notify_all()
             took = time.perf_counter() - start
             self._hurry.wait(max(self._period - took, took * (1 / self._duty - 1)))
 

@@ -16,7 +16,7 @@ from rfgs.viewer.page import Page, Served
 from rfgs.viewer.save_panel import SavePanel
 from rfgs.viewer.server import aim
 from rfgs.viewer.view_panel import ViewPanel
-from rfgs.viewer.widgets import guarded
+from rfgs.viewer.widgets import as_text, guarded, small, value_of
 
 SNAPSHOT = re.compile(r"(\d+)\.ply$")
 SPACING = 2.2
@@ -49,8 +49,10 @@ def exhibit(path: Path) -> Exhibit:
     Raises:
         UserError: nothing to show there.
     """
+    # Names are bytes on Linux, and need not be any text that can be sent to a browser.
+    name = path.resolve().name.encode("utf-8", "replace").decode()
     if not path.is_dir():
-        return Exhibit(path.name, [(path.name, path)])
+        return Exhibit(name, [(name, path)])
     numbered = [
         (int(found.group(1)), file)
         for file in (path / "snapshots").glob("*.ply")
@@ -62,7 +64,7 @@ def exhibit(path: Path) -> Exhibit:
         raise UserError(
             f"{path}: holds no splats.ply; give a splat file or the folder of a run that has written one"
         )
-    return Exhibit(path.resolve().name, frames)
+    return Exhibit(name, frames)
 
 
 class FileViewer(Served):
@@ -100,7 +102,7 @@ class FileViewer(Served):
         gui = page.server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("View", viser.Icon.EYE):
-            self._summary = gui.add_markdown("")
+            self._summary = gui.add_html("")
             if self._moment > 0:
                 slider = gui.add_slider(
                     "Time",
@@ -112,17 +114,17 @@ class FileViewer(Served):
                 )
 
                 def move() -> None:
-                    self._moment = int(slider.value)
+                    self._moment = int(value_of(slider))
 
                 slider.on_update(guarded(page.report, "Time", move, page.wake))
             ViewPanel(gui, page.stage, page.turntable, page.report, page.wake, with_cameras=False)
-            trouble = gui.add_markdown("")
+            trouble = gui.add_html("")
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name = "-".join(Path(one.name).stem for one in self.exhibits)[:60]
             SavePanel(gui, page.stage, page.report, name, of_run=False)
 
         def warn(line: str) -> None:
-            trouble.content = f"**Problem:** `{line}`"
+            trouble.content = small(f"<b>Problem:</b> {as_text(line)}")
 
         page.on_problem = warn
 
@@ -133,9 +135,9 @@ class FileViewer(Served):
             self._page.stage.put(f"/files/{index}", splats, position)
             moment = one.frames[min(self._moment, len(one.frames) - 1)][0]
             when = f", {moment}" if len(one.frames) > 1 else ""
-            lines.append(f"- `{one.name}`{when}: {len(splats):,} splats")
+            lines.append(f"<div><b>{as_text(one.name)}</b>{when}: {len(splats):,} splats</div>")
         self._page.stage.draw()
-        self._summary.content = "\n".join(lines)
+        self._summary.content = small("".join(lines))
         self._page.pictures.wake()
 
 

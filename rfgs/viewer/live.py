@@ -150,8 +150,13 @@ class Viewer(Served):
         self._page.wake(hurry=True)
 
     def close(self) -> None:
-        """Closes the page, and the gate for good. May be called twice."""
+        """Closes the page, and the gate for good. May be called twice.
+
+        After `finish`, browsers get to see what the run came to first.
+        """
         self.gate.stop()
+        if self._finished is not None:
+            self._page.attempt("finish", self._page.settle)
         self._page.attempt("close", self._page.close)
 
     def _add_panels(self) -> None:

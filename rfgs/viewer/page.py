@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import viser
 
 from rfgs.viewer.background import Background, describe
-from rfgs.viewer.server import open_server, server_url, stop_server
+from rfgs.viewer.server import deliver, new_token, open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
 
 Owner = TypeVar("Owner", bound="Served")
+PATIENCE = 5.0
+"""Seconds that the end of a page waits for browsers."""
+MOST_PROBLEMS = 100
+"""What goes wrong after so many is told nowhere."""
 
 
 class Page:
@@ -34,7 +39,8 @@ class Page:
         self.on_problem: Callable[[str], None] = lambda line: None
         """Told of each, to show it."""
         self._closed = threading.Event()
-        self.server = open_server(host, port, title=title)
+        self._token = new_token()
+        self.server = open_server(host, port, title=title, token=self._token)
         self.stage = Stage(self.server)
         self.turntable = Turntable(self.server, self.report)
         self.pictures = Pictures(self.server, self.stage, self.report, duty=0.5)
@@ -43,7 +49,8 @@ class Page:
 
     @property
     def url(self) -> str:
-        return server_url(self.server)
+        """The address, with the token that lets in who has it."""
+        return server_url(self.server, self._token)
 
     @property
     def watched(self) -> bool:
@@ -60,6 +67,14 @@ class Page:
             job.wake(hurry=hurry)
         self.pictures.wake()
 
+    def settle(self) -> None:
+        """Waits until every browser has what there is to see now; not for ever, and not at all if there is none."""
+        deadline = time.monotonic() + PATIENCE
+        for job in self._jobs if self.watched else []:
+            job.settle(deadline - time.monotonic())
+        if self.watched:
+            deliver(self.server, max(deadline - time.monotonic(), 0.0))
+
     def attempt(self, where: str, action: Callable[[], None]) -> None:
         """Does `action`, and reports a problem instead of raising it; KeyboardInterrupt goes through."""
         try:
@@ -71,7 +86,7 @@ class Page:
         """Notes a problem and shows it; one that comes again and again is noted once. Raises nothing itself."""
         try:
             line = f"{where}: {describe(problem)}"
-            if line in self.problems:
+            if line in self.problems or len(self.problems) >= MOST_PROBLEMS:
                 return
             self.problems.append(line)
             self.on_problem(line)
@@ -110,7 +125,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        """The page's address."""
+        """The page's address, with the token that lets in who has it: who reads it can steer."""
         return self._page.url
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 
 import viser
@@ -10,7 +9,7 @@ import viser
 from rfgs.viewer.background import Report
 from rfgs.viewer.gate import Gate
 from rfgs.viewer.progress import Progress, clock
-from rfgs.viewer.widgets import guarded, set_value
+from rfgs.viewer.widgets import as_text, guarded, set_value
 
 STATE_COLORS = {"running": "#4dabf7", "paused": "#fab005", "stopping": "#fab005", "finished": "#51cf66"}
 LABEL_STYLE = "opacity:0.6;padding-right:0.9em;white-space:nowrap;vertical-align:top"
@@ -86,19 +85,19 @@ class RunPanel:
         """Shows the newest problem of the page itself; the run is not touched by it."""
         self._problem.content = (
             '<div style="padding:0.4em 0.9em;font-size:0.8em;color:#ff8787">The viewer had a problem, '
-            f"the run goes on: {html.escape(message)}</div>"
+            f"the run goes on: {as_text(message)}</div>"
         )
         self._problem.visible = True
 
     def _write(self, state: str, rows: Mapping[str, str], lines: list[str] | None = None) -> None:
         badge = f'<b style="color:{STATE_COLORS[state]}">● {state.capitalize()}</b>'
         cells = "".join(
-            f'<tr><td style="{LABEL_STYLE}">{html.escape(label)}</td>'
-            f'<td style="{VALUE_STYLE}">{html.escape(value)}</td></tr>'
+            f'<tr><td style="{LABEL_STYLE}">{as_text(label)}</td>'
+            f'<td style="{VALUE_STYLE}">{as_text(value)}</td></tr>'
             for label, value in {**self._about, **rows}.items()
             if value
         )
-        tail = "".join(f'<div style="{VALUE_STYLE}">{html.escape(line)}</div>' for line in lines or [])
+        tail = "".join(f'<div style="{VALUE_STYLE}">{as_text(line)}</div>' for line in lines or [])
         self._status.content = (
             f'<div style="padding:0.4em 0.9em 0.6em;font-size:0.85em;line-height:1.45">{badge}'
             f'<table style="border-spacing:0;padding:0.3em 0">{cells}</table>{tail}</div>'

@@ -1,31 +1,37 @@
-"""Who may talk to a page: its own scripts and programs, but no other web page that is open in the same browser.
+"""Who may talk to a page: who was told its address, with the token in it, but no other web page in the same browser.
 
 Browsers let any web page open a websocket to any address, this machine's loopback included, and only say in the
 handshake's Origin header which page it was. viser does not look at it. Without the checks here a page from anywhere
-could read the prompt of a run and press its buttons.
+could read the prompt of a run and press its buttons. So could any program and, on a page for all networks, anybody
+who finds the port: they have no token. A browser gets it once, in the printed address, and shows it from then on as a
+cookie, since viser's scripts and its websocket leave out what follows the "?".
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import ipaddress
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import websockets.asyncio.server as websockets_server
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from rfgs.viewer.incoming import LARGEST_MESSAGE, heard_only_if_fit
+
 _patching = threading.Lock()  # Held while one server starts.
 
 
 @contextlib.contextmanager
-def own_pages_only() -> Iterator[threading.Event]:
-    """Lets the viser server that starts meanwhile refuse what `refusal` refuses, pages and websockets alike.
+def own_pages_only(token: str) -> Iterator[threading.Event]:
+    """Lets the viser server that starts meanwhile refuse what `refusal` refuses and who has no `token`, pages and
+    websockets alike, and hear of its browsers only what is `fit`.
 
     viser (1.1.1, the newest when this was written) passes neither `origins` nor a `process_request` of ours on to
     `websockets.serve`, which is where such a check belongs, and keeps the server that it gets to itself. Its
@@ -41,7 +47,11 @@ def own_pages_only() -> Iterator[threading.Event]:
 
     def serve(handler: Any, host: str, *args: Any, process_request: Any = None, **options: Any) -> Any:
         guarded.set()
-        return original(handler, host, *args, process_request=checked(process_request, host), **options)
+        options["max_size"] = LARGEST_MESSAGE
+        handler = heard_only_if_fit(handler)
+        return original(
+            handler, host, *args, process_request=checked(process_request, host, token), **options
+        )
 
     with _patching:
         websockets_server.serve = serve  # type: ignore[assignment, misc]
@@ -51,23 +61,53 @@ def own_pages_only() -> Iterator[threading.Event]:
             websockets_server.serve = original  # type: ignore[misc]
 
 
-def checked(process_request: Callable[..., Any] | None, host: str) -> Callable[..., Any]:
+def checked(process_request: Callable[..., Any] | None, host: str, token: str) -> Callable[..., Any]:
     """A `process_request` for `websockets.serve` on `host` that refuses, or else does what the given one does."""
     loopback_only = is_loopback(host)
 
     def check(connection: ServerConnection, request: Request) -> Any:
         reason = refusal(request.headers, loopback_only=loopback_only)
+        in_address = has_token(request.path, token)
+        if not reason and not in_address and not has_cookie(request.headers, token):
+            reason = "this page is for who has its whole address, as it was printed, with ?token= in it"
         if reason:
             return connection.respond(HTTPStatus.FORBIDDEN, reason + "\n")
-        return process_request(connection, request) if process_request else None
+        response = process_request(connection, request) if process_request else None
+        if response is not None:
+            # No address that is followed from here, and no other site, gets to know the token.
+            response.headers["Referrer-Policy"] = "no-referrer"
+            if in_address:
+                cookie = f"{cookie_name(request.headers)}={token}; Path=/; HttpOnly; SameSite=Strict"
+                response.headers["Set-Cookie"] = cookie
+        return response
 
     return check
+
+
+def has_token(path: str, token: str) -> bool:
+    """Whether the address that is asked for has the token."""
+    return any(_same(given, token) for given in parse_qs(urlsplit(path).query).get("token", []))
+
+
+def has_cookie(headers: Headers, token: str) -> bool:
+    """Whether a browser shows the token that it was given."""
+    cookies = [part.strip().partition("=") for line in headers.get_all("Cookie") for part in line.split(";")]
+    return any(name == cookie_name(headers) and _same(value, token) for name, _, value in cookies)
+
+
+def cookie_name(headers: Headers) -> str:
+    """Of its own for each port, by which the browser knows the page: all pages of a machine share their cookies."""
+    return f"rfgs-token-{urlsplit('//' + headers['Host']).netloc.rpartition(':')[2]}"
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(), token.encode())
 
 
 def refusal(headers: Headers, *, loopback_only: bool) -> str:
     """Why a request must not be answered, or "".
 
-    Programs send no Origin, and may come. A browser sends the address of the page that asks, which must be the one
+    Programs send no Origin. A browser sends the address of the page that asks, which must be the one
     that is asked, by the same name and port: it need not be ours, since `ssh -L` gives the port another number.
 
     Args:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import viser
 
+from rfgs.errors import UserError
 from rfgs.export import FORMATS, export
 from rfgs.splats import Splats
 from rfgs.viewer.background import Report
@@ -28,6 +30,7 @@ class SavePanel:
 
     def __init__(self, gui: viser.GuiApi, stage: Stage, report: Report, name: str, *, of_run: bool) -> None:
         self._stage, self._name = stage, name
+        self._one_at_a_time = threading.Lock()  # Each takes memory, and a thread that other buttons wait for.
         gui.add_html(
             '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
             f"downloaded by this browser.{' The run goes on.' * of_run}</div>"
@@ -45,6 +48,8 @@ class SavePanel:
             if event.client is None or splats is None:
                 return
             name = self._name + suffix
+            if not self._one_at_a_time.acquire(blocking=False):
+                raise UserError(f"{name}: another file is being prepared; try again when it is there")
             note = event.client.add_notification(
                 f"Preparing {name}", "", loading=True, with_close_button=False
             )
@@ -52,6 +57,7 @@ class SavePanel:
                 content = file_of(snapshot(splats), suffix, self._stage, title=self._name)
                 event.client.send_file_download(name, content, save_immediately=True)
             finally:
+                self._one_at_a_time.release()
                 note.remove()
 
         return clicked

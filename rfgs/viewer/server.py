@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,7 @@ FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; the page opens on the object's front, turned a little so that its depth shows."""
 
 
-def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
+def open_server(host: str, port: int, *, title: str, token: str | None = None) -> viser.ViserServer:
     """Starts serving, without printing anything.
 
     Args:
@@ -27,6 +29,7 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
             everywhere.
         port: first port to try; the next free one is taken. 0 lets the system choose.
         title: shown above the panels.
+        token: what an address has to have for its page to be shown (`server_url`); None makes one that nobody knows.
 
     Raises:
         UserError: a host that is not an interface of this machine, a port out of range, or none free from it on; or
@@ -35,7 +38,7 @@ def open_server(host: str, port: int, *, title: str) -> viser.ViserServer:
     port = free_port(host, port)
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-    with quiet_console(), own_pages_only() as guarded:
+    with quiet_console(), own_pages_only(token or new_token()) as guarded:
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
     if not guarded.is_set():
         stop_server(server)
@@ -75,12 +78,35 @@ def look_from_front(server: viser.ViserServer, client: viser.ClientHandle) -> No
         client.camera.up_direction = (0.0, 0.0, 1.0)
 
 
-def server_url(server: viser.ViserServer) -> str:
-    """The address to click on; a server on all interfaces is named by this machine's loopback."""
+def new_token() -> str:
+    """One that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def server_url(server: viser.ViserServer, token: str) -> str:
+    """The address to click on, which lets in; a server on all interfaces is named by this machine's loopback."""
     host = server.get_host()
     if host in ("0.0.0.0", "::", ""):
         host = "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}/?token={token}"
+
+
+def deliver(server: viser.ViserServer, timeout: float) -> None:
+    """Waits until all browsers have what they were sent, at most `timeout` seconds; who does not answer is left."""
+
+    async def all_delivered() -> None:
+        await asyncio.gather(*(one.delivered() for one in connections_of(server)), return_exceptions=True)
+
+    server.flush()
+    waiting = asyncio.run_coroutine_threadsafe(all_delivered(), server.get_event_loop())
+    with contextlib.suppress(TimeoutError):
+        waiting.result(timeout)
+    waiting.cancel()
+
+
+def connections_of(server: viser.ViserServer) -> list[Any]:
+    """All connections, as `rfgs.viewer.incoming.Incoming`; none where viser no longer keeps them as it did."""
+    return list(getattr(server._websock_server, "_live_connections", {}).values())
 
 
 def stop_server(server: viser.ViserServer) -> None:
@@ -88,7 +114,7 @@ def stop_server(server: viser.ViserServer) -> None:
     # viser waits up to six seconds for browsers to take part in closing; a busy or sleeping one does not. There is
     # no public way to cut a connection (its `disconnect_all_clients` closes in good order too, and so does the
     # `close_timeout` of websockets where a message is stuck), and where this one is gone, it just takes those seconds.
-    for connection in list(getattr(server._websock_server, "_live_connections", {}).values()):
+    for connection in connections_of(server):
         with contextlib.suppress(RuntimeError):  # The loop may have ended on its own.
             server.get_event_loop().call_soon_threadsafe(connection.transport.abort)
     with quiet_console():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from rfgs.guidance import find_guide, guides, value_of
 from rfgs.models.words import Knowledge
 from rfgs.settings import Setting, assign, declared
 from rfgs.viewer.background import Report
-from rfgs.viewer.widgets import guarded
+from rfgs.viewer.widgets import as_text, guarded, set_value, small
 
 TEXTS = ("prompt", "negative_prompt")
 SHOWN_CHANGES = 6
@@ -119,15 +118,15 @@ class SteerPanel:
     def show(self, changes: list[Change]) -> None:
         """Lists what the next step will be given, and the newest of `changes`."""
         lines = "".join(
-            f"<div>with the next step: {label(field).lower()} → <b>{html.escape(str(value))}</b></div>"
+            f"<div>with the next step: {label(field).lower()} → <b>{as_text(value)}</b></div>"
             for field, value in self._steering.waiting(self._config).items()
         )
         lines += "".join(
             f"<div>from step {change.step}: {label(change.field).lower()} "
-            f"{html.escape(str(change.old))} → <b>{html.escape(str(change.new))}</b></div>"
+            f"{as_text(change.old)} → <b>{as_text(change.new)}</b></div>"
             for change in reversed(changes[-SHOWN_CHANGES:])
         )
-        self._log.content = _small(lines)
+        self._log.content = small(lines)
 
     def _add_texts(self) -> None:
         # Every key typed is an event, and a new text costs a pass through the text encoders: so there is a button.
@@ -147,7 +146,7 @@ class SteerPanel:
                     if text == self._texts[name]:
                         continue
                     if name == "prompt" and not text:
-                        raise ValueError("the prompt is empty")
+                        raise UserError("the prompt is empty")
                     try:
                         remarks.append(self._check_text(name, text))
                     except UserError as refused:
@@ -156,8 +155,8 @@ class SteerPanel:
                         continue
                     self._texts[name] = text
                     self._steering.wish(name, text)
-            lines = "".join(f"<div>{html.escape(remark)}</div>" for remark in remarks if remark)
-            answer.content = _small(f'<div style="color:#fab005">{lines}</div>' if lines else "")
+            lines = "".join(f"<div>{as_text(remark)}</div>" for remark in remarks if remark)
+            answer.content = small(f'<div style="color:#fab005">{lines}</div>' if lines else "")
 
         button.on_click(guarded(self._report, "Apply text", apply, self._changed))
 
@@ -205,15 +204,19 @@ class SteerPanel:
                 title, value, min=setting.least, step=1 if setting.base is int else grain, hint=setting.help
             )
 
+        good = value
+
         def wish() -> None:
+            nonlocal good
             # What comes from a page need not be what its inputs would send.
-            self._steering.wish(setting.name, setting.checked(handle.value))
+            try:
+                good = setting.checked(handle.value)
+            except UserError:
+                set_value(handle, good)  # No page is left with a value that no step will see.
+                raise
+            self._steering.wish(setting.name, good)
 
         handle.on_update(guarded(self._report, title, wish, self._changed))
-
-
-def _small(lines: str) -> str:
-    return f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
 
 
 def label(field: str) -> str:

@@ -22,6 +22,8 @@ SETTLED = 0.25
 """Seconds without a camera move after which a picture is rendered at full resolution."""
 MOVING_SCALE = 0.5
 """Part of the resolution while the camera moves."""
+WIDEST = 4.0
+"""Widths a height, of a picture rendered here: beyond it, as no screen is, the browser stretches it."""
 DEPTH_COLORS = np.array([(255, 244, 214), (250, 170, 90), (205, 75, 100), (95, 45, 120), (20, 18, 50)])
 """From near to far."""
 
@@ -60,11 +62,11 @@ def _bytes(image: Tensor) -> np.ndarray:
 
 
 def browser_camera(camera: viser.CameraHandle, height: int) -> Cameras:
-    """The camera of a browser as ours: the same conventions (OpenCV), at `height` pixels and its own aspect."""
+    """The camera of a browser as ours: the same conventions (OpenCV), at `height` pixels and its own aspect, within reason."""
     to_world = np.eye(4)
     to_world[:3, :3] = viser.transforms.SO3(camera.wxyz).as_matrix()
     to_world[:3, 3] = camera.position
-    width = max(round(height * camera.aspect), 1)
+    width = max(round(height * min(camera.aspect, WIDEST)), 1)
     focal = height / 2 / math.tan(camera.fov / 2)
     K = [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]
     viewmat = torch.from_numpy(np.linalg.inv(to_world)).float()

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import viser
 
+from rfgs.errors import UserError
 from rfgs.viewer.background import Report
 from rfgs.viewer.server import look_from_front
-from rfgs.viewer.stage import Stage
+from rfgs.viewer.stage import Look, Stage
 from rfgs.viewer.stills import CHANNELS
 from rfgs.viewer.turn import Turntable
-from rfgs.viewer.widgets import guarded, guarded_event, set_value
+from rfgs.viewer.widgets import guarded, guarded_event, set_value, value_of
 
 
 class ViewPanel:
@@ -84,12 +85,31 @@ class ViewPanel:
 
     def _apply(self) -> None:
         look = self._stage.look
-        look.channel, look.server_side = self._channel.value, self._server_side.value
-        look.resolution, look.splat_scale = int(self._resolution.value), float(self._scale.value)
-        if look.background != self._background.value:
-            look.background = self._background.value
+        try:
+            channel, server_side, background = map(
+                value_of, (self._channel, self._server_side, self._background)
+            )
+            resolution, splat_scale = int(value_of(self._resolution)), float(value_of(self._scale))
+        except UserError:
+            self._show(look)  # Also in the pages that would otherwise be told of the wrong value.
+            raise
+        look.channel, look.server_side = channel, server_side
+        look.resolution, look.splat_scale = resolution, splat_scale
+        if look.background != background:
+            look.background = background
             self._stage.paint_background()
         self._redraw()
+
+    def _show(self, look: Look) -> None:
+        for handle, value in (
+            (self._channel, look.channel),
+            (self._server_side, look.server_side),
+            (self._resolution, look.resolution),
+            (self._background, look.background),
+            (self._scale, look.splat_scale),
+        ):
+            if handle.value != value:
+                set_value(handle, value)
 
     def _front(self, event: viser.GuiEvent) -> None:
         if event.client is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
 import viser
 
+from rfgs.errors import UserError
 from rfgs.viewer.background import Report, apart, describe
 
 Pressed = Callable[[viser.GuiEvent], None]
@@ -28,6 +30,9 @@ def guarded_event(report: Report, where: str, action: Pressed) -> Pressed:
     def called(event: viser.GuiEvent) -> None:
         try:
             apart(lambda: action(event))
+        except UserError as refused:
+            # Theirs to mend who gave it, and no problem of the page.
+            notify(event, where, str(refused), color="red")
         except Exception as problem:
             report(where, problem)
             notify(event, where, describe(problem), color="red")
@@ -44,3 +49,36 @@ def notify(event: viser.GuiEvent, title: str, body: str, *, color: Any = None) -
 def set_value(handle: Any, value: object) -> None:
     """Shows `value` in an input of the page. (To a type checker viser's own `value` is read-only.)"""
     handle.value = value
+
+
+def value_of(handle: Any) -> Any:
+    """What an input of the page was set to: one of its choices, or between its ends, as in a page of ours.
+
+    Raises:
+        UserError: something else, which another program sent.
+    """
+    value = handle.value
+    choices = getattr(handle, "options", None)
+    if isinstance(value, tuple):  # A colour.
+        fits = len(value) == 3 and all(0 <= part <= 255 for part in value)
+    elif choices is not None:
+        fits = value in choices
+    else:
+        fits = isinstance(value, bool) or handle.min <= value <= handle.max
+    if not fits:
+        raise UserError(f"{handle.label}: {value!r} cannot be set here")
+    return value
+
+
+def small(lines: str) -> str:
+    """Lines of HTML in small print; what is in them and not ours has been through `as_text`."""
+    return f'<div style="padding:0.3em 0.9em;font-size:0.8em;opacity:0.8">{lines}</div>'
+
+
+def as_text(words: object) -> str:
+    """Words for HTML, to be read and never to be run.
+
+    Whatever comes from outside, a file's name as well, goes through here. viser's markdown is no place for it: that
+    runs the scripts it holds.
+    """
+    return html.escape(str(words).encode("utf-8", "replace").decode())

@@ -1,12 +1,13 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.export import FORMATS, export, read_ply
-from rfgs.export.writing import atomic
+from rfgs.export import FORMATS, export, format_of, read_ply
+from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import ball
 
 
@@ -65,3 +66,27 @@ def test_unknown_suffix(tmp_path):
     with pytest.raises(UserError, match=r"suffix '\.obj' is unknown; choose one of ") as caught:
         export(splats(), tmp_path / "a.obj")
     assert all(known.suffix in str(caught.value) for known in FORMATS) and "\n" not in str(caught.value)
+
+
+def test_opaque_and_flat_splats_are_kept_and_endless_ones_are_not(tmp_path: Path) -> None:
+    splats = ball(6, 1.0, generator=torch.Generator().manual_seed(0))
+    splats.logit_opacities[0], splats.logit_opacities[1] = float("inf"), float("-inf")
+    splats.log_scales[2, 1] = float("-inf")
+    splats.log_scales[3, 0] = 95.0  # Finite until it is no logarithm.
+    splats.quats[4] = torch.tensor([1e25, 0, 0, 0])
+    with pytest.warns(UserWarning, match="dropped 1 of 6"):
+        kept = finite_splats(splats, "x")
+    assert len(kept) == 5
+    assert kept.opacities[:2].tolist() == pytest.approx([1, 0], abs=1e-8)
+    assert 0 < float(kept.scales[2, 1]) < 1e-8 and kept.quats[3].tolist() == [1, 0, 0, 0]
+    for suffix in (".ply", ".splat", ".glb"):
+        export(kept, tmp_path / f"a{suffix}")
+    for suffix in (".splat", ".glb"):
+        with pytest.warns(UserWarning, match="dropped 1 of 6"):
+            export(splats, tmp_path / f"b{suffix}")
+        assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+
+
+def test_a_compressed_ply_is_not_written_as_another() -> None:
+    with pytest.raises(UserError, match="can be read but not written"):
+        format_of("y.compressed.PLY")

@@ -159,3 +159,16 @@ def test_damage_of_every_kind_is_told_in_one_line(tmp_path: Path, colours: Image
                 refused += 1
                 assert "\n" not in str(error)
     assert refused > 5
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """A picture of one colour is a small file whatever its size; nothing is unpacked before it is refused."""
+    Image.new("1", (9000, 8000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with pytest.raises(UserError, match="9000x8000 pixels; scale it down"):
+        read_photo(tmp_path / "bomb.png")
+
+
+def test_a_large_jpeg_is_unpacked_at_a_smaller_size(tmp_path: Path) -> None:
+    Image.new("L", (9000, 8000), 90).save(tmp_path / "large.jpg")
+    assert max(read_photo(tmp_path / "large.jpg").size) == 2048

@@ -82,7 +82,7 @@ def one_run(kind: str, folder: Path, steps: int, ready: threading.Barrier) -> di
         run = stack.enter_context(generate(folder, steps, *flags))
         browser = stack.enter_context(Chromium()) if "Chromium" in kind else None
         if browser:
-            browser.open(run.url + ("/?fixedDpr=0.5" if "coarse" in kind else ""))
+            browser.open(run.url + ("&fixedDpr=0.5" if "coarse" in kind else ""))
             browser.wait_text(f"1 / {steps}")
             time.sleep(SETTLED)
         elif kind == "one reader":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from socket import create_connection
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -63,14 +64,30 @@ def look_from(socket: ClientConnection, azimuth: float) -> None:
 def next_picture(socket: ClientConnection, timeout: float = 60.0) -> np.ndarray:
     """The next picture that was rendered for this connection, float [48, 64, 3], 0 to 255.
 
-    A message is the length of its content before and after compression (8 bytes each), then the content; the pictures
-    rendered here are the background images in JPEG.
+    The pictures rendered here are the background images in JPEG.
     """
     while True:
-        frame = socket.recv(timeout=timeout)
-        length = int.from_bytes(frame[8:16], "little")
-        content = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(frame[16 : 16 + length]))
-        for message in content["messages"]:
+        for message in next_messages(socket, timeout):
             if message["type"] == "BackgroundImageMessage" and message["format"] == "jpeg":
                 picture = Image.open(io.BytesIO(message["rgb_data"]))
                 return np.asarray(picture.convert("RGB").resize((64, 48))).astype(float)
+
+
+def next_messages(socket: ClientConnection, timeout: float = 60.0) -> list[dict[str, Any]]:
+    """What the page says next, a few messages at a time."""
+    return messages_in(socket.recv(timeout=timeout))
+
+
+def messages_in(frame: Any) -> list[dict[str, Any]]:
+    """A frame is the length of its messages before and after compression (8 bytes each), then these, then large arrays."""
+    length = int.from_bytes(frame[8:16], "little")
+    content = zstandard.ZstdDecompressor().decompress(frame[16 : 16 + length])
+    return list(msgspec.msgpack.decode(content)["messages"])
+
+
+def until(socket: ClientConnection, words: str) -> str:
+    """All that the page says, as a text, up to a message that has these words."""
+    told = ""
+    while words not in told:
+        told += "".join(map(str, next_messages(socket)))
+    return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket as sockets
 import struct
 import threading
@@ -9,12 +10,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from websockets.exceptions import ConnectionClosed
 
 from rfgs.splats import Splats
 from rfgs.viewer import Viewer
+from rfgs.viewer.page import PATIENCE
 from tests.viewer.chromium import EXECUTABLE, Chromium
-from tests.viewer.plain_client import connect_to
-from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill
+from tests.viewer.plain_client import connect_to, messages_in
+from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
 
 def run_until(done: Callable[[], bool], viewer: Viewer) -> Splats:
@@ -107,3 +110,44 @@ def test_a_browser_killed_in_the_middle(browser: Chromium) -> None:
         splats = run_until(dead.is_set, viewer)
         assert viewer.problems == []
     assert same(splats, alone(viewer.index))  # type: ignore[attr-defined]
+
+
+def test_who_watches_has_the_result_before_the_page_is_gone() -> None:
+    """As a command does it: it says that the run has ended, and closes at once."""
+    frames: list[bytes] = []
+    with Viewer(port=0) as viewer:
+        connection = connect_to(viewer.url)
+
+        def read() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    frames.append(bytes(connection.recv(timeout=60)))
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        wait_until(lambda: viewer.watched)
+        for step in fake_distill(3, seconds=0):
+            viewer.update(step)
+        viewer.finish(["there/splats.ply"], three_balls(20_000))
+    reader.join(60)
+    told = "".join(str(one) for frame in frames for one in messages_in(frame))
+    assert "Finished" in told and "there/splats.ply" in told
+    assert max(map(len, frames)) > 20_000 * 32  # Bytes that each splat takes.
+
+
+def test_a_browser_that_does_not_answer_is_not_waited_for_long() -> None:
+    with Viewer(port=0) as viewer:
+        deaf = connect_to(viewer.url)
+        wait_until(lambda: viewer.watched)
+        deaf.recv_messages.pause()  # What it is sent stays where it is.
+        viewer.finish([], three_balls(20_000))
+        start = time.monotonic()
+    assert time.monotonic() - start < 3 * PATIENCE
+    deaf.socket.close()
+
+
+def wait_until(fine: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not fine():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

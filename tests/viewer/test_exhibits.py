@@ -13,6 +13,7 @@ from rfgs.viewer import view_files
 from rfgs.viewer.exhibits import bounding_ball, exhibit
 from rfgs.viewer.share import share_page
 from tests.viewer.chromium import Chromium
+from tests.viewer.plain_client import connect_to, until
 from tests.viewer.viewer_fakes import three_balls
 
 
@@ -39,6 +40,32 @@ def test_bad_paths_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             view_files(paths)
         assert "\n" not in str(caught.value)
+
+
+SCRIPT = "<img src=x onerror=\"document.title='run'\"> `x` {1+1}"
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    names = [f"{SCRIPT}.ply", "\udcff\n**bold**.ply"]
+    for name in names:
+        write_ply(three_balls(30), tmp_path / name)
+    with view_files([tmp_path / name for name in names], port=0) as viewer:
+        with connect_to(viewer.url) as connection:
+            sent = until(connection, "30 splats")
+        viewer._page.report("x", ValueError(SCRIPT))
+        assert viewer.problems
+    assert "&lt;img src=x" in sent and "**bold**" in sent
+    # Where it stands unchanged, in the label in the scene, it is a text and no HTML.
+    assert "<img" not in sent.replace(f"'text': {SCRIPT + '.ply'!r}", "").replace("LabelMessage", "")
+    assert "GuiMarkdownMessage" not in sent
+
+
+def test_names_are_text_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
+    write_ply(three_balls(30), tmp_path / f"{SCRIPT}.ply")
+    with view_files([tmp_path / f"{SCRIPT}.ply"], port=0) as viewer:
+        browser.open(viewer.url)
+        browser.wait_text(f"{SCRIPT}.ply: 30 splats")
+        assert browser.evaluate("document.title") != "run"
 
 
 def test_bounding_balls() -> None:

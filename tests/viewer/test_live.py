@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_the_next_free_port_is_taken_and_named() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with Viewer(port=port) as viewer:
-            found = int(viewer.url.rsplit(":", 1)[1])
+            found = urlsplit(viewer.url).port or 0
             assert viewer.url.startswith("http://127.0.0.1:") and found > port
             socket.create_connection(("127.0.0.1", found), timeout=5).close()
 

@@ -6,6 +6,7 @@ import http.client
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import viser
@@ -13,6 +14,8 @@ import websockets
 from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from rfgs.errors import UserError
 from rfgs.viewer import Viewer
@@ -28,13 +31,14 @@ def viewer() -> Iterator[Viewer]:
 
 
 def port_of(viewer: Viewer) -> int:
-    return int(viewer.url.rsplit(":", 1)[1])
+    return urlsplit(viewer.url).port or 0
 
 
 def answered(viewer: Viewer, host: str, origin: str | None) -> bool:
     """Whether the page sends anything to a connection that asks for `host` out of a page at `origin`."""
     try:
-        with connect_to(f"http://{host}", origin=origin, through=port_of(viewer)) as connection:
+        address = f"http://{host}/?{urlsplit(viewer.url).query}"
+        with connect_to(address, origin=origin, through=port_of(viewer)) as connection:
             return bool(connection.recv(timeout=60))
     except InvalidStatus as refused:
         assert refused.response.status_code == 403
@@ -70,6 +74,49 @@ def test_a_web_site_that_takes_our_address_is_refused(viewer: Viewer) -> None:
     request.request("GET", "/", headers={"Host": f"evil.example:{port}"})
     answer = request.getresponse()
     assert answer.status == 403 and b"at localhost" in answer.read()
+
+
+def fetched(viewer: Viewer, path: str, cookie: str = "") -> http.client.HTTPResponse:
+    request = http.client.HTTPConnection("127.0.0.1", port_of(viewer), timeout=60)
+    request.request("GET", path, headers={"Cookie": cookie} if cookie else {})
+    answer = request.getresponse()
+    answer.read()
+    return answer
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_who_has_no_token_sees_nothing(host: str) -> None:
+    with Viewer(host, port=0) as viewer:
+        token = parse_qs(urlsplit(viewer.url).query)["token"][0]
+        assert len(token) >= 32
+        for path in ("/", "/?token=", f"/?token={token[:-1]}", f"/?token={token}x", f"/{token}", "/?token=é"):
+            assert fetched(viewer, path.replace("é", "%C3%A9")).status == 403
+        bare = viewer.url.partition("?")[0]
+        for address in (bare, f"{bare}?token=wrong"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect_to(address)
+            assert refused.value.response.status_code == 403
+        assert not viewer.watched
+
+
+def test_a_browser_shows_the_token_as_a_cookie(viewer: Viewer) -> None:
+    first = fetched(viewer, f"/?{urlsplit(viewer.url).query}")
+    cookie = first.headers["Set-Cookie"]
+    assert first.status == 200 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    pair = cookie.partition(";")[0]
+    assert fetched(viewer, "/", f"other=1; {pair}").status == 200
+    assert fetched(viewer, "/", pair + "x").status == 403
+    assert fetched(viewer, "/", pair.replace("rfgs-token-", "rfgs-token-1")).status == 403
+    with Viewer(port=0) as other:
+        assert fetched(other, "/", pair).status == 403
+
+
+def test_a_websocket_is_let_in_by_the_cookie(viewer: Viewer) -> None:
+    bare, _, query = viewer.url.partition("?token=")
+    cookie = {"Cookie": f"rfgs-token-{port_of(viewer)}={query}"}
+    protocol = Subprotocol(f"viser-v{viser.__version__}")
+    with connect(bare.replace("http", "ws", 1), additional_headers=cookie, subprotocols=[protocol]) as socket:
+        assert socket.recv(timeout=60)
 
 
 def test_a_page_for_all_networks_is_for_its_own_pages() -> None:

@@ -140,14 +140,19 @@ def test_the_page_says_why_a_prompt_is_not_taken() -> None:
     assert problems == []
 
 
+def no_report(where: str, problem: BaseException) -> None:
+    raise AssertionError(f"{where}: {problem}")
+
+
 def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
     page, steering, problems = Page(), Steering(), []
     config = FakeConfig()
-    SteerPanel(page, config, steering, lambda where, problem: problems.append(str(problem)))
+    SteerPanel(page, config, steering, no_report)
+    client = SimpleNamespace(add_notification=lambda title, body, **_: problems.append(body))
 
     def send(title: str, value: Any) -> dict[str, Any]:
         page.inputs[title].value = value
-        page.inputs[title].press(SimpleNamespace(client=None))
+        page.inputs[title].press(SimpleNamespace(client=client))
         return steering.waiting(config)
 
     # The settings of all guidances for such a model are there, since one may change to them.
@@ -161,6 +166,7 @@ def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
         ("Guidance scale", -1),
     ):
         assert send(title, value) == {"inner_steps": 3}, title
+        assert page.inputs[title].value != value, title
     assert (
         len(problems) == 6
         and problems[0] == "inner_steps 1000000: has to be a whole number from 1 to 1000; try 1"
