@@ -25,12 +25,12 @@ from program import RESULTS, start
 
 from rfgs.distill import Step
 from rfgs.errors import UserError
-from rfgs.flat.particles import ParticleStep, optimise
+from rfgs.flat.particles import ParticleStep, optimize
 from rfgs.flat.recipes import particle_recipe
 from rfgs.guidance import find_guide, guides
 from rfgs.measure.markdown import markdown
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
-from rfgs.models.catalogue import check_source, locate
+from rfgs.models.catalog import check_source, locate
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug
@@ -140,7 +140,7 @@ def images_run(
         }
 
     watch = Watch(score)
-    for step in optimise(prompt, prior, config, generator=torch.Generator().manual_seed(seed)):
+    for step in optimize(prompt, prior, config, generator=torch.Generator().manual_seed(seed)):
         watch(step)
     return {**watch.row(), "samples_per_step": config.particles, "guidance_scale": config.guidance_scale}
 

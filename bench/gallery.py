@@ -1,4 +1,4 @@
-"""24 prompts, half of which leave the look open, each from the front, the left, the back and above: is every asset recognised?
+"""24 prompts, half of which leave the look open, each from the front, the left, the back and above: is every asset recognized?
 
     python bench/gallery.py --output assets/docs/gallery.png          # about a minute an asset on two cores
     python bench/gallery.py --output gallery.png --prompts "a cactus" "a red car" --quality draft

@@ -7,8 +7,8 @@ Every picture is inverted and edited as `rfgs invert` and `rfgs edit` do it, eac
 Markdown tables, and writes the table `--output` and beside it a sheet of edits for each model. What the table holds already is
 not measured again.
 
-An edit changes one word, the main thing's colour or its kind. It succeeds if the scorer's classifier says the new word;
-"kept" is the share of the other classifiers (kind or colour, finish, ground, view, and of pairs the second thing and the
+An edit changes one word, the main thing's color or its kind. It succeeds if the scorer's classifier says the new word;
+"kept" is the share of the other classifiers (kind or color, finish, ground, view, and of pairs the second thing and the
 relation) that say what they say of the source; "both" is success with all of them kept. "world" is the world's own picture
 under the new word: the most that the scorer lets any method have.
 """
@@ -32,7 +32,7 @@ from rfgs.flat.jobs import EditJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo
 from rfgs.measure.markdown import markdown
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
-from rfgs.models.catalogue import check_source, locate
+from rfgs.models.catalog import check_source, locate
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.language import caption
@@ -87,7 +87,7 @@ class Case(NamedTuple):
 
 
 def draw_case(seed: int, index: int) -> Case:
-    """A held-out scene over grey; every second one changes its colour, the others their kind.
+    """A held-out scene over grey; every second one changes its color, the others their kind.
 
     None has two things side by side: from behind and from a side nothing tells which is the first.
     """
@@ -233,7 +233,7 @@ def editing_table(rows: dict[str, list[dict]]) -> str:
                 [model, method, *(mean(one[name] for one in each) for name in names), *by_word, *cost]
             )
     header = ["model", "method", "success %", "kept %", "both %", "PSNR to source", "PSNR to true edit"]
-    return markdown([[*header, "success, colour", "success, kind", "evaluations", "seconds"], *lines])
+    return markdown([[*header, "success, color", "success, kind", "evaluations", "seconds"], *lines])
 
 
 def sheet(model: str, cases: list[Case], rows: list[dict], work: Path) -> list[tuple[str, list[Tensor]]]:

@@ -1,4 +1,4 @@
-"""Where the time of `rfgs generate` goes: start, prior, encode, render, backward, optimiser, files, and the rest.
+"""Where the time of `rfgs generate` goes: start, prior, encode, render, backward, optimizer, files, and the rest.
 
     python bench/phases.py runs/a-red-cube-0 runs/...     # of finished runs, from their run.json
     python bench/phases.py                                # of steps, measured now: the embedded models, beside one another

@@ -70,7 +70,7 @@ def ball(count: int, generator: torch.Generator) -> list[torch.Tensor]:
 def with_looks(
     means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """These and random opacities and colours, all to be differentiated by."""
+    """These and random opacities and colors, all to be differentiated by."""
     opacities = torch.rand(len(means), generator=generator)
     colors = torch.rand(len(means), 3, generator=generator)
     return [leaf.requires_grad_() for leaf in (means, quats, scales, opacities, colors)]

@@ -9,7 +9,7 @@ images and gradients do (only on Linux).
 Three series. "ball": the scene of `rasterizer.py`, whose Gaussians shrink as they grow more numerous. "heap": the worst
 case, all of them in front of the same tiles. "image": 20,000 Gaussians in ever larger images. The exponent
 is the slope of a straight line through the logarithms of cost and size (for images: of the number of pixels), over the
-upper half of the sizes, where fixed costs matter least; "steepest" is the largest slope between two neighbours.
+upper half of the sizes, where fixed costs matter least; "steepest" is the largest slope between two neighbors.
 """
 
 import math
@@ -79,7 +79,7 @@ def slope(sizes: list[float], costs: list[float]) -> float:
 
 
 def exponents(name: str, rows: list[dict]) -> dict[str, dict[str, float]]:
-    """For each cost the exponent over the upper half of the sizes, and the steepest slope between two neighbours."""
+    """For each cost the exponent over the upper half of the sizes, and the steepest slope between two neighbors."""
     sizes = [float(row["px"] ** 2 if name == "image" else row["gaussians"]) for row in rows]
     found = {}
     for cost in COSTS:

@@ -31,11 +31,11 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
         V = J.reshape(-1, 2, 3) @ R @ shapes
         cov = V @ V.mT + 0.3 * torch.eye(2)
         conic = torch.linalg.inv(cov)
-        centre = torch.stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]), -1)
+        center = torch.stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]), -1)
         with torch.no_grad():
             reach = (2 * torch.log(255 * opacities.clamp(min=1 / 255))).sqrt()
             radius = reach[:, None] * torch.stack((cov[:, 0, 0], cov[:, 1, 1]), -1).sqrt()
-            low, high = centre - radius, centre + radius
+            low, high = center - radius, center + radius
             order = torch.argsort(z, stable=True)
             order = order[(opacities[order] >= 1 / 255) & (z[order] > 0.01)]
         rows = []
@@ -50,7 +50,7 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
                         torch.arange(top, bottom), torch.arange(left, right), indexing="ij"
                     )
                     pixels = torch.stack((xs, ys), -1).reshape(-1, 2) + 0.5
-                d = centre[ids, None] - pixels
+                d = center[ids, None] - pixels
                 A, B, C = conic[ids, None, 0, 0], conic[ids, None, 0, 1], conic[ids, None, 1, 1]
                 sigma = 0.5 * (A * d[..., 0] ** 2 + C * d[..., 1] ** 2) + B * d[..., 0] * d[..., 1]
                 alpha = (opacities[ids, None] * torch.exp(-sigma)).clamp(max=0.999)

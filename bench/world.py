@@ -31,7 +31,7 @@ def scenes() -> list[tuple[str, Scene]]:
     alone = []
     for i, kind in enumerate(KINDS):
         looks = expected_looks(kind)
-        # Where any colour may come, steps of 3 through the eight make neighbours different.
+        # Where any color may come, steps of 3 through the eight make neighbors different.
         look = looks[3 * i % 8] if len(looks) == len(ANY) else looks[0]
         alone.append((kind, Scene((Thing(kind, *look),))))
     finished = [

@@ -29,7 +29,7 @@ class Bench:
         "surroundings",
         "multiple",
     )
-    """Prompt sets; open has prompts that say no colours."""
+    """Prompt sets; open has prompts that say no colors."""
     prompts: Annotated[WholeNumber, default("all of it")] = None
     """Number of prompts of each set."""
     skip: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -45,7 +45,7 @@ class Bench:
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats."""
     steps: Annotated[WholeNumber, default("the preset's")] = None
-    """Number of optimisation steps of each run."""
+    """Number of optimization steps of each run."""
     guidance_scale: Annotated[Number, default("each model's own")] = None
     """How strongly the prompt is enforced; the same as --set guidance_scale=X."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
@@ -110,7 +110,7 @@ class Bench:
         import torch
 
         from rfgs.measure import plan, work
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.words import Knowledge
 
         def say(line: str) -> None:
@@ -119,7 +119,7 @@ class Bench:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         for model in dict.fromkeys(run.model for run in runs if run.column not in plan.BOUNDS):
-            catalogue.check_source(model)
+            catalog.check_source(model)
             prompts = dict.fromkeys(run.prompt for run in runs if run.model == model)
             remark = Knowledge.of(model).check(
                 {f'prompt "{prompt}"': prompt for prompt in prompts}, any_words=self.any_words
@@ -135,7 +135,7 @@ class Bench:
 
 TRUTHS = {
     "iou": ("Truth: IoU of the silhouettes with those of what the prompt names (docs/truth.md).", 3),
-    "psnr": ("Truth: PSNR of the colours, dB.", 1),
+    "psnr": ("Truth: PSNR of the colors, dB.", 1),
     "decisiveness": (
         "Truth: decisiveness, 0 for a mixture of all looks that an open prompt allows, 1 for one of them.",
         2,

@@ -62,14 +62,14 @@ class Edit:
         """Checks, the photograph too, then edits."""
         from rfgs.flat import photos
         from rfgs.flat.jobs import EditJob, check_side, check_strength, check_words, config_of
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders
 
         from . import checks, load_checks
 
         photos.read_photo(self.photo)
-        backend = catalogue.find_backend(self.backend)
+        backend = catalog.find_backend(self.backend)
         job = EditJob(
             photo=str(self.photo),
             source=check_words("--from", self.source, "a red cube"),
@@ -84,12 +84,12 @@ class Edit:
             settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device, renders=False),
-            model=catalogue.source_of(backend, self.model),
+            model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=catalog.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         prompts = {"--from": job.source, "--to": job.target}
         remark = Knowledge.of(job.model).check(prompts, any_words=self.any_words)
         name = f"edit {self.photo.stem}"

@@ -43,7 +43,7 @@ class Generate(Typed):
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from: tiny-sd3, tiny-instaflow and tiny-sd are part of rfgs and run anywhere, as
     does tiny-exact, which is no network but their world's own pictures in closed form; sd3, sd35-medium, sd35-large,
-    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their licence accepted on the model hub.
+    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
@@ -89,7 +89,7 @@ class Generate(Typed):
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, holding
 
@@ -107,7 +107,7 @@ class Generate(Typed):
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
-            catalogue.check_source(job.model, t5=job.t5 != "drop")
+            catalog.check_source(job.model, t5=job.t5 != "drop")
             folder = self.resume
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
@@ -123,15 +123,15 @@ class Generate(Typed):
             holding.release(folder)
 
     def _job(self) -> Job:
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
         from . import checks, load_checks
 
-        backend = catalogue.find_backend(self.backend)
-        source = catalogue.source_of(backend, self.model)
-        small = catalogue.is_small(source)
+        backend = catalog.find_backend(self.backend)
+        source = catalog.source_of(backend, self.model)
+        small = catalog.is_small(source)
         guidance = self.guidance
         if guidance == "auto":
             guidance = methods.usual_guidance(source, small, set_names(self.set))
@@ -164,7 +164,7 @@ class Generate(Typed):
                 full=job.dtype == "float32",
             )
         # Last, since it may ask the model hub.
-        return replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
+        return replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
 
     def _check_only_steps(self) -> None:
         from rfgs.errors import UserError

@@ -53,7 +53,7 @@ class Image(Typed):
     def run(self) -> None:
         """Checks, then makes."""
         from rfgs.flat.jobs import ImageJob, check_words
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.kind import kind_of
         from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
@@ -61,25 +61,25 @@ class Image(Typed):
 
         from . import checks, load_checks
 
-        backend = catalogue.find_backend(self.backend)
+        backend = catalog.find_backend(self.backend)
         job = ImageJob(
             prompt=check_words("PROMPT", self.prompt, "a red cube"),
             guidance=self.guidance,
             settings=given(self, ParticleConfig, self.guidance),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device, renders=False),
-            model=catalogue.source_of(backend, self.model),
+            model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
         # The default goes with flows; to look at a guidance takes torch, which a slip of the pen need not wait for.
         if "guidance" in self.typed or kind_of(job.model) != "flow":
             methods.check_pair(job.guidance, job.model)
-        small = catalogue.is_small(job.model)
+        small = catalog.is_small(job.model)
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         if job.settings.get("resolution") is not None:
             check_resolution(job.model, job.settings["resolution"])
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         knowledge = Knowledge.of(job.model)
         negative = job.settings.get("negative_prompt", "")
         remark = knowledge.check({"": job.prompt}, negative, any_words=self.any_words)

@@ -28,7 +28,7 @@ class Invert:
     prompt: Annotated[str, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(needed)")] = ""
     """What the photograph shows, in quotes."""
     method: InvertMethod = "irfds"
-    """How: irfds optimises the noise; ode follows the model's own path backwards."""
+    """How: irfds optimizes the noise; ode follows the model's own path backwards."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model, as in `rfgs generate`."""
     model: Annotated[Text, default("the backend's own")] = None
@@ -57,14 +57,14 @@ class Invert:
         """Checks, the photograph too, then inverts."""
         from rfgs.flat import photos
         from rfgs.flat.jobs import InvertJob, check_side, check_words, config_of
-        from rfgs.models import catalogue
+        from rfgs.models import catalog
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders
 
         from . import checks, load_checks
 
         photos.read_photo(self.photo)
-        backend = catalogue.find_backend(self.backend)
+        backend = catalog.find_backend(self.backend)
         job = InvertJob(
             photo=str(self.photo),
             prompt=check_words("--prompt", self.prompt, "a red cube"),
@@ -74,12 +74,12 @@ class Invert:
             settings=by_set(self.set, config_of(self.method)),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device, renders=False),
-            model=catalogue.source_of(backend, self.model),
+            model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=catalogue.is_small(job.model))
+        load_checks.check_loading(job, job.device, source=job.model, small=catalog.is_small(job.model))
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalogue.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
         folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)

@@ -27,7 +27,7 @@ def check_loading(
     """Ways to load a model that the model and this machine have, and that go together. No network.
 
     Args:
-        source: the model, as `rfgs.models.catalogue.source_of` names it.
+        source: the model, as `rfgs.models.catalog.source_of` names it.
         small: whether it is one of our own.
 
     Raises:

@@ -17,7 +17,7 @@ from rfgs.tinyworld.truth import measure
 
 def main(prompt: str = "a green mushroom", steps: int = 110, seeds: int = 1) -> None:
     prior = load_prior("tiny-sd3")
-    print("method     seed   IoU of silhouettes   PSNR of colours   seconds")
+    print("method     seed   IoU of silhouettes   PSNR of colors   seconds")
     for guidance in ("rfds", "rfds-rev"):
         for seed in range(seeds):
             config = recipe(prior, guidance)

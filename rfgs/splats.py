@@ -1,6 +1,6 @@
-"""`Splats`: the parameters of a set of 3D Gaussians, as the optimiser sees them, and how to start one.
+"""`Splats`: the parameters of a set of 3D Gaussians, as the optimizer sees them, and how to start one.
 
-The world is right-handed, +Z up, front +X; quaternions are (w, x, y, z); colours are display-referred sRGB.
+The world is right-handed, +Z up, front +X; quaternions are (w, x, y, z); colors are display-referred sRGB.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Splats:
     """
 
     means: Tensor
-    """Centres in world units, [N, 3]."""
+    """Centers in world units, [N, 3]."""
     quats: Tensor
-    """Rotations (w, x, y, z), which need not be normalised, [N, 4]."""
+    """Rotations (w, x, y, z), which need not be normalized, [N, 4]."""
     log_scales: Tensor
     """Natural logarithms of the standard deviations along the Gaussians' own axes, [N, 3]."""
     logit_opacities: Tensor
@@ -81,7 +81,7 @@ class Splats:
 
     @property
     def colors(self) -> Tensor:
-        """Colours without their view dependence, [N, 3]; at least 0, and above 1 where over-exposed."""
+        """Colors without their view dependence, [N, 3]; at least 0, and above 1 where over-exposed."""
         return (0.5 + SH_C0 * self.sh0[:, 0]).clamp_min(0)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ gradient through."""
 
 @torch.no_grad()
 def bound_colors(splats: Splats) -> None:
-    """Bring the degree-0 colours back into [0, 1], in place: outside, no gradient would ever move them again."""
+    """Bring the degree-0 colors back into [0, 1], in place: outside, no gradient would ever move them again."""
     bound = (0.5 - _COLOR_MARGIN) / SH_C0
     splats.sh0.clamp_(-bound, bound)
 
@@ -194,7 +194,7 @@ def ball(
     color: float = 0.5,
     color_spread: float = 0.1,
 ) -> Splats:
-    """Isotropic Gaussians with centres uniform in a ball about the origin: the start of a generation.
+    """Isotropic Gaussians with centers uniform in a ball about the origin: the start of a generation.
 
     Args:
         count: number of splats, at least 1.
@@ -202,7 +202,7 @@ def ball(
         generator: CPU generator; the result lies on the CPU, so that every device starts alike.
         opacity: of every splat, in (0, 1).
         scale: standard deviation of every splat, world units; None means radius / count^(1/3), near the mean
-            distance to the nearest neighbour (0.89 of it), so that no count leaves holes in the ball.
+            distance to the nearest neighbor (0.89 of it), so that no count leaves holes in the ball.
         color: mean of each channel, in [0, 1].
         color_spread: standard deviation of each channel about it; the result is clamped to [0, 1].
 

@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue
+from rfgs.models import catalog
 from rfgs.models.words import Knowledge
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +95,7 @@ def test_python_runs(page: Path, tmp_path: Path, modules: Path, monkeypatch: pyt
     blocks = [re.sub(r"(?s)\A# (\w+)\.py\n.*", r"import \1\n", code) for code in python_of(page)]
     code = "\n".join(blocks)
     monkeypatch.syspath_prepend(modules)
-    monkeypatch.setattr(catalogue, "BACKENDS", [*catalogue.BACKENDS])
+    monkeypatch.setattr(catalog, "BACKENDS", [*catalog.BACKENDS])
     # Two views of one size, and none kept for other tests.
     monkeypatch.setattr(truth, "VIEWS", truth.VIEWS[:2])
     monkeypatch.setattr(truth, "FRACTIONS", truth.FRACTIONS[:1])

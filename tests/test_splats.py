@@ -47,8 +47,8 @@ def test_parameters_round_trip_in_order_and_share_memory():
     named["means"][0, 0] = 7
     assert Splats.from_parameters(named).means[0, 0] == 7 and splats.means[0, 0] == 7
     assert "shN" not in two_splats().parameters()
-    with pytest.raises(UserError, match="means, colour"):
-        Splats.from_parameters({"means": splats.means, "colour": splats.means})
+    with pytest.raises(UserError, match="means, color"):
+        Splats.from_parameters({"means": splats.means, "color": splats.means})
 
 
 def test_wrong_shapes_are_named():
@@ -120,7 +120,7 @@ def test_ball_values():
     assert splats.colors.mean() == pytest.approx(0.4, abs=0.005)
     assert splats.colors.std() == pytest.approx(0.05, abs=0.005)
     torch.testing.assert_close(splats.quats.norm(dim=-1), torch.ones(5_000))
-    # The default scale is the spacing: mean distance to the nearest neighbour is 0.89 of it.
+    # The default scale is the spacing: mean distance to the nearest neighbor is 0.89 of it.
     distances = torch.cdist(splats.means[:1000], splats.means)
     nearest = distances.topk(2, largest=False).values[:, 1]
     assert (nearest.mean() / splats.scales.mean()).item() == pytest.approx(0.89, abs=0.08)

@@ -1,4 +1,4 @@
-"""The optimisation loop and what belongs to it: `distill` is a generator of steps."""
+"""The optimization loop and what belongs to it: `distill` is a generator of steps."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ class Growth:
 
 
 def wants_absgrad(config: DensifyConfig) -> bool:
-    """Whether the renderer has to keep absolute gradients by the centres in the image."""
+    """Whether the renderer has to keep absolute gradients by the centers in the image."""
     return config.densify in ("threshold", "quantile")
 
 
 def densify(
     splats: Splats,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     growth: Growth,
     frames: Frames,
     config: DensifyConfig,
@@ -62,7 +62,7 @@ def densify(
     """What densification does after step `index` (1-based) of `steps`: watch, and now and then add, remove and move.
 
     Args:
-        optimiser: Adam with one group a parameter, in the order of `Splats.parameters`; its tensors and moments follow.
+        optimizer: Adam with one group a parameter, in the order of `Splats.parameters`; its tensors and moments follow.
         growth: changed in place.
         frames: the step's views, after the backward pass.
 
@@ -79,8 +79,8 @@ def densify(
     in_range = begin < index <= end
     if config.densify == "mcmc":
         if in_range and index % config.densify_every == 0:
-            splats = mcmc_round(splats, optimiser, config, generator)
-        jitter(splats, config.mcmc_noise * optimiser.param_groups[0]["lr"], generator)
+            splats = mcmc_round(splats, optimizer, config, generator)
+        jitter(splats, config.mcmc_noise * optimizer.param_groups[0]["lr"], generator)
         return splats
     if not in_range:
         return splats
@@ -89,9 +89,9 @@ def densify(
     if index % config.densify_every:
         return splats
     gradients = (
-        mean_gradients(growth) if wants_absgrad(config) else steady_gradients(optimiser, config.grow_snr)
+        mean_gradients(growth) if wants_absgrad(config) else steady_gradients(optimizer, config.grow_snr)
     )
-    splats = gradient_round(splats, optimiser, gradients, config, generator)
+    splats = gradient_round(splats, optimizer, gradients, config, generator)
     growth.grad2d = growth.count = None
     return splats
 
@@ -117,16 +117,16 @@ def mean_gradients(growth: Growth) -> Tensor:
     return growth.grad2d / growth.count.clamp_min(1)
 
 
-def steady_gradients(optimiser: torch.optim.Optimizer, least: float) -> Tensor:
-    """Norm of each centre's mean gradient over the last steps, [N]; 0 where it is less than `least` of its root mean square.
+def steady_gradients(optimizer: torch.optim.Optimizer, least: float) -> Tensor:
+    """Norm of each center's mean gradient over the last steps, [N]; 0 where it is less than `least` of its root mean square.
 
     Noise of the guidance cancels in the mean and not in the norms that others add up, so that splats are added where the
     views agree that something moves, and no more once nothing does (CAdam, Park et al. 2026, arXiv 2605.20872, from its
-    abstract, since no code is published). Both moments are those that Adam keeps of the centres, so nothing is watched besides.
+    abstract, since no code is published). Both moments are those that Adam keeps of the centers, so nothing is watched besides.
     """
-    state = optimiser.state[optimiser.param_groups[0]["params"][0]]
+    state = optimizer.state[optimizer.param_groups[0]["params"][0]]
     step = float(state["step"])
-    beta1, beta2 = optimiser.param_groups[0]["betas"]
+    beta1, beta2 = optimizer.param_groups[0]["betas"]
     mean = (state["exp_avg"] / (1 - beta1**step)).norm(dim=-1)
     size = (state["exp_avg_sq"] / (1 - beta2**step)).sum(dim=-1).sqrt()
     return torch.where(mean > least * size, mean, 0)
@@ -134,7 +134,7 @@ def steady_gradients(optimiser: torch.optim.Optimizer, least: float) -> Tensor:
 
 def gradient_round(
     splats: Splats,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     gradients: Tensor,
     config: DensifyConfig,
     generator: torch.Generator,
@@ -147,13 +147,13 @@ def gradient_round(
     large = splats.scales.detach().amax(dim=-1) > config.split_scale
     twice = grow & ~large
     added = int(twice.sum())
-    splats = duplicate(splats, optimiser, twice)
+    splats = duplicate(splats, optimizer, twice)
     # What was just duplicated is not split.
     halves = torch.cat([grow & large, grow.new_zeros(added)])
-    splats = split(splats, optimiser, halves, generator)
+    splats = split(splats, optimizer, halves, generator)
     useless = splats.opacities.detach() < config.prune_opacity
     useless |= splats.scales.detach().amax(dim=-1) > config.prune_scale
-    return splats if useless.all() else remove(splats, optimiser, useless)
+    return splats if useless.all() else remove(splats, optimizer, useless)
 
 
 def most(values: Tensor, mask: Tensor, room: int) -> Tensor:
@@ -167,14 +167,14 @@ def most(values: Tensor, mask: Tensor, room: int) -> Tensor:
 
 
 def mcmc_round(
-    splats: Splats, optimiser: torch.optim.Optimizer, config: DensifyConfig, generator: torch.Generator
+    splats: Splats, optimizer: torch.optim.Optimizer, config: DensifyConfig, generator: torch.Generator
 ) -> Splats:
     """Move faint splats to where opacity is, and add some there (Kheradmand et al. 2024, arXiv 2404.09591)."""
     dead = splats.opacities.detach() <= config.prune_opacity
     if dead.any() and not dead.all():
-        splats = relocate(splats, optimiser, dead, config.prune_opacity, generator)
+        splats = relocate(splats, optimizer, dead, config.prune_opacity, generator)
     target = min(config.max_splats, int((1 + config.mcmc_growth) * len(splats)))
-    return sample_add(splats, optimiser, max(0, target - len(splats)), config.prune_opacity, generator)
+    return sample_add(splats, optimizer, max(0, target - len(splats)), config.prune_opacity, generator)
 
 
 def _check(config: DensifyConfig) -> None:

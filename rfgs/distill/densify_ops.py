@@ -20,19 +20,19 @@ MOST_COPIES = 51
 """Splats that share one place after a relocation, at most (gsplat's number)."""
 
 
-def duplicate(splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor) -> Splats:
+def duplicate(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) -> Splats:
     """Append a copy of the splats in a mask [N]; the copies' moments are zero."""
     chosen = mask.nonzero()[:, 0]
     return _replace(
         splats,
-        optimiser,
+        optimizer,
         lambda name, value: torch.cat([value, value[chosen]]),
         lambda moment: torch.cat([moment, torch.zeros_like(moment[chosen])]),
     )
 
 
 def split(
-    splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor, generator: torch.Generator
+    splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor, generator: torch.Generator
 ) -> Splats:
     """Replace each splat in a mask [N] by two at the end, drawn from it as from a density and 1.6 times smaller."""
     chosen, rest = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
@@ -52,18 +52,18 @@ def split(
     def moments(moment: Tensor) -> Tensor:
         return torch.cat([moment[rest], moment.new_zeros(2 * len(chosen), *moment.shape[1:])])
 
-    return _replace(splats, optimiser, halves, moments)
+    return _replace(splats, optimizer, halves, moments)
 
 
-def remove(splats: Splats, optimiser: torch.optim.Optimizer, mask: Tensor) -> Splats:
+def remove(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) -> Splats:
     """Drop the splats in a mask [N]."""
     kept = (~mask).nonzero()[:, 0]
-    return _replace(splats, optimiser, lambda name, value: value[kept], lambda moment: moment[kept])
+    return _replace(splats, optimizer, lambda name, value: value[kept], lambda moment: moment[kept])
 
 
 def relocate(
     splats: Splats,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     mask: Tensor,
     min_opacity: float,
     generator: torch.Generator,
@@ -82,12 +82,12 @@ def relocate(
         value[dead] = value[hosts]
         return value
 
-    return _replace(splats, optimiser, moved, lambda moment: moment.index_fill(0, hosts, 0))
+    return _replace(splats, optimizer, moved, lambda moment: moment.index_fill(0, hosts, 0))
 
 
 def sample_add(
     splats: Splats,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     count: int,
     min_opacity: float,
     generator: torch.Generator,
@@ -104,7 +104,7 @@ def sample_add(
 
     return _replace(
         splats,
-        optimiser,
+        optimizer,
         added,
         lambda moment: torch.cat([moment, moment.new_zeros(count, *moment.shape[1:])]),
     )
@@ -112,7 +112,7 @@ def sample_add(
 
 @torch.no_grad()
 def jitter(splats: Splats, size: float, generator: torch.Generator) -> None:
-    """Move centres in place by normal noise shaped by each splat's covariance, times `size`, where opacity is under 0.005."""
+    """Move centers in place by normal noise shaped by each splat's covariance, times `size`, where opacity is under 0.005."""
     gate = torch.sigmoid(100 * ((1 - splats.opacities) - 0.995))
     noise = torch.randn(len(splats), 3, generator=generator).to(splats.means) * gate[:, None] * size
     axes = rotations(splats.quats) * splats.scales[:, None, :]
@@ -122,7 +122,7 @@ def jitter(splats: Splats, size: float, generator: torch.Generator) -> None:
 def relocation(opacities: Tensor, scales: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
     """Opacities [M] and scales [M, 3] of `copies` [M] splats in one place that together look like one of those given.
 
-    Equation 9 of Kheradmand et al. 2024: opacity multiplies up, and the integral along a line through the centre stays.
+    Equation 9 of Kheradmand et al. 2024: opacity multiplies up, and the integral along a line through the center stays.
     In float64, since the sum alternates.
     """
     copies = copies.clamp(1, MOST_COPIES)
@@ -140,7 +140,7 @@ def relocation(opacities: Tensor, scales: Tensor, copies: Tensor) -> tuple[Tenso
 
 
 def rotations(quats: Tensor) -> Tensor:
-    """Rotation matrices [N, 3, 3] of quaternions (w, x, y, z) [N, 4], normalised here."""
+    """Rotation matrices [N, 3, 3] of quaternions (w, x, y, z) [N, 4], normalized here."""
     w, x, y, z = F.normalize(quats, dim=-1).unbind(dim=-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -174,18 +174,18 @@ def _sharing(splats: Splats, hosts: Tensor, min_opacity: float) -> Callable[[str
 @torch.no_grad()
 def _replace(
     splats: Splats,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     value_of: Callable[[str, Tensor], Tensor],
     moment_of: Callable[[Tensor], Tensor],
 ) -> Splats:
-    """New parameters in the splats and in the optimiser, with new moments; the count of steps stays."""
+    """New parameters in the splats and in the optimizer, with new moments; the count of steps stays."""
     new: dict[str, Tensor] = {}
-    for (name, old), group in zip(splats.parameters().items(), optimiser.param_groups, strict=True):
+    for (name, old), group in zip(splats.parameters().items(), optimizer.param_groups, strict=True):
         new[name] = value_of(name, old.detach()).clone().requires_grad_(old.requires_grad)
         group["params"] = [new[name]]
-        state: dict[str, Any] = optimiser.state.pop(old, {})
+        state: dict[str, Any] = optimizer.state.pop(old, {})
         if state:
-            optimiser.state[new[name]] = {
+            optimizer.state[new[name]] = {
                 key: value if key == "step" else moment_of(value) for key, value in state.items()
             }
     return Splats.from_parameters(new)

@@ -21,7 +21,7 @@ class Skipped:
         return x
 
     def clear(self, parameters: Iterable[Tensor]) -> None:
-        """Between backward pass and optimiser: its gradients are finite."""
+        """Between backward pass and optimizer: its gradients are finite."""
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad = self._finite(parameter.grad)

@@ -1,4 +1,4 @@
-"""The optimisation loop: a generator of steps. It prints nothing and writes no file; pausing is not asking for more."""
+"""The optimization loop: a generator of steps. It prints nothing and writes no file; pausing is not asking for more."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Step:
     splats: Splats
     """The live parameters: take `.detach().clone()` to keep them."""
     frames: Frames
-    """The views that were optimised, as they were before the step, without gradient."""
+    """The views that were optimized, as they were before the step, without gradient."""
     cameras: Cameras
     x0_hat: Tensor
     """The prior's one-step estimate of each view, latents [B, c, h, w]."""
     t: Tensor
     """Noise fractions [B]."""
     seconds: dict[str, float]
-    """Time spent in render, encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    """Time spent in render, encode, prior, backward and optimizer; "prior" is all that the guidance does."""
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     skipped: Tensor
@@ -64,7 +64,7 @@ def distill(
     generator: torch.Generator,
     resume: dict[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Optimise `splats` until the prior finds every view of them likely under `prompt`.
+    """Optimize `splats` until the prior finds every view of them likely under `prompt`.
 
     Args:
         prompt: gets the view's words appended, such as ", front view".
@@ -84,10 +84,10 @@ def distill(
     if resume is not None:
         splats = Splats.from_parameters({name: value.to(device) for name, value in resume["splats"].items()})
     splats = splats.detach().clone().requires_grad_()
-    optimiser = make_optimiser(splats, config)
+    optimizer = make_optimizer(splats, config)
     growth = Growth()
     if resume is not None:
-        optimiser.load_state_dict(resume["optimiser"])
+        optimizer.load_state_dict(resume["optimizer"])
         generator.set_state(resume["generator"])
         start = resume["index"]
         growth = Growth.of(resume.get("growth", {}), device)
@@ -101,7 +101,7 @@ def distill(
         index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
-        set_learning_rates(optimiser, config, progress)
+        set_learning_rates(optimizer, config, progress)
         views = config.views_per_step
         size = resolution_at(progress, config)
         cameras = draw_cameras(index, size, config, generator).to(device)
@@ -148,12 +148,12 @@ def distill(
         estimate.loss.backward()
         clock.lap("backward")
         skipped.clear(splats.parameters().values())
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        regularise(splats, optimiser, config)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        regularize(splats, optimizer, config)
         splats = densify(
             splats,
-            optimiser,
+            optimizer,
             growth,
             frames,
             config,
@@ -163,7 +163,7 @@ def distill(
         )
         bound_colors(splats)
         bound_extent(splats, config.radius)
-        clock.lap("optimiser")
+        clock.lap("optimizer")
         # As it is now, so that a step whose successor breaks off half way can still be gone on from.
         drawn = generator.get_state()
 
@@ -178,7 +178,7 @@ def distill(
                 "index": index,
                 "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
                 "growth": growth.state(),
-                "optimiser": deepcopy(optimiser.state_dict()),
+                "optimizer": deepcopy(optimizer.state_dict()),
                 "generator": drawn,
                 "guidance": {"name": name, "state": guide.state()},
             }
@@ -206,19 +206,19 @@ def first_splats(config: DistillConfig, generator: torch.Generator) -> Splats:
 
 
 @torch.no_grad()
-def regularise(splats: Splats, optimiser: torch.optim.Optimizer, config: DistillConfig) -> None:
+def regularize(splats: Splats, optimizer: torch.optim.Optimizer, config: DistillConfig) -> None:
     """Pull splats, in place, to where no view asks them to be, apart from Adam, as AdamW decays (Loshchilov & Hutter 2019).
 
     In the loss a pull does nothing, since Adam divides by gradients that grow with the loss's scale. Here all pulls are in
     units of Adam's own step, the learning rate times the agreement m / sqrt(v) in [-1, 1] of the last gradients: a weight of
     0.5 moves a parameter half as fast as gradients that all agree.
     """
-    rates = {group["rate"]: group["lr"] for group in optimiser.param_groups}
+    rates = {group["rate"]: group["lr"] for group in optimizer.param_groups}
     if config.opacity_weight:
         logits = splats.logit_opacities
         # Only where the views do not ask for more: what shows little against what is behind it, such as something white, has
         # gradients that agree too little to hold against a pull on all.
-        unasked = agreement(optimiser, logits) >= 0
+        unasked = agreement(optimizer, logits) >= 0
         logits -= rates["lr_opacities"] * config.opacity_weight * unasked
     if config.scale_weight:
         splats.log_scales -= rates["lr_scales"] * (config.scale_weight * splats.scales).clamp_max(1)
@@ -231,13 +231,13 @@ def regularise(splats: Splats, optimiser: torch.optim.Optimizer, config: Distill
         splats.log_scales.scatter_add_(-1, longest, -pull).scatter_add_(-1, shortest, pull)
 
 
-def agreement(optimiser: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
+def agreement(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
     """Mean of a parameter's last gradients over their root mean square, as Adam keeps both, in [-1, 1]; like `parameter`.
 
     By noise alone it is about 0.23. 0 before there was any gradient.
     """
-    state = optimiser.state[parameter]
-    beta1, beta2 = optimiser.param_groups[0]["betas"]
+    state = optimizer.state[parameter]
+    beta1, beta2 = optimizer.param_groups[0]["betas"]
     step = state["step"].to(parameter)
     mean = state["exp_avg"] / (1 - beta1**step)
     size = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt()
@@ -272,7 +272,7 @@ def draw_cameras(index: int, size: int, config: DistillConfig, generator: torch.
 
 
 def draw_background(config: DistillConfig, generator: torch.Generator) -> Tensor:
-    """Colours behind the views of one step, [views, 3]."""
+    """Colors behind the views of one step, [views, 3]."""
     if config.background == "white":
         return torch.ones(config.views_per_step, 3)
     channels = {"grey": 1, "color": 3}.get(config.background)
@@ -291,7 +291,7 @@ _RATES = {
 }
 
 
-def make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
+def make_optimizer(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
     """Adam with one group a parameter, in one fused call."""
     groups = [
         {"params": [value], "lr": getattr(config, _RATES[name]), "rate": _RATES[name]}
@@ -301,7 +301,7 @@ def make_optimiser(splats: Splats, config: DistillConfig) -> torch.optim.Optimiz
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
 
-def set_learning_rates(optimiser: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
     share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = share * getattr(config, group["rate"])

@@ -72,7 +72,7 @@ def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
         )
     if guidance == "rfds":
         # With little noise a model believes the view, so that each keeps to the side and size it looks like by chance; and much
-        # guidance to the end leaves colours loud. Both by trial: docs/guidance.md#noise-that-falls.
+        # guidance to the end leaves colors loud. Both by trial: docs/guidance.md#noise-that-falls.
         config.noise_range, config.final_noise_range = (0.7, 0.98), (0.3, 0.5)
         config.final_guidance_scale = 2.0
     return config

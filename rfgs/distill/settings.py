@@ -52,9 +52,9 @@ class DensifyConfig:
         most=1,
     )
     grow_gradient: float = setting(
-        30.0, "threshold: gradient of a centre in the image above which Gaussians are added there.", above=0
+        30.0, "threshold: gradient of a center in the image above which Gaussians are added there.", above=0
     )
-    """Norm of the absolute gradient by the centre in the image, in gsplat's units (half the image is 1). It goes with the
+    """Norm of the absolute gradient by the center in the image, in gsplat's units (half the image is 1). It goes with the
     scale of the loss, so that gsplat's 8e-4 for photographs says nothing here: with rfds-rev on tiny-sd3 the 95th percentile
     was 16 to 40 in a draft run."""
     grow_quantile: float = setting(
@@ -65,7 +65,7 @@ class DensifyConfig:
     )
     grow_snr: float = setting(
         0.5,
-        "momentum: least ratio of a centre's mean gradient to its root mean square; by noise alone it is about 0.23.",
+        "momentum: least ratio of a center's mean gradient to its root mean square; by noise alone it is about 0.23.",
         least=0,
         most=1,
     )
@@ -79,7 +79,7 @@ class DensifyConfig:
     mcmc_growth: float = setting(0.05, "Part of the Gaussians that mcmc adds in a round.", least=0)
     mcmc_noise: float = setting(
         1e4,
-        "mcmc: random walk of nearly transparent Gaussians, in multiples of the learning rate of centres.",
+        "mcmc: random walk of nearly transparent Gaussians, in multiples of the learning rate of centers.",
         least=0,
     )
     """80 / 8e-3, where 80 is what gsplat multiplies their covariance with."""
@@ -89,14 +89,14 @@ class DensifyConfig:
 class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     """Settings of the loop. It is read afresh at each step, so any of them may be changed while it runs."""
 
-    steps: int = setting(300, "Number of optimisation steps.", least=1, common=True)
+    steps: int = setting(300, "Number of optimization steps.", least=1, common=True)
     """Rates, noise and growth follow the share of these that is done. Fewer than are done already end the run."""
     prompt: str | None = setting(
         None, "Replaces the prompt that the loop was started with; none keeps that one.", steer=True
     )
     smooth_views: bool = setting(
         False,
-        'Mix the words for neighbouring sides ("front view", "left side view") by the angle of the camera, instead of '
+        'Mix the words for neighboring sides ("front view", "left side view") by the angle of the camera, instead of '
         "switching from one to the next.",
         common=True,
     )
@@ -170,7 +170,7 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     )
     """Otherwise splats put up a wall around it, whose grey is as likely as any (docs/guidance.md)."""
     lr_means: float = setting(
-        2e-2, "Learning rate of the Gaussians' centres, world units a step.", least=0, most=1, steer=True
+        2e-2, "Learning rate of the Gaussians' centers, world units a step.", least=0, most=1, steer=True
     )
     """As all of Adam's steps; colors and opacities are in their own pre-activation units."""
     lr_quats: float = setting(8e-3, "Learning rate of their rotations.", least=0, most=1, steer=True)
@@ -187,7 +187,7 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     opacity_weight: float = setting(
         0.0, "Pull that makes Gaussians fainter where the views do not ask for more; 1 clears haze.", least=0
     )
-    """In units of a gradient that all views agree on (`rfgs.distill.loop.regularise`). 1 takes too much from drafts
+    """In units of a gradient that all views agree on (`rfgs.distill.loop.regularize`). 1 takes too much from drafts
     (docs/guidance.md)."""
     scale_weight: float = setting(0.0, "Pull that makes Gaussians smaller, in the same units.", least=0)
     """Of a splat whose standard deviation is one world unit."""

@@ -48,7 +48,7 @@ class Prompter:
         """The prompts of some views.
 
         Args:
-            smooth: mix the embeddings of neighbouring sides by the angle, instead of switching from one to the next.
+            smooth: mix the embeddings of neighboring sides by the angle, instead of switching from one to the next.
             perp_neg: push each view away from looking like the sides it does not show; its positive prompt is then
                 mixed too, as in the method's own 3D experiments.
         """

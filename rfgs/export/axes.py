@@ -23,8 +23,8 @@ def rotate(splats: Splats, rotation: Tensor) -> Splats:
         rotation: a proper rotation, [3, 3].
 
     Returns:
-        Splats whose covariances are R S R^T of the given S, and whose colours, seen along R d, are those of
-        the given ones along d. Quaternions come out normalised.
+        Splats whose covariances are R S R^T of the given S, and whose colors, seen along R d, are those of
+        the given ones along d. Quaternions come out normalized.
     """
     rotation = rotation.to(splats.means)
     quats = torch.nn.functional.normalize(splats.quats, dim=-1)

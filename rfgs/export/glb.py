@@ -1,4 +1,4 @@
-"""Splats as binary glTF with the extension KHR_gaussian_splatting, and as coloured points for other readers.
+"""Splats as binary glTF with the extension KHR_gaussian_splatting, and as colored points for other readers.
 
 https://github.com/KhronosGroup/glTF/tree/main/extensions/2.0/Khronos/KHR_gaussian_splatting
 """
@@ -24,7 +24,7 @@ def write_glb(splats: Splats, path: str | Path) -> None:
     """Writes one node of splats, +Y up and facing +Z.
 
     Scales are linear, as in the extension's release (its drafts had logarithms), opacities lie in [0, 1],
-    rotations are unit quaternions (x, y, z, w), colours are spherical-harmonic coefficients of display sRGB.
+    rotations are unit quaternions (x, y, z, w), colors are spherical-harmonic coefficients of display sRGB.
 
     Raises:
         UserError: a folder that cannot be written to, or no finite splat.

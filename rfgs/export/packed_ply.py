@@ -1,4 +1,4 @@
-"""PlayCanvas' compressed PLY, unpacked: 16 bytes a splat, quantised between the bounds of each 256 splats.
+"""PlayCanvas' compressed PLY, unpacked: 16 bytes a splat, quantized between the bounds of each 256 splats.
 
 https://developer.playcanvas.com/user-manual/gaussian-splatting/formats/ply/
 """
@@ -38,11 +38,11 @@ def unpack(elements: Mapping[str, PlyElement]) -> dict[str, np.ndarray]:
         columns[f"scale_{index}"] = between(f"min_scale_{axis}", f"max_scale_{axis}", scale[index])
     *rgb, alpha = _bits(vertices["packed_color"], 8, 8, 8, 8)
     for index, channel in enumerate("rgb"):
-        # Early files have no bounds for colours: they span 0 to 1.
+        # Early files have no bounds for colors: they span 0 to 1.
         if f"min_{channel}" in chunks.dtype.names:
             rgb[index] = between(f"min_{channel}", f"max_{channel}", rgb[index])
         columns[f"f_dc_{index}"] = (rgb[index] - 0.5) / SH_C0
-    # Opaque and transparent have infinite logits; half of a quantisation step away from them nothing is lost.
+    # Opaque and transparent have infinite logits; half of a quantization step away from them nothing is lost.
     alpha = np.clip(alpha, 0.5 / 255, 1 - 0.5 / 255)
     columns["opacity"] = np.log(alpha / (1 - alpha))
     columns |= _rotations(vertices["packed_rotation"])

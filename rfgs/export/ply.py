@@ -1,7 +1,7 @@
 """Splats as PLY files, in the layout that all viewers read, that of the paper's code (Kerbl et al. 2023).
 
 One row of floats per splat, before activation: opacities are logits, scales are logarithms, rotations are
-(w, x, y, z), and colours are spherical-harmonic coefficients, the higher ones channel by channel.
+(w, x, y, z), and colors are spherical-harmonic coefficients, the higher ones channel by channel.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ ROW = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), 
 def write_splat(splats: Splats, path: str | Path) -> None:
     """Writes the most important splats first, so that a browser can show the file while it loads.
 
-    The format has no view-dependent colour: spherical harmonics above degree 0 are left out. The axes are
+    The format has no view-dependent color: spherical harmonics above degree 0 are left out. The axes are
     those of a PLY.
 
     Raises:

@@ -58,7 +58,7 @@ def write_turntable(
         fps: frames a second.
 
     Raises:
-        UserError: an odd size, which the video's colour format lacks, or a folder that cannot be written to.
+        UserError: an odd size, which the video's color format lacks, or a folder that cannot be written to.
     """
     import imageio_ffmpeg
 

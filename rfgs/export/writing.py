@@ -83,7 +83,7 @@ def finite_splats(splats: Splats, name: str | Path) -> Splats:
 
 
 def _of_usual_length(quats: Tensor) -> Tensor:
-    """Quaternions [N, 4], those normalised whose squares leave float32."""
+    """Quaternions [N, 4], those normalized whose squares leave float32."""
     import torch
 
     lengths = quats.double().norm(dim=-1, keepdim=True)

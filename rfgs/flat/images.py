@@ -126,7 +126,7 @@ class NoiseStatistics:
     mean: float
     variance: float
     whiteness: float
-    """Flatness of the spectrum: 1 for white noise, towards 0 the more neighbouring values have in common."""
+    """Flatness of the spectrum: 1 for white noise, towards 0 the more neighboring values have in common."""
 
 
 def noise_statistics(noise: Tensor) -> NoiseStatistics:

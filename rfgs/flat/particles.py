@@ -1,4 +1,4 @@
-"""Text to image by distillation: images, or their latents, optimised directly. The loop of `rfgs.distill` without 3D."""
+"""Text to image by distillation: images, or their latents, optimized directly. The loop of `rfgs.distill` without 3D."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ParticleStep:
     t: Tensor
     """Noise fractions [P]."""
     seconds: dict[str, float]
-    """Time spent in encode, prior, backward and optimiser; "prior" is all that the guidance does."""
+    """Time spent in encode, prior, backward and optimizer; "prior" is all that the guidance does."""
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     skipped: Tensor
@@ -43,10 +43,10 @@ class ParticleStep:
     """The images as they are now, [P, 3, H, W] in [0, 1]; call it before the next step is asked for."""
 
 
-def optimise(
+def optimize(
     prompt: str, prior: Prior, config: ParticleConfig, *, generator: torch.Generator
 ) -> Iterator[ParticleStep]:
-    """Optimise `config.particles` images until the prior finds them likely under `prompt`.
+    """Optimize `config.particles` images until the prior finds them likely under `prompt`.
 
     Latents start as means of four values of U(-1, 1), which is what the authors' larger start comes to after their
     resizing; pixels start as grey with a little noise.
@@ -71,7 +71,7 @@ def optimise(
     else:
         raise UserError(f"space {config.space!r}: there are 'latents' and 'pixels'")
     parameter = start.to(condition.tokens.device).requires_grad_()
-    optimiser = torch.optim.AdamW([parameter], weight_decay=0.0)
+    optimizer = torch.optim.AdamW([parameter], weight_decay=0.0)
 
     def images() -> Tensor:
         now = parameter.detach()
@@ -82,7 +82,7 @@ def optimise(
         index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
-        optimiser.param_groups[0]["lr"] = config.lr_latents if config.space == "latents" else config.lr_pixels
+        optimizer.param_groups[0]["lr"] = config.lr_latents if config.space == "latents" else config.lr_pixels
         x = parameter if config.space == "latents" else prior.encode(parameter)
         clock.lap("encode")
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
@@ -98,12 +98,12 @@ def optimise(
         clock.lap("backward")
         skipped = Skipped(parameter.device)
         skipped.clear([parameter])
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         if config.space == "pixels":
             with torch.no_grad():
                 parameter.clamp_(0, 1)  # Outside, the encoder's own clamp would let no gradient through.
-        clock.lap("optimiser")
+        clock.lap("optimizer")
         yield ParticleStep(
             index,
             config.steps,

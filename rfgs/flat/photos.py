@@ -88,7 +88,7 @@ def _scaled_down(image: Image.Image) -> Image.Image:
         return image
     image = image.convert("RGBA" if _is_transparent(image) else "RGB")
     size = [max(1, round(side * LARGEST_SIDE / longest)) for side in image.size]
-    # Pillow multiplies by the opacity while it scales, so that hidden colours do not bleed out.
+    # Pillow multiplies by the opacity while it scales, so that hidden colors do not bleed out.
     return image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 

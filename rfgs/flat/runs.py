@@ -18,7 +18,7 @@ from rfgs.errors import UserError
 from rfgs.flat.curves import write_curve
 from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
-from rfgs.flat.particles import optimise
+from rfgs.flat.particles import optimize
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.guidance import Counted, InversionConfig, as_dict, check_values, find_guide, invert
 from rfgs.guidance.flowedit import FlowEditConfig, flowedit
@@ -130,7 +130,7 @@ def make_image(
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ImageResult:
-    """Optimise images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
+    """Optimize images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop)
     prior = load_prior(
         job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
@@ -144,7 +144,7 @@ def make_image(
     run.lap("startup")
     generator = torch.Generator().manual_seed(job.seed)
     step = None
-    for step in optimise(job.prompt, prior, config, generator=generator):
+    for step in optimize(job.prompt, prior, config, generator=generator):
         run.step(step.index, step.total, "image", step.residual, step.images)
         if stop():
             break
@@ -285,7 +285,7 @@ def _noise(
     for index, found in enumerate(invert(prior, x, condition, config, generator=generator), start=1):
         noise, estimate = found
         run.step(index, config.steps, "invert", estimate.residual, _decoder(prior, estimate.x0_hat))
-        # Half an optimisation is of use, which half a path in time is not: only here Ctrl-C ends early.
+        # Half an optimization is of use, which half a path in time is not: only here Ctrl-C ends early.
         if run.stop():
             break
     if found is None:

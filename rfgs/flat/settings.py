@@ -10,10 +10,10 @@ from rfgs.settings import GuidanceConfig, setting
 
 @dataclass
 class ParticleConfig(GuidanceConfig):
-    """Settings of `rfgs.flat.particles.optimise`, read afresh at each step. The defaults suit the embedded priors."""
+    """Settings of `rfgs.flat.particles.optimize`, read afresh at each step. The defaults suit the embedded priors."""
 
     steps: int = setting(
-        400, "Number of optimisation steps.", least=1, common=True, usual="what suits the model"
+        400, "Number of optimization steps.", least=1, common=True, usual="what suits the model"
     )
     guidance_scale: float = setting(
         7.5,
@@ -36,7 +36,7 @@ class ParticleConfig(GuidanceConfig):
     )
     space: Literal["latents", "pixels"] = setting(
         "latents",
-        "What is optimised: the model's latents, or pixels through its image encoder, which is slower.",
+        "What is optimized: the model's latents, or pixels through its image encoder, which is slower.",
         common=True,
     )
     """Latents, as in the paper's 2D experiments."""

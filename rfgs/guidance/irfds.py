@@ -64,11 +64,11 @@ def invert(
     The noise starts as Gaussian noise. Sampling from it with the same or another prompt reconstructs or edits the image.
     """
     e = torch.randn(x.shape, generator=generator).to(x).requires_grad_()
-    optimiser = torch.optim.AdamW([e], lr=config.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW([e], lr=config.learning_rate, weight_decay=0.0)
     for _ in range(config.steps):
         t = draw_times(len(x), config.noise_range, generator).to(x)
         estimate = irfds(prior, x, e, condition, t=t)
         (estimate.loss + config.moment_weight * moment_penalty(e)).backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         yield e.detach(), estimate

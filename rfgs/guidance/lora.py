@@ -1,4 +1,4 @@
-"""A student of the images being optimised: the prior's own network with a low-rank adapter and an eye for the camera."""
+"""A student of the images being optimized: the prior's own network with a low-rank adapter and an eye for the camera."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Student:
         width = _last_linear(embedding).out_features
         self._camera_mlp = _camera_mlp(width, generator).to(device)
         self._camera: Tensor | None = None
-        self._optimiser = torch.optim.AdamW(
+        self._optimizer = torch.optim.AdamW(
             [*self._lora.values(), *self._camera_mlp.parameters()], lr=1e-4, betas=(0.9, 0.99), eps=1e-15
         )
         network.disable_adapters()
@@ -126,19 +126,19 @@ class Student:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._foreach_div_(gradients, squares.numel())
         if all(bool(gradient.isfinite().all()) for gradient in gradients):
-            for group in self._optimiser.param_groups:
+            for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
-            self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
         return squares.detach().mean()
 
     def state(self) -> dict[str, Any]:
-        """Copies of rank, weights and the optimiser's state."""
+        """Copies of rank, weights and the optimizer's state."""
         return {
             "rank": self.rank,
             "lora": {name: parameter.detach().clone() for name, parameter in self._lora.items()},
             "camera": {name: value.clone() for name, value in self._camera_mlp.state_dict().items()},
-            "optimiser": deepcopy(self._optimiser.state_dict()),
+            "optimizer": deepcopy(self._optimizer.state_dict()),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ class Student:
             for name, parameter in self._lora.items():
                 parameter.copy_(state["lora"][name])
         self._camera_mlp.load_state_dict(state["camera"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
     @contextmanager
     def _awake(self, cameras: Tensor | None) -> Iterator[None]:

@@ -38,19 +38,19 @@ def reversed_noise(
     steps: int = 1,
     step_size: float = 1.0,
     exact: bool = False,
-    optimiser: Literal["gradient", "adam"] = "gradient",
-    renormalise: bool = False,
+    optimizer: Literal["gradient", "adam"] = "gradient",
+    renormalize: bool = False,
 ) -> Tensor:
     """The inner loop of algorithm 1: `steps` iRFDS steps on the noise e [B, c, h, w], all at the same t [B], without CFG.
 
     Args:
         step_size, exact: see `noise_step`.
-        optimiser: "gradient" takes `noise_step`, the released code; "adam" gives the same gradient to an Adam that
+        optimizer: "gradient" takes `noise_step`, the released code; "adam" gives the same gradient to an Adam that
             starts anew each time, with step_size as its learning rate.
-        renormalise: bring each sample's noise back to mean 0 and variance 1. One step leaves it too small (its spread is
+        renormalize: bring each sample's noise back to mean 0 and variance 1. One step leaves it too small (its spread is
             about 1 / (1 + SNR)), so that x_t is cleaner than its time label says.
     """
-    adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimiser == "adam" else None
+    adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimizer == "adam" else None
     for _ in range(steps):
         v = prior.predict(interpolate(prior, x, e, t), t, condition)
         if adam is None:
@@ -58,7 +58,7 @@ def reversed_noise(
         else:
             e.grad = (e - x) - v  # Of 0.5 || (e - x) - sg[v] ||^2, per sample.
             adam.step()
-    if renormalise:
+    if renormalize:
         axes = tuple(range(1, e.ndim))
         e = (e - e.mean(axes, keepdim=True)) / e.std(axes, keepdim=True).clamp_min(1e-6)
     return e
@@ -76,8 +76,8 @@ def rfds_rev(
     steps: int = 1,
     step_size: float = 1.0,
     exact: bool = False,
-    optimiser: Literal["gradient", "adam"] = "gradient",
-    renormalise: bool = False,
+    optimizer: Literal["gradient", "adam"] = "gradient",
+    renormalize: bool = False,
     weight: Tensor | None = None,
     reduction: Reduction = "sum",
     others: Others | None = None,
@@ -96,8 +96,8 @@ def rfds_rev(
         steps=steps,
         step_size=step_size,
         exact=exact,
-        optimiser=optimiser,
-        renormalise=renormalise,
+        optimizer=optimizer,
+        renormalize=renormalize,
     )
     return rfds(
         prior,
@@ -129,14 +129,14 @@ class RFDSRevSettings(TimeSettings):
         "Size of these steps, in units of the share of the image that is not noise; with adam, its learning rate.",
         above=0,
     )
-    inner_optimiser: Literal["gradient", "adam"] = setting(
+    inner_optimizer: Literal["gradient", "adam"] = setting(
         "gradient", "How these steps are taken: plain gradient steps, as released, or Adam's."
     )
     exact_inner_step: bool = setting(
         False, "Count the step size in units of the whole image, the authors' way for InstaFlow."
     )
     """In units of 1, and not of (1 - t), the authors' way for SD3."""
-    renormalise_noise: bool = setting(False, "Bring the noise that was found back to mean 0 and variance 1.")
+    renormalize_noise: bool = setting(False, "Bring the noise that was found back to mean 0 and variance 1.")
 
 
 class RFDSRev(Guide):
@@ -152,7 +152,7 @@ class RFDSRev(Guide):
             steps=inner.inner_steps,
             step_size=inner.inner_step_size,
             exact=inner.exact_inner_step,
-            optimiser=inner.inner_optimiser,
-            renormalise=inner.renormalise_noise,
+            optimizer=inner.inner_optimizer,
+            renormalize=inner.renormalize_noise,
             weight=time_weights(views.t, inner.time_weight),
         )

@@ -32,7 +32,7 @@ ABLATIONS = (
     Ablation("inner-steps-3", {"inner_steps": 3}, "Does finding it more exactly bring more?"),
     Ablation("inner-step-half", {"inner_step_size": 0.5}, "Is the whole inner step too long?"),
     Ablation(
-        "renormalised-noise", {"renormalise_noise": True}, "Does found noise need the variance of noise?"
+        "renormalized-noise", {"renormalize_noise": True}, "Does found noise need the variance of noise?"
     ),
     Ablation("guidance-2", {"guidance_scale": 2.0}, "Is less guidance enough?"),
     Ablation("guidance-8", {"guidance_scale": 8.0}, "Does more guidance help?"),
@@ -45,7 +45,7 @@ ABLATIONS = (
     Ablation("steps-half", {"steps": 0.5}, "Has it converged after half the steps?"),
     Ablation("steps-double", {"steps": 2}, "Does going on bring more?"),
     Ablation("resolution-grows", {"first_resolution": 0.25}, "Does it help to begin with the coarse?"),
-    Ablation("background-color", {"background": "color"}, "Are coloured backgrounds better than grey ones?"),
+    Ablation("background-color", {"background": "color"}, "Are colored backgrounds better than grey ones?"),
     Ablation("background-white", {"background": "white"}, "Do backgrounds have to change?"),
     Ablation("no-overhead", {"overhead_every": 0}, "Are steps from above needed?"),
     Ablation("smooth-views", {"smooth_views": True}, "Do mixed view words help?"),

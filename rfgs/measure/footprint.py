@@ -112,7 +112,7 @@ def evaluation(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = t
 def lesson(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = torch.float16) -> int:
     """Bytes of activations of one training step of a LoRA on the network, as `rfgs.guidance.lora.Student` takes it.
 
-    Neither weights nor the optimiser's state are counted. All these networks are large enough to have their activations
+    Neither weights nor the optimizer's state are counted. All these networks are large enough to have their activations
     computed anew on the way back.
     """
     network: Any = build(name, "network", dtype=dtype)

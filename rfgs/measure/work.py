@@ -104,7 +104,7 @@ class Judge:
             rgb.astype(np.float64), layers[..., 7] > 0.5, parse(run.prompt).looks()
         ).figures()
 
-    def views(self, images: Tensor, neighbours: Tensor, run: Run) -> dict[str, float]:
+    def views(self, images: Tensor, neighbors: Tensor, run: Run) -> dict[str, float]:
         """Scores of pictures [V, 3, H, W]: among the prompts of the set, and "exact" among those one word away.
 
         Prompts that the scorer does not know do not compete, and have no scores of their own.
@@ -113,12 +113,12 @@ class Judge:
         if run.prompt not in names or len(names) < 2:
             return {}
         vectors = self.scorer.embed_images(images)
-        result = self.scorer.score_vectors(vectors, run.prompt, names, neighbours)
+        result = self.scorer.score_vectors(vectors, run.prompt, names, neighbors)
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
         scene = None if run.prompt_set == OPEN else captioned(run.prompt_set).get(run.prompt)
         if scene:
             others = self._known(rivals(scene))
-            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbours).score
+            found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbors).score
         return found
 
     def _known(self, prompts: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The families of text-to-image models: which adapter loads each, and what is to be known before it is loaded.
 
 A family is one module with an adapter (`rfgs.priors.base.Prior`) and one `Family`, which a `Backend` of
-`rfgs.models.catalogue.BACKENDS` names.
+`rfgs.models.catalog.BACKENDS` names.
 """
 
 from __future__ import annotations

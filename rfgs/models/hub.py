@@ -13,7 +13,7 @@ LOG_IN = "log in with `hf auth login` (or set HF_TOKEN)"
 
 
 def page(hub_id: str) -> str:
-    """Where a model can be read about, and its licence accepted."""
+    """Where a model can be read about, and its license accepted."""
     return f"https://huggingface.co/{hub_id}"
 
 
@@ -70,7 +70,7 @@ def _problem(hub_id: str, error: BaseException) -> str | None:
     status = _status(error)
     if isinstance(error, GatedRepoError):
         return (
-            "its weights are gated and this account may not read them; accept the licence at "
+            "its weights are gated and this account may not read them; accept the license at "
             f"{page(hub_id)}, then {LOG_IN}, or {LOCAL}"
         )
     if isinstance(error, RepositoryNotFoundError):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from rfgs.models import catalogue
+from rfgs.models import catalog
 from rfgs.models.families import Family, Kind
 
 
 def family_of(source: str) -> Family | None:
-    """The family of the model `source` (as `rfgs.models.catalogue.locate` takes it), by its name or else by its files.
+    """The family of the model `source` (as `rfgs.models.catalog.locate` takes it), by its name or else by its files.
 
     No network: None where neither tells, as for a hub id that no backend has.
     """
-    place = catalogue.locate(source)
+    place = catalog.locate(source)
     if place.family is not None:
         return place.family
     said = place.about()
     if said.pipeline is None:
         return None
-    named = [family for family in catalogue.families() if family.name == said.family]
-    fitting = [family for family in catalogue.families() if said.pipeline in family.pipelines]
+    named = [family for family in catalog.families() if family.name == said.family]
+    fitting = [family for family in catalog.families() if said.pipeline in family.pipelines]
     return next(iter(named + fitting), None)
 
 

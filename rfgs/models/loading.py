@@ -14,7 +14,7 @@ class Loading:
     """sd3, sd35, flux: what becomes of T5, the largest of their text encoders. drop leaves it out (not with flux), which
     saves 9.5 GB to download and load; long prompts are then read less closely. 8bit halves it with bitsandbytes."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision of the network; auto takes half precision for big models on a GPU, bfloat16 to optimise on a CPU that
+    """Precision of the network; auto takes half precision for big models on a GPU, bfloat16 to optimize on a CPU that
     computes in it, and float32 elsewhere."""
     offload: bool = False
     """Leave the weights in the CPU's memory, and bring them to the GPU layer by layer: for models that do not fit, and

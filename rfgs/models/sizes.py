@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue, snapshot
+from rfgs.models import catalog, snapshot
 from rfgs.models.kind import family_of
 
 
 def check_resolution(source: str, size: int) -> int:
-    """Width and height of pictures, pixels, if the model `source` (as `catalogue.locate` takes it) takes them.
+    """Width and height of pictures, pixels, if the model `source` (as `catalog.locate` takes it) takes them.
 
     Raises:
         UserError: no multiple of what its autoencoder and network shrink by, or more than the network has positions for.
@@ -30,7 +30,7 @@ def check_resolution(source: str, size: int) -> int:
 
 def limits(source: str) -> tuple[int, int | None]:
     """The pixels that a side has to be a multiple of, and the largest side; None where there is no such bound."""
-    place = catalogue.locate(source)
+    place = catalog.locate(source)
     folder = Path(place.source).expanduser()
     if not folder.is_dir() and snapshot.HUB_ID.fullmatch(place.source):
         folder = snapshot.cached(place.source) or folder

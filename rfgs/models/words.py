@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue, memory
+from rfgs.models import catalog, memory
 from rfgs.models.families import Kind
 from rfgs.models.kind import kind_of
 
@@ -146,8 +146,8 @@ class Knowledge:
 
     @staticmethod
     def of(source: str) -> Knowledge:
-        """Of the model `source` (as `rfgs.models.catalogue.find_model` takes it), by the file beside its weights. No network."""
-        said = catalogue.locate(source).about()
+        """Of the model `source` (as `rfgs.models.catalog.find_model` takes it), by the file beside its weights. No network."""
+        said = catalog.locate(source).about()
         return Knowledge(source, said.vocabulary, kind_of(source) or "flow")
 
     @cached_property
@@ -302,7 +302,7 @@ def _short(word: str) -> str:
 
 def _embedded() -> Iterator[Knowledge]:
     """What the models know that are part of the package."""
-    for backend in catalogue.BACKENDS:
+    for backend in catalog.BACKENDS:
         if backend.hub_id is None:
             knowledge = Knowledge.of(backend.name)
             if knowledge.vocabulary is not None:
@@ -311,7 +311,7 @@ def _embedded() -> Iterator[Knowledge]:
 
 def _big(kind: Kind) -> str:
     """What a model that knows almost everything needs."""
-    backend = catalogue.find_backend("sd3" if kind == "flow" else "sd15")
+    backend = catalog.find_backend("sd3" if kind == "flow" else "sd15")
     card = next(size for size in memory.CARDS if size * memory.GIB >= memory.least(backend.name))
-    licence = f", and its licence ({backend.licence}) accepted" if backend.gated else ""
-    return f"--backend {backend.name} knows nearly everything and needs a GPU of {card} GiB or more{licence}"
+    license = f", and its license ({backend.license}) accepted" if backend.gated else ""
+    return f"--backend {backend.name} knows nearly everything and needs a GPU of {card} GiB or more{license}"

@@ -9,7 +9,7 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models.about import INDEX, about
-from rfgs.models.catalogue import families, locate, no_adapter
+from rfgs.models.catalog import families, locate, no_adapter
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
 from rfgs.models.snapshot import folder_of, index_of
@@ -43,7 +43,7 @@ def load_prior(
     """Load a prior.
 
     Args:
-        name_or_folder: a backend's name (`rfgs.models.catalogue`), a folder in diffusers' layout, or a hub id ("owner/name").
+        name_or_folder: a backend's name (`rfgs.models.catalog`), a folder in diffusers' layout, or a hub id ("owner/name").
             InstaFlow's files look like Stable Diffusion's: "instaflow:FOLDER" says what they are.
         kind: what is wanted, a rectified flow or a diffusion model; None takes either.
         dtype: of the network's weights; None takes float32 for small models and on the CPU, half precision on CUDA.

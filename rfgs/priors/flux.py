@@ -1,6 +1,6 @@
 """FLUX.1 dev and schnell (Black Forest Labs 2024): rectified flows in the house's convention, without a CFG of their own.
 
-Four neighbouring latents make one token: the network takes [B, h/2 * w/2, 4 c] and the positions of its tokens, which is
+Four neighboring latents make one token: the network takes [B, h/2 * w/2, 4 c] and the positions of its tokens, which is
 undone here, so that guidance sees latents [B, 16, h, w] as everywhere. `dev` was distilled to draw what classifier-free
 guidance would have drawn, and takes the guidance scale as an input: that is `distilled_guidance`. `schnell` was distilled
 to a few steps and has no such input. Guidance on top of it (`rfgs.priors.guided`) works, at small scales.

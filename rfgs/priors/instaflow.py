@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.models.catalogue import BASE, STYLED
+from rfgs.models.catalog import BASE, STYLED
 from rfgs.models.snapshot import folder_of
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe

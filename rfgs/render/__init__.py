@@ -30,7 +30,7 @@ class Frames:
     """C rendered images."""
 
     rgb: Tensor
-    """Colours over the background, [C, 3, H, W]; in [0, 1] where the splats' colours are."""
+    """Colors over the background, [C, 3, H, W]; in [0, 1] where the splats' colors are."""
     alpha: Tensor
     """Opacity, [C, 1, H, W] in [0, 1]."""
     depth: Tensor | None = None
@@ -61,7 +61,7 @@ def render(
     """Render `splats` from `cameras`; differentiable by all parameters of the splats and by the background.
 
     Args:
-        background: colour in [0, 1], [3] or [C, 3]; None is black.
+        background: color in [0, 1], [3] or [C, 3]; None is black.
         depth: also give the expected depth.
         antialiased: scale opacities so that Gaussians smaller than a pixel do not grow (Mip-Splatting, Yu et al. 2024).
         absgrad: the backward pass sets `info["means2d"].absgrad` (AbsGS, Ye et al. 2024) for densification.

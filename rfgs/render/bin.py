@@ -31,7 +31,7 @@ def pack_records(
     """Flat means2d [C,N,2], conics [C,N,3], opacities [C or 1,N], radii [C,N,2] and colors [C or 1,N,1..4] -> records
     [C*N,16], boxes [C*N,4] and tiles [C*N], flat. An item is CHUNK Gaussians of one camera.
 
-    boxes are ranges of tiles x0, x1, y0, y1 (ends excluded), tiles their areas; 0 for Gaussians that touch no pixel centre.
+    boxes are ranges of tiles x0, x1, y0, y1 (ends excluded), tiles their areas; 0 for Gaussians that touch no pixel center.
     """
     channels = colors.shape[2]
     chunks = (N + CHUNK - 1) // CHUNK
@@ -60,7 +60,7 @@ def pack_records(
             reach = 2.0 * log(maximum(opacity * 255.0, 1.0)) + 1e-3
             inv_A, inv_det = 1.0 / A, 1.0 / det
             half_x, half_y = sqrt(reach * D * inv_det) + 1e-2, sqrt(reach * A * inv_det) + 1e-2
-            # Pixel j has its centre at j + 0.5.
+            # Pixel j has its center at j + 0.5.
             x0, x1 = maximum(ceil(mx - half_x - 0.5), 0.0), minimum(floor(mx + half_x - 0.5), width - 1)
             y0, y1 = maximum(ceil(my - half_y - 0.5), 0.0), minimum(floor(my + half_y - 0.5), height - 1)
             seen = seen & (x0 <= x1) & (y0 <= y1)

@@ -15,7 +15,7 @@ BLOCKS = 32  # per tile: bit and block number = 8 * column + row
 
 @device
 def _span(records, r, dy):
-    """First and last pixel centre x that the ellipse covers in the rows at distance dy = mean - row; inverted if none."""
+    """First and last pixel center x that the ellipse covers in the rows at distance dy = mean - row; inverted if none."""
     inside = (at(records, r + 13) - at(records, r + 12) * dy * dy) * at(records, r + 11)
     half = sqrt(maximum(inside, 0.0)) + float32(1e-2)
     middle = fma(at(records, r + 10), dy, at(records, r))
@@ -26,7 +26,7 @@ def _span(records, r, dy):
 
 @device
 def block_mask(records, r, left, top):
-    """Bit 8 * column + row is set if the Gaussian reaches a pixel centre of that block of the tile at (left, top)."""
+    """Bit 8 * column + row is set if the Gaussian reaches a pixel center of that block of the tile at (left, top)."""
     dy = (records[r + 1] - float32(0.5) - top) - 2.0 * ramp()
     first, last = _span(records, r, dy)
     first_odd, last_odd = _span(records, r, dy - 1.0)

@@ -2,7 +2,7 @@
 
 The world is right-handed, +Z up, and the object's front faces +X. A camera of azimuth 0 stands at +X and sees
 the front; azimuth grows counter-clockwise seen from above, so 90 stands at +Y; elevation 90 is straight
-above. Camera axes are OpenCV's: x right, y down, z forward; pixel centres lie at +0.5. All angles of this
+above. Camera axes are OpenCV's: x right, y down, z forward; pixel centers lie at +0.5. All angles of this
 module are degrees.
 """
 
@@ -58,7 +58,7 @@ class Cameras:
 
     @property
     def positions(self) -> Tensor:
-        """Camera centres in the world, [C, 3]."""
+        """Camera centers in the world, [C, 3]."""
         rotations, translations = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
         return -(rotations.mT @ translations[:, :, None])[:, :, 0]
 
@@ -159,7 +159,7 @@ def sample_orbit(
     fov_range: tuple[float, float] = (DEFAULT_FOV, DEFAULT_FOV),
     stratified: bool = True,
 ) -> Cameras:
-    """Random views of the object, for one step of its optimisation.
+    """Random views of the object, for one step of its optimization.
 
     Args:
         count: number of cameras.

@@ -218,8 +218,8 @@ def rasterization(
     """`gsplat.rasterization` (version 1.5, packed=False, pinhole cameras) on the CPU.
 
     Args:
-        means: centres, [N, 3].
-        quats: rotations wxyz, not necessarily normalised, [N, 4].
+        means: centers, [N, 3].
+        quats: rotations wxyz, not necessarily normalized, [N, 4].
         scales: standard deviations along the axes, positive, [N, 3].
         opacities: [N], in [0, 1].
         colors: values of any D channels, [N, D] or [C, N, D]; or with `sh_degree` spherical-harmonics coefficients,

@@ -243,7 +243,7 @@ def project_backward(
             vx = 2.0 * (qy * (m10 + m01) + qz * (m20 + m02) + qw * (m21 - m12) - 2.0 * qx * (m11 + m22))
             vy = 2.0 * (qx * (m10 + m01) + qz * (m21 + m12) + qw * (m02 - m20) - 2.0 * qy * (m00 + m22))
             vz = 2.0 * (qx * (m20 + m02) + qy * (m21 + m12) + qw * (m10 - m01) - 2.0 * qz * (m00 + m11))
-            # The quaternion was normalised: only the part at right angles to it counts.
+            # The quaternion was normalized: only the part at right angles to it counts.
             along = vw * qw + vx * qx + vy * qy + vz * qz
             scatter(v_quats, 4 * i, 4, last, inv * (vw - along * qw))
             scatter(v_quats, 4 * i + 1, 4, last, inv * (vx - along * qx))

@@ -1,4 +1,4 @@
-"""Colours from real spherical harmonics, degrees 0 to 3.
+"""Colors from real spherical harmonics, degrees 0 to 3.
 
 The basis, its signs and its order are those of 3D Gaussian splatting (Kerbl et al. 2023) and gsplat.
 """
@@ -34,16 +34,16 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
 def colors_from_sh(
     degree: int, coefficients: Tensor, means: Tensor, viewmats: Tensor, radii: Tensor
 ) -> Tensor:
-    """Colours max(0, 0.5 + sum_k Y_k(direction) coefficient_k) of Gaussians seen from cameras.
+    """Colors max(0, 0.5 + sum_k Y_k(direction) coefficient_k) of Gaussians seen from cameras.
 
     coefficients [N, K, 3] or [C, N, K, 3], means [N, 3], viewmats [C, 4, 4], radii [C, N, 2] -> [C, N, 3]; [N, 3] where
     all cameras see the same (degree 0 and coefficients without cameras). The gradient reaches means through the direction.
     """
     if degree == 0:
         return (0.5 + C0 * coefficients[..., 0, :]).clamp_min(0.0)
-    # Camera centre = -R^T t. The mask is gsplat's: a culled Gaussian gives no gradient, nor a NaN at the camera's centre.
-    centres = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
-    directions = torch.where((radii > 0).all(-1, keepdim=True), means - centres[:, None], torch.ones(()))
+    # Camera center = -R^T t. The mask is gsplat's: a culled Gaussian gives no gradient, nor a NaN at the camera's center.
+    centers = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
+    directions = torch.where((radii > 0).all(-1, keepdim=True), means - centers[:, None], torch.ones(()))
     directions = torch.nn.functional.normalize(directions, dim=-1)
     count = (degree + 1) ** 2
     basis = sh_basis(degree, directions)

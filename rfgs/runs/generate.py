@@ -16,7 +16,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.guidance import find_guide, from_dict, value_of
-from rfgs.models import catalogue, memory
+from rfgs.models import catalog, memory
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
@@ -141,7 +141,7 @@ def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
         return None
     prompt = config.prompt or job.prompt
     embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
-    name, views, size = catalogue.name_of(job.model), config.views_per_step, config.resolution
+    name, views, size = catalog.name_of(job.model), config.views_per_step, config.resolution
     reserve, sliced = 0, None
     if name in memory.FOOTPRINTS:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0

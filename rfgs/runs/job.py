@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rfgs.models import catalogue
+from rfgs.models import catalog
 from rfgs.models.loading import Loading
 
 QualityName = Literal["draft", "normal", "high"]
@@ -44,4 +44,4 @@ class Job(Loading):
 
     def preset(self) -> dict[str, Any]:
         """The settings of the preset, for a model of this size."""
-        return (QUALITIES if catalogue.is_small(self.model) else BIG_QUALITIES)[self.quality]
+        return (QUALITIES if catalog.is_small(self.model) else BIG_QUALITIES)[self.quality]

@@ -31,7 +31,7 @@ CHECKPOINT_FRACTION = 0.1
 CHECKPOINT_SECONDS = 300.0
 """Checkpoints are written at every tenth of a run, and once this time has gone by since the last one."""
 
-STEP_PARTS = ("prior", "encode", "render", "backward", "optimiser")
+STEP_PARTS = ("prior", "encode", "render", "backward", "optimizer")
 """The parts of a step that the loop measures itself."""
 
 

@@ -114,7 +114,7 @@ def in_patches(pictures: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _chances(elevations: Sequence[float]) -> np.ndarray:
-    """Densities of `rfgs.training.data.draw_view` at elevations, not normalised: one in five is from above 45."""
+    """Densities of `rfgs.training.data.draw_view` at elevations, not normalized: one in five is from above 45."""
     return np.where(np.array(elevations) > 45, 0.2 / 40, 0.8 / 55)
 
 
@@ -140,13 +140,13 @@ def cached(key: bytes, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
 
 
 def sample_album(count: int, looks: int, supersample: int) -> list[tuple[Album, np.ndarray]]:
-    """About `count` pictures that stand for the whole world, always the same, and `looks` colourings of each.
+    """About `count` pictures that stand for the whole world, always the same, and `looks` colorings of each.
 
     Scenes, sizes and views are drawn as for training (`rfgs.tinyworld.pictures`). One album for single things, with
     surroundings or without, and one for pairs.
 
     Returns:
-        Albums, each with colours [K, looks, 4, 3].
+        Albums, each with colors [K, looks, 4, 3].
     """
     found = []
     for number, sets in enumerate((("single", "surroundings"), ("multiple",))):

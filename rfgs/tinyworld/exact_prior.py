@@ -29,7 +29,7 @@ from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape
 
 EVERYTHING = 384
-"""Pictures that stand for the whole world, each in LOOKS colourings."""
+"""Pictures that stand for the whole world, each in LOOKS colorings."""
 LOOKS = 12
 
 

@@ -1,7 +1,7 @@
 """The things of the tiny world: each kind is a handful of signed-distance parts, with the look that people expect of it.
 
-A part is `(shape, (x, y, z), sizes, colour)`, in any unit, upright along +Z with its front facing +X; parts that are not
-upright add an axis and an angle in degrees. The colour MAIN is the thing's own colour, with its finish; other names are TONES.
+A part is `(shape, (x, y, z), sizes, color)`, in any unit, upright along +Z with its front facing +X; parts that are not
+upright add an axis and an angle in degrees. The color MAIN is the thing's own color, with its finish; other names are TONES.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ MELTS: dict[str, float] = {
     "flower": 0.06,
     "airplane": 0.12,
 }
-"""Kinds whose own-coloured parts melt into each other, with the radius within which they do, in the unit of the parts."""
+"""Kinds whose own-colored parts melt into each other, with the radius within which they do, in the unit of the parts."""
 
 NATURAL: dict[str, tuple[tuple[str, str], ...]] = {
     "mushroom": (("red", "dotted"),),
@@ -386,4 +386,4 @@ NATURAL: dict[str, tuple[tuple[str, str], ...]] = {
     "airplane": (("white", "plain"),),
     "castle": (("grey", "plain"),),
 }
-"""What a person expects of a kind whose colour is not said, as (colour, finish); of all other kinds, any one colour."""
+"""What a person expects of a kind whose color is not said, as (color, finish); of all other kinds, any one color."""

@@ -1,7 +1,7 @@
 """How the tiny world is told in words: captions of scenes, and what a prompt may mean.
 
-People leave things open: "a cactus" says no colour, and is green. A caption says of a thing's look only what tells it from
-what people expect; what has no expected look comes in any one colour. `parse` reads a prompt the same way round.
+People leave things open: "a cactus" says no color, and is green. A caption says of a thing's look only what tells it from
+what people expect; what has no expected look comes in any one color. `parse` reads a prompt the same way round.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _plainest(options: tuple[str, ...]) -> str:
 
 
 def _varied_phrase(thing: Thing, rng: np.random.Generator) -> str:
-    """A thing in words that vary, of which some leave its colour, finish or article open."""
+    """A thing in words that vary, of which some leave its color, finish or article open."""
 
     def word(table: Mapping[str, tuple[str, ...]], key: str) -> str:
         options = table.get(key, (key,))
@@ -122,7 +122,7 @@ def _varied_phrase(thing: Thing, rng: np.random.Generator) -> str:
     size = f"{word(SIZE_WORDS, thing.size)} " if thing.size else ""
     leaves_look, leaves_color = rng.random() < 0.6, rng.random() < 0.3
     before, after = "", ""
-    # Some colours that people expect have no word, such as a house's.
+    # Some colors that people expect have no word, such as a house's.
     color = color if thing.color in COLORS else ""
     if thing.expected and (leaves_look or not color):
         color = ""
@@ -155,7 +155,7 @@ class Said:
     size: str = ""
 
     def looks(self) -> list[Thing]:
-        """The things that it may mean: one where it says the colour, else those that people expect."""
+        """The things that it may mean: one where it says the color, else those that people expect."""
         if self.color:
             return [Thing(self.kind, self.color, self.finish or "plain", self.size)]
         return [Thing(self.kind, *look, self.size) for look in expected_looks(self.kind, self.finish)]
@@ -254,7 +254,7 @@ def _parse_thing(text: str) -> tuple[Said, tuple[str, ...]]:
         raise UnknownThing(after[-1])
     before, behind = words[:begin] + words[end:stop], words[stop:]
     pattern = next((word for word in behind if word in _FINISHES), None)
-    # "a hat that is red", but "a house with a red roof": the roof is; and the colour of a pattern is always the same.
+    # "a hat that is red", but "a house with a red roof": the roof is; and the color of a pattern is always the same.
     colored = before + (behind if behind[:1] in (["that"], ["made"], ["of"]) else [])
 
     def first(table: dict[str, str], looks: list[str]) -> str | None:

@@ -1,6 +1,6 @@
 """E[x | x_t] over very many pictures at once: of a few shapes, each in many views, in many looks, over any grey.
 
-A picture's latents are linear in the colours: x = M_k c_s + g b_k, where M_k holds what each colour channel of each layer adds.
+A picture's latents are linear in the colors: x = M_k c_s + g b_k, where M_k holds what each color channel of each layer adds.
 So one matrix product with all M_k says what a latent has to do with every picture, and a look more costs a quadratic form
 in a dozen numbers. The sums are those of `rfgs.tinyworld.posterior.posterior_mean`, which is the same written out.
 """
@@ -20,14 +20,14 @@ _NEGLIGIBLE = 1e-7
 
 
 def latent_parts(album: Album, kernel: Tensor, bias: Tensor) -> tuple[Tensor, list[int]]:
-    """What each colour channel of each layer adds to an album's latents, by a linear encoder.
+    """What each color channel of each layer adds to an album's latents, by a linear encoder.
 
     Args:
         kernel: [c, 3, 8, 8];  bias: [c].
 
     Returns:
-        [K, P, c, 16, 16] float32: own channels first, then all fixed colours with the bias, then what is behind; and
-        the numbers of the own channels, 3 layer + channel, among the 12 of four colours.
+        [K, P, c, 16, 16] float32: own channels first, then all fixed colors with the bias, then what is behind; and
+        the numbers of the own channels, 3 layer + channel, among the 12 of four colors.
     """
     own = [layer for layer in album.layers if layer < 4]
     fixed = [layer for layer in album.layers if 4 <= layer < 7]

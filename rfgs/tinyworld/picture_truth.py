@@ -1,10 +1,10 @@
 """The truth of pictures, such as samples of a 2D model: how near each is to the best of all that its prompt may show.
 
 The view is free within what the prompt's words say, the size is free, and so is what is behind. Of all pictures of the prompt's
-albums the nearest in all pixels is found, then of that one's neighbours the nearest again. The figures are those of
+albums the nearest in all pixels is found, then of that one's neighbors the nearest again. The figures are those of
 `rfgs.tinyworld.truth`, of that one picture over the sample's own background:
 
-    behind        the median colour of the picture's outermost pixels
+    behind        the median color of the picture's outermost pixels
     silhouette    what differs from it by more than TOLD in any channel; pixels where the truth itself does not are left out
 """
 
@@ -27,9 +27,9 @@ from rfgs.tinyworld.tracer import painted
 from rfgs.tinyworld.truth import SquaredErrors, Truth, decisiveness
 
 TOLD = 0.1
-"""Difference of colours by which an object is told from what is behind it."""
+"""Difference of colors by which an object is told from what is behind it."""
 STEP = 5.0
-"""Degrees between neighbours that are tried after the grid, one to each side; sizes are tried by quarters of their range."""
+"""Degrees between neighbors that are tried after the grid, one to each side; sizes are tried by quarters of their range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def _on_grid(shape: Scene, grid: Grid, word: str | None) -> Candidates:
 
 
 def _around(shape: Scene, place: tuple[float, float, float], word: str | None) -> Candidates:
-    """Neighbours of a place that the word allows, itself among them."""
+    """Neighbors of a place that the word allows, itself among them."""
     azimuth, elevation, fraction = place
     places = [
         (azimuth + i * STEP, max(-90.0, min(elevation + j * STEP, 90.0)), size)
@@ -111,7 +111,7 @@ def _nearest(
 ) -> tuple[float, Scene, tuple[float, float, float]]:
     """Of all candidates in all looks the one with the least squared error: that, its look and its place."""
     parts = shown.layers.reshape(len(shown.layers), -1, 8).astype(np.float32) / 255
-    # Over the background, a picture is linear in eight columns: x - behind = own colours + fixed - behind * coverage.
+    # Over the background, a picture is linear in eight columns: x - behind = own colors + fixed - behind * coverage.
     rest = (rgb - behind).reshape(-1, 3).astype(np.float32)
     dots, gram = parts.transpose(0, 2, 1) @ rest, parts.transpose(0, 2, 1) @ parts
     found = []

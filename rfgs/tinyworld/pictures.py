@@ -1,4 +1,4 @@
-"""What the pictures of the tiny world are, which its models are trained on: their size, sides, kinds of scenes and colours."""
+"""What the pictures of the tiny world are, which its models are trained on: their size, sides, kinds of scenes and colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw_view(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def thing_colors(scene: Scene) -> np.ndarray:
-    """The colours [4, 3] of the first four layers of a scene's pictures; 0 for a second thing that is not there."""
+    """The colors [4, 3] of the first four layers of a scene's pictures; 0 for a second thing that is not there."""
     colors = np.zeros((4, 3), dtype=np.float32)
     for number, thing in enumerate(scene.things):
         colors[2 * number : 2 * number + 2] = PAINTS[thing.color], COLORS[second_color(thing.color)]
@@ -30,7 +30,7 @@ def thing_colors(scene: Scene) -> np.ndarray:
 
 
 def recolor(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The same shapes in random colours, half of the things as people expect them; nothing that is held out."""
+    """The same shapes in random colors, half of the things as people expect them; nothing that is held out."""
 
     def draw(thing: Thing) -> Thing:
         colors = tuple(COLORS)

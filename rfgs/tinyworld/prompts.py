@@ -4,7 +4,7 @@ As T3Bench (He et al. 2023) has them: a single object, a single object with surr
 generates from these prompts asks for compositions that the priors have not seen. `held_out.txt` lists, by name, all single
 things and all scenes with surroundings that training never shows; pairs are too many for a list, see `Scene.held_out`.
 
-A fourth set, "open", says no colours: every kind alone ("a cactus"), and between them scenes with surroundings and pairs that
+A fourth set, "open", says no colors: every kind alone ("a cactus"), and between them scenes with surroundings and pairs that
 training never shows in any look.
 """
 
@@ -35,7 +35,7 @@ PROMPTS = 40
 """Prompts in each set."""
 PROMPT_SETS = ("single", "surroundings", "multiple")
 OPEN = "open"
-"""The set of prompts that leave colours open."""
+"""The set of prompts that leave colors open."""
 FOLDER = Path(str(files("rfgs.assets"))) / "prompts"
 _AT_MOST = 2  # Scenes of a set that any one kind may begin: 40 are then spread over at least 20 kinds.
 
@@ -65,7 +65,7 @@ def captioned(prompt_set: str) -> dict[str, Scene]:
 def open_prompts(seed: int = 0) -> list[str]:
     """Every kind alone and as many prompts of a whole scene, in turns; of these no look is ever shown in training.
 
-    Such a scene is of kinds that people expect one look of: all eight colours are never held out together.
+    Such a scene is of kinds that people expect one look of: all eight colors are never held out together.
     """
     rng = np.random.default_rng([seed, len(PROMPT_SETS)])
     kinds = list(KINDS)
@@ -94,7 +94,7 @@ def prompt_sets() -> dict[str, list[str]]:
 
 
 def near_misses(scene: Scene) -> list[Scene]:
-    """All scenes that differ from `scene` in one word: a kind, colour, finish, ground or relation."""
+    """All scenes that differ from `scene` in one word: a kind, color, finish, ground or relation."""
     found = []
     for i, thing in enumerate(scene.things):
         others = [replace(thing, kind=kind) for kind in KINDS if kind != thing.kind]
@@ -117,7 +117,7 @@ def rivals(scene: Scene) -> list[str]:
 
 def held_out_names() -> list[str]:
     """Names of all held-out things and then of all held-out scenes with surroundings."""
-    # Looks that people expect may have a colour that is never said.
+    # Looks that people expect may have a color that is never said.
     unsaid = [(kind, color) for kind, looks in NATURAL.items() for color, _ in looks if color not in COLORS]
     things = [*THINGS, *(Thing(kind, color, finish) for kind, color in unsaid for finish in FINISHES)]
     scenes = [Scene((thing,)) for thing in things]

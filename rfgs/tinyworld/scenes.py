@@ -1,4 +1,4 @@
-"""What the tiny world holds: things in their colours, finishes and sizes, alone, in relations and in surroundings.
+"""What the tiny world holds: things in their colors, finishes and sizes, alone, in relations and in surroundings.
 
 The object's front faces +X and every kind stands in one canonical pose, so a view word in a caption ("left side view")
 means something. How scenes are told in words is in `rfgs.tinyworld.language`.
@@ -44,9 +44,9 @@ COLORS: dict[str, Color] = {
     "wooden": (0.64, 0.42, 0.22),
 }
 ANY = tuple(COLORS)[:8]
-"""The colours that a thing may have of which people expect none in particular."""
+"""The colors that a thing may have of which people expect none in particular."""
 PAINTS: dict[str, Color] = {**COLORS, "plaster": (0.90, 0.83, 0.68)}
-"""All colours of things: those that can be said, and those that some have where none is."""
+"""All colors of things: those that can be said, and those that some have where none is."""
 SIZES = {"": 1.0, "small": 0.66, "big": 1.3}
 """Factors of a thing's size. What would then leave the picture is made smaller with all that is in it."""
 FINISHES = {"plain": PLAIN, "striped": STRIPED, "dotted": DOTTED}
@@ -54,7 +54,7 @@ RELATIONS = ("on", "next to")
 REACH = 1.05
 """Every scene is within this distance of the origin: cameras at the nearest distance of training, 3.1, see all of it."""
 
-# Ground: words, tracer's finish, two colours, period.
+# Ground: words, tracer's finish, two colors, period.
 GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
     "grass": ("on grass", MOTTLED, (0.16, 0.50, 0.12), (0.34, 0.68, 0.20), 0.07),
     "wooden floor": ("on a wooden floor", PLANKS, (0.72, 0.48, 0.26), (0.34, 0.20, 0.10), 0.26),
@@ -66,7 +66,7 @@ GROUNDS: dict[str, tuple[str, int, Color, Color, float]] = {
 
 
 def second_color(color: str) -> str:
-    """The colour of the stripes and dots of a thing of `color`: white, or black on white and yellow."""
+    """The color of the stripes and dots of a thing of `color`: white, or black on white and yellow."""
     return "black" if color in ("white", "yellow") else "white"
 
 
@@ -77,7 +77,7 @@ def _share(text: str) -> float:
 
 @functools.cache
 def expected_looks(kind: str, finish: str | None = None) -> tuple[tuple[str, str], ...]:
-    """The (colour, finish) that a kind may have where no colour is said; `finish` is what is said of it, None for nothing."""
+    """The (color, finish) that a kind may have where no color is said; `finish` is what is said of it, None for nothing."""
     natural = NATURAL.get(kind, tuple((color, "plain") for color in ANY))
     if finish is None:
         return natural
@@ -106,7 +106,7 @@ class Thing:
 
     @property
     def expected(self) -> bool:
-        """Whether it looks as people expect of its kind where they say neither colour nor finish."""
+        """Whether it looks as people expect of its kind where they say neither color nor finish."""
         return (self.color, self.finish) in expected_looks(self.kind)
 
     @property
@@ -173,7 +173,7 @@ CARRIERS = (
 
 
 def draw_thing(rng: np.random.Generator, kinds: tuple[str, ...], plain: float, sized: float) -> Thing:
-    """A random thing of one of `kinds`: half the time as people expect it, else in any colour.
+    """A random thing of one of `kinds`: half the time as people expect it, else in any color.
 
     Args:
         plain: the chance of a plain finish, in the other half;  sized: of being small or big.
@@ -296,7 +296,7 @@ def _grounded(thing: Thing, ground: str, rng: np.random.Generator) -> np.ndarray
     disc[0, 13:16] = 0.95, 0.05, 0.03
     disc[0, 17:20], disc[0, 21:24] = color, other
     disc[0, 26] = 1
-    # The whole is centred.
+    # The whole is centerd.
     floor = -(height + 0.10) / 2 + 0.10
     disc[0, 3] = floor - 0.05
     depth = {"water": 0.10, "snow": 0.06}.get(ground, 0.005) * height

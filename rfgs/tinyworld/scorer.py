@@ -6,8 +6,8 @@
     scorer.score_asset(splats, "a red mug", prompts).score  # 0 to 100
 
 The score of an asset is in the style of T3Bench (He et al. 2023, arXiv 2310.02977: a value for each vertex of an icosphere,
-averaged three times with the neighbouring ones), with retrieval in the place of a reward. Let s[v, q] be the cosine of view v
-and prompt q, and let S = A^3 s, where A takes the mean of a view and its neighbours. With p the asset's own prompt,
+averaged three times with the neighboring ones), with retrieval in the place of a reward. Let s[v, q] be the cosine of view v
+and prompt q, and let S = A^3 s, where A takes the mean of a view and its neighbors. With p the asset's own prompt,
 
     rank[v] = 1 + #{q: S[v, q] > S[v, p]} + #{q != p: S[v, q] = S[v, p]} / 2
     score = 100 mean_v 1 / rank[v]                          (T3Bench takes the best view in place of the mean: `peak`)
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from rfgs.tinyworld.scenes import Scene
 
 ROUNDS = 3
-"""How often the similarities of a view are averaged with those of its neighbours (T3Bench's number)."""
+"""How often the similarities of a view are averaged with those of its neighbors (T3Bench's number)."""
 AZIMUTHS = tuple(f"{15 * i - 172.5:g}" for i in range(24))
 ELEVATIONS = tuple(f"{5 * i - 7.5:g}" for i in range(19))
 """Middles, in degrees, of the classes of the classifiers "azimuth" (15 degrees wide) and "elevation" (5 degrees)."""
 BACKGROUND = 0.5
-"""Grey level behind an asset that is judged: no colour of the world, and neither its white nor its black."""
+"""Grey level behind an asset that is judged: no color of the world, and neither its white nor its black."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ class Scorer:
         labels = {name: tuple(classes) for name, classes in config["labels"].items()}
         net = ScorerNet(len(config["words"]), {name: len(classes) for name, classes in labels.items()})
         stored = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
-        # Counters of the normalisations are not stored; they only matter for training.
+        # Counters of the normalizations are not stored; they only matter for training.
         counters = {name: value for name, value in net.state_dict().items() if not value.is_floating_point()}
         net.load_state_dict({**counters, **stored})
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Scorer(net, config["words"], labels)
 
     def unknown(self, scene: Scene) -> list[str]:
-        """The kinds, colours and finishes of a scene that it has no classes for; its verdicts on such a scene say nothing."""
+        """The kinds, colors and finishes of a scene that it has no classes for; its verdicts on such a scene say nothing."""
         names = [(key, getattr(thing, key)) for thing in scene.things for key in ("kind", "color", "finish")]
         return [name for key, name in names if name not in self.labels[key]]
 
@@ -143,19 +143,19 @@ class Scorer:
         return {name: head(features) for name, head in self.net.classifiers.items()}
 
     def score_views(
-        self, images: Tensor, prompt: str, prompts: Sequence[str], neighbours: Tensor
+        self, images: Tensor, prompt: str, prompts: Sequence[str], neighbors: Tensor
     ) -> AssetScore:
         """Score pictures of one asset, [V, 3, H, W] in [0, 1], against `prompts`; see `score_vectors`."""
-        return self.score_vectors(self.embed_images(images), prompt, prompts, neighbours)
+        return self.score_vectors(self.embed_images(images), prompt, prompts, neighbors)
 
     def score_vectors(
-        self, vectors: Tensor, prompt: str, prompts: Sequence[str], neighbours: Tensor
+        self, vectors: Tensor, prompt: str, prompts: Sequence[str], neighbors: Tensor
     ) -> AssetScore:
         """Score pictures of one asset, embedded by `embed_images`, against `prompts`, one of which is `prompt`.
 
         Args:
             vectors: [V, 128].
-            neighbours: bools [V, V], which views lie beside one another; see `asset_views`.
+            neighbors: bools [V, V], which views lie beside one another; see `asset_views`.
 
         Raises:
             UserError: `prompt` is not one of `prompts`, there is only one, or a word is unknown.
@@ -166,27 +166,27 @@ class Scorer:
                 f"prompt {prompt!r} must be one of the set's {len(names)} prompts, which must be at least 2"
             )
         cosines = vectors @ self.embed_prompts(names).T
-        return score_similarities(cosines, names.index(prompt), neighbours)
+        return score_similarities(cosines, names.index(prompt), neighbors)
 
     def score_asset(
         self, splats: Splats, prompt: str, prompts: Sequence[str], *, size: int = 128
     ) -> AssetScore:
         """Score the pictures of `asset_pictures`, `size` pixels wide."""
-        images, neighbours = asset_pictures(splats, size)
-        return self.score_views(images, prompt, prompts, neighbours)
+        images, neighbors = asset_pictures(splats, size)
+        return self.score_views(images, prompt, prompts, neighbors)
 
 
 def asset_pictures(splats: Splats, size: int = 128) -> tuple[Tensor, Tensor]:
-    """`splats` from all views of `asset_views` over grey, [V, 3, size, size] in [0, 1], and which views are neighbours."""
-    cameras, neighbours = asset_views(size)
+    """`splats` from all views of `asset_views` over grey, [V, 3, size, size] in [0, 1], and which views are neighbors."""
+    cameras, neighbors = asset_views(size)
     with torch.no_grad():
         images = render(splats.detach(), cameras.to(splats.device), torch.full((3,), BACKGROUND)).rgb.cpu()
-    return images, neighbours
+    return images, neighbors
 
 
-def score_similarities(similarities: Tensor, own: int, neighbours: Tensor) -> AssetScore:
+def score_similarities(similarities: Tensor, own: int, neighbors: Tensor) -> AssetScore:
     """The score of an asset from the cosines [V, P] of its views and all prompts, `own` being its own one."""
-    ranks = rank(smooth(similarities, neighbours), own)
+    ranks = rank(smooth(similarities, neighbors), own)
     return AssetScore(
         score=100 * ranks.reciprocal().mean().item(),
         peak=100 * ranks.reciprocal().max().item(),
@@ -273,9 +273,9 @@ def rank(similarities: Tensor, own: int) -> Tensor:
     return 0.5 + (similarities > mine).sum(dim=1) + 0.5 * (similarities == mine).sum(dim=1)
 
 
-def smooth(values: Tensor, neighbours: Tensor, rounds: int = ROUNDS) -> Tensor:
-    """Values [V, P] of views, each averaged with those of its neighbours (bools [V, V]), `rounds` times."""
-    weights = neighbours.float() + torch.eye(len(neighbours))
+def smooth(values: Tensor, neighbors: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Values [V, P] of views, each averaged with those of its neighbors (bools [V, V]), `rounds` times."""
+    weights = neighbors.float() + torch.eye(len(neighbors))
     weights = weights / weights.sum(dim=1, keepdim=True)
     for _ in range(rounds):
         values = weights @ values
@@ -300,7 +300,7 @@ def icosphere(subdivisions: int) -> tuple[Tensor, Tensor]:
 
 
 def asset_views(size: int, subdivisions: int = 2) -> tuple[Cameras, Tensor]:
-    """The views from which an asset is judged, and bools [V, V], which of them are neighbours.
+    """The views from which an asset is judged, and bools [V, V], which of them are neighbors.
 
     T3Bench's cameras are the 162 vertices of an icosphere; these are the 96 of them that training views an object from
     (elevation -10 to 80 degrees), at the distance and field of view of training.

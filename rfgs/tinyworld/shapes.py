@@ -1,7 +1,7 @@
 """What a prompt names, as geometry: the shapes of its looks, built at any fraction of their size ranges, and traced.
 
-Poses are canonical, so a scene is known but for a size that `rfgs.tinyworld.scenes.build` draws from a range. Colours change
-nothing about where light falls, so that looks that differ in colour only are one shape, which is traced once, in layers.
+Poses are canonical, so a scene is known but for a size that `rfgs.tinyworld.scenes.build` draws from a range. Colors change
+nothing about where light falls, so that looks that differ in color only are one shape, which is traced once, in layers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Fraction:
 
 
 def shape_of(scene: Scene) -> Scene:
-    """The scene with all its colours white: equal for looks that differ in colour only."""
+    """The scene with all its colors white: equal for looks that differ in color only."""
     return replace(scene, things=tuple(replace(thing, color="white") for thing in scene.things))
 
 

@@ -20,7 +20,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 
 def hull(shape: int, sizes: Sequence[float]) -> np.ndarray:
-    """Points [N, 3] on a part about its own centre: corners of flat shapes, circles of 24 and balls of 408 of round ones.
+    """Points [N, 3] on a part about its own center: corners of flat shapes, circles of 24 and balls of 408 of round ones.
 
     The lowest and the highest point along each axis of the part are among them.
     """

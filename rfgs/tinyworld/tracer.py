@@ -3,21 +3,21 @@
 A scene is an array `[P, 28]` of primitives, one row each:
 
     0       shape code (SPHERE, BOX, ...)
-    1:4     centre in world units
+    1:4     center in world units
     4:13    rotation, row-major 3x3, world to primitive
     13:17   sizes, in world units (see `_distance`)
-    17:20   colour, display RGB in [0, 1]
+    17:20   color, display RGB in [0, 1]
     20      finish code (PLAIN, STRIPED, ...)
-    21:24   second colour, of stripes and dots
+    21:24   second color, of stripes and dots
     24      period of the finish in world units
     25      radius in world units within which it melts into others of its thing; 0 is a sharp edge
     26      the thing that it is a part of, 0 or 1; no other scene has more
-    27      1 if it has that thing's own colour, 0 if its colour is fixed, as wood and glass are
+    27      1 if it has that thing's own color, 0 if its color is fixed, as wood and glass are
 
 The light stands still in the world and shading does not depend on the view, so that a Gaussian splat with
 spherical harmonics of degree 0 can represent every picture of the world exactly. It is never brighter than 1, so that
-pictures are linear in the colours: what is traced are layers, one for each colour of each thing, and a thing in another
-colour needs no second tracing.
+pictures are linear in the colors: what is traced are layers, one for each color of each thing, and a thing in another
+color needs no second tracing.
 """
 
 import math
@@ -30,8 +30,8 @@ SPHERE, BOX, CYLINDER, CONE, TORUS, ELLIPSOID, DOME, FRUSTUM, PRISM = range(9)
 PLAIN, STRIPED, DOTTED, MOTTLED, PLANKS, RIPPLED = range(6)
 PRIMITIVE_WIDTH = 28
 LAYERS = 8
-"""Of a traced picture: the shares of the own and the second colour of thing 0, those of thing 1, premultiplied RGB of all
-fixed colours, coverage."""
+"""Of a traced picture: the shares of the own and the second color of thing 0, those of thing 1, premultiplied RGB of all
+fixed colors, coverage."""
 
 _LIGHT = (0.48, 0.34, 0.81)  # Unit vector towards the sun: in front of the object, on its left, above.
 _MAX_STEPS = 64
@@ -44,8 +44,8 @@ def _distance(p, x, y, z):
 
     Sizes: SPHERE (radius); BOX (half x, half y, half z, rounding); CYLINDER and CONE (radius, half height, rounding), axis z;
     TORUS (ring radius, tube radius), axis z; ELLIPSOID (radius x, y, z); DOME (radius x, y, z), the half of an ellipsoid
-    above its centre; FRUSTUM (lower radius, upper radius, half height, rounding), axis z; PRISM (half x, half y, height), a
-    gable roof whose ridge runs along x, standing on its centre. After the formulas collected by Inigo Quilez.
+    above its center; FRUSTUM (lower radius, upper radius, half height, rounding), axis z; PRISM (half x, half y, height), a
+    gable roof whose ridge runs along x, standing on its center. After the formulas collected by Inigo Quilez.
     """
     dx, dy, dz = x - p[1], y - p[2], z - p[3]
     x = p[4] * dx + p[5] * dy + p[6] * dz
@@ -105,7 +105,7 @@ def _distance(p, x, y, z):
 
 @numba.njit(cache=True, fastmath=True)
 def _second_share(p, x, y, z, nx, ny, nz):
-    """Share in [0, 1] of the second colour where the surface of primitive `p` has the world point (x, y, z) and normal."""
+    """Share in [0, 1] of the second color where the surface of primitive `p` has the world point (x, y, z) and normal."""
     finish = int(p[20])
     if finish == PLAIN:
         return 0.0
@@ -210,7 +210,7 @@ def _first_hit(prims, all_prims, x, y, z, step):
 def trace(prims, radii, viewmat, K, width, height, supersample, out):
     """Render one view into `out` `[height, width, LAYERS]`, all in [0, 1].
 
-    `radii` `[P]` are those of balls about the primitives' centres that hold them, `viewmat` `[4, 4]` is world to camera
+    `radii` `[P]` are those of balls about the primitives' centers that hold them, `viewmat` `[4, 4]` is world to camera
     (OpenCV), `K` `[3, 3]` is in pixels, `supersample` squared rays are averaged per pixel.
     """
     R = viewmat[:3, :3]
@@ -318,7 +318,7 @@ def render_layers(
 
 
 def own_colors(prims: np.ndarray) -> np.ndarray:
-    """The colours of the first four layers, `[4, 3]`: own and second colour of thing 0 and of thing 1; 0 where there is none."""
+    """The colors of the first four layers, `[4, 3]`: own and second color of thing 0 and of thing 1; 0 where there is none."""
     colors = np.zeros((4, 3), dtype=np.float32)
     for row in prims[prims[:, 27] > 0]:
         first = 2 * int(row[26])
@@ -335,12 +335,12 @@ def render_scene(
 
 
 def painted(layers: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Premultiplied RGB `[..., 3]` of LAYERS `[..., 8]` in the colours `[4, 3]` of their first four."""
+    """Premultiplied RGB `[..., 3]` of LAYERS `[..., 8]` in the colors `[4, 3]` of their first four."""
     return layers[..., :4] @ colors + layers[..., 4:7]
 
 
 def primitive_radii(prims: np.ndarray) -> np.ndarray:
-    """Radii [P] of balls about the centres of primitives [P, 28] that hold them and what they melt into (generous for cones)."""
+    """Radii [P] of balls about the centers of primitives [P, 28] that hold them and what they melt into (generous for cones)."""
     shape, sizes = prims[:, 0], prims[:, 13:17]
     radii = np.linalg.norm(sizes[:, :3], axis=1)
     radii = np.where(shape == SPHERE, sizes[:, 0], radii)

@@ -3,14 +3,14 @@
 The best of five sizes counts, by the silhouettes. Over 32 views (16 azimuths at elevation 10, 12 at 35, 4 at 70):
 
     iou           of the silhouettes, alpha above a half; mean over the views
-    psnr          of the colours, clamped to [0, 1] over mid grey: -10 log10 of the squared error inside the union of both
+    psnr          of the colors, clamped to [0, 1] over mid grey: -10 log10 of the squared error inside the union of both
                   silhouettes, mean over channels, pixels and then views
-    decisiveness  of prompts that leave colours open, in [0, 1]: how far the asset is on the way from the mean of all looks
+    decisiveness  of prompts that leave colors open, in [0, 1]: how far the asset is on the way from the mean of all looks
                   (0) to the nearest one (1), along the line between them, inside the intersection of the silhouettes:
                   (|a - m|^2 + |n - m|^2 - |a - n|^2) / (2 |n - m|^2), clamped; errors across that line change nothing
 
 For a prompt that leaves things open the nearest of the looks that it allows counts, by psnr. Pictures are linear in the
-colours of their things, so that a squared error is a quadratic form in them, and many looks cost what one costs.
+colors of their things, so that a squared error is a quadratic form in them, and many looks cost what one costs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rfgs.distill import DistillConfig
 from rfgs.distill.densify import Growth, densify, wants_absgrad
-from rfgs.distill.loop import draw_background, draw_cameras, make_optimiser, set_learning_rates
+from rfgs.distill.loop import draw_background, draw_cameras, make_optimizer, set_learning_rates
 from rfgs.render import render
 from rfgs.splats import Splats
 from rfgs.tinyworld.language import parse
@@ -53,7 +53,7 @@ class Truth:
     iou: float
     psnr: float
     decisiveness: float | None
-    """None for a prompt that leaves no colour open."""
+    """None for a prompt that leaves no color open."""
     look: Scene
     """The nearest of those that the prompt allows."""
     fraction: float
@@ -94,12 +94,12 @@ def measure_views(rgb: np.ndarray, silhouettes: np.ndarray, looks: list[Scene]) 
 
 
 class SquaredErrors:
-    """Mean squared error of pictures against a shape's in any colours, inside masks, as a quadratic form in the colours."""
+    """Mean squared error of pictures against a shape's in any colors, inside masks, as a quadratic form in the colors."""
 
     def __init__(
         self, rgb: np.ndarray, layers: np.ndarray, inside: np.ndarray, behind: float | np.ndarray = GREY
     ) -> None:
-        """`rgb` [V, H, W, 3] over the colour `behind`, `layers` [V, H, W, 8], `inside` [V, H, W]; the mean over V is last."""
+        """`rgb` [V, H, W, 3] over the color `behind`, `layers` [V, H, W, 8], `inside` [V, H, W]; the mean over V is last."""
         self.square, self.dot, self.gram = np.zeros(3), np.zeros((4, 3)), np.zeros((4, 4))
         for picture, parts, mask in zip(rgb, layers, inside, strict=True):
             if not mask.any():
@@ -118,7 +118,7 @@ class SquaredErrors:
         return float(self.square.sum() - 2 * (c * self.dot).sum() + (c * (self.gram @ c)).sum())
 
     def between(self, one: np.ndarray, other: np.ndarray) -> float:
-        """The error of the shape in some colours against itself in others."""
+        """The error of the shape in some colors against itself in others."""
         c = one.astype(np.float64) - other
         return float((c * (self.gram @ c)).sum())
 
@@ -157,19 +157,19 @@ def fit_truth(
     rows = rows_at(scene, 0.5)
     targets = [_pictures(traced(rows, cameras), thing_colors(scene)) for cameras in shown]
     splats = splats.detach().clone().requires_grad_()
-    optimiser, growth = make_optimiser(splats, config), Growth()
+    optimizer, growth = make_optimizer(splats, config), Growth()
     for index in range(1, config.steps + 1):
-        set_learning_rates(optimiser, config, (index - 1) / max(config.steps - 1, 1))
+        set_learning_rates(optimizer, config, (index - 1) / max(config.steps - 1, 1))
         cameras, (objects, behind) = shown[index % len(shown)], targets[index % len(shown)]
         background = draw_background(config, generator)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         difference = frames.rgb - (objects + behind * background[:, :, None, None])
         (difference.square().sum() / 2).backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         splats = densify(
             splats,
-            optimiser,
+            optimizer,
             growth,
             frames,
             config,

@@ -1,7 +1,7 @@
 """Training pictures of the tiny world, rendered to disk in shards that can be made in any order and resumed.
 
-What is stored are layers (`rfgs.tinyworld.tracer`): pictures are linear in the colours of their things, so that each can be
-shown in any colours, and over any background, without being rendered again.
+What is stored are layers (`rfgs.tinyworld.tracer`): pictures are linear in the colors of their things, so that each can be
+shown in any colors, and over any background, without being rendered again.
 """
 
 import json
@@ -125,7 +125,7 @@ def load_labels(folder: Path) -> list[dict]:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The pictures of one shard, in the colours that they were drawn in."""
+    """The pictures of one shard, in the colors that they were drawn in."""
 
     layers: np.ndarray
     """[SHARD, 128, 128, 8] uint8, on disk."""

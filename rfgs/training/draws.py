@@ -1,4 +1,4 @@
-"""What a training step is to learn from, before any latent is read: which pictures, in which colours, told in which words.
+"""What a training step is to learn from, before any latent is read: which pictures, in which colors, told in which words.
 
 It is small and takes no part of the pictures, so that processes of their own can draw ahead of a training that is fast.
 """
@@ -37,7 +37,7 @@ class Draw:
     pick: Tensor
     """Which pictures [B]."""
     colors: Tensor
-    """In which colours [B, 4, 3], see `rfgs.training.data.thing_colors`."""
+    """In which colors [B, 4, 3], see `rfgs.training.data.thing_colors`."""
     grey: Tensor
     """Over which grey [B]."""
     ids: Tensor
@@ -75,7 +75,7 @@ class Draws:
         self.__post_init__()
 
     def draw(self, size: int, exact: int, generator: torch.Generator) -> Draw:
-        """Random pictures in random colours over any grey, with captions whose wording varies, at random noise fractions.
+        """Random pictures in random colors over any grey, with captions whose wording varies, at random noise fractions.
 
         Args:
             exact: pictures over which a target above EXACT_ABOVE is averaged, the sample's own included; 1 averages none.
@@ -114,7 +114,7 @@ class Draws:
 
 
 def _seen_parts(scene: Scene) -> list[bool]:
-    """Which of PARTS but the last can be other than 0: those of the colours that its things have, and what is fixed."""
+    """Which of PARTS but the last can be other than 0: those of the colors that its things have, and what is fixed."""
     layers = [False] * 4
     for number, thing in enumerate(scene.things):
         layers[2 * number] = True

@@ -85,7 +85,7 @@ def drawn_from(draw: Drawing, seed: int, first: int, workers: int) -> Iterator[A
     )
 
 
-def make_optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the transformer blocks, AdamW on everything else."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -134,14 +134,14 @@ def fit(
     clock = time.process_time if device.type == "cpu" else time.monotonic
     noise = torch.Generator(device)
     average.to(device).load_state_dict(model.state_dict())
-    optimisers = make_optimisers(model, rate)
+    optimizers = make_optimizers(model, rate)
     step, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         step, spent = state["step"], state["spent"]
     loss_of(next(drawn_from(draw, seed, 0, 0)), noise.manual_seed(seed)).backward()
     idle = _idle_weights(model)
@@ -150,13 +150,13 @@ def fit(
     checked = False
     weights: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(average.parameters())
-    rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimisers(average, rate))]
+    rates = [group["lr"] for group in (o.param_groups[0] for o in make_optimizers(average, rate))]
     started, losses = clock() - spent, []
     material = drawn_from(draw, seed, step, workers)
     while True:
         progress = (clock() - started) / seconds
-        for optimiser, full_rate in zip(optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = full_rate * min(1.0, step / 100, max(0.0, (1 - progress) / 0.5))
+        for optimizer, full_rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = full_rate * min(1.0, step / 100, max(0.0, (1 - progress) / 0.5))
         loss = loss_of(next(material), noise.manual_seed(seed * 1_000_003 + step))
         loss.backward()
         if not checked and (lost := _idle_weights(model) - idle):
@@ -166,9 +166,9 @@ def fit(
             )
         checked = True
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             decay = min(0.998, (1 + step) / (10 + step))
             torch._foreach_lerp_(averaged, weights, 1 - decay)
@@ -180,7 +180,7 @@ def fit(
             state = {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "step": step,
                 "spent": spent,
             }

@@ -1,4 +1,4 @@
-"""Latents of the training pictures, in any colours and over any grey, and exact targets: what the tiny priors are trained on."""
+"""Latents of the training pictures, in any colors and over any grey, and exact targets: what the tiny priors are trained on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from rfgs.training.vae import fit_encoder
 
 _CHECK = 1024  # Samples at the start of the data that are kept for measuring.
 PARTS = 14
-"""Of a picture's latents, which are linear in the colours (the encoder is linear): what red, green and blue of each of the
-four colours add, then all fixed colours with the encoder's bias, then what is behind."""
+"""Of a picture's latents, which are linear in the colors (the encoder is linear): what red, green and blue of each of the
+four colors add, then all fixed colors with the encoder's bias, then what is behind."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Latents:
         return objects.view(shape), backdrops.view(shape)
 
     def exact_x0(self, drawn: Draw, batch: Batch, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x | x_t] over pictures of the same shapes, sizes and side in the same colours, for `drawn.rows` of a batch.
+        """E[x | x_t] over pictures of the same shapes, sizes and side in the same colors, for `drawn.rows` of a batch.
 
         The pictures asked are the sample's own and `drawn.others` (Xu et al. 2023, "Stable Target Field", which has the
         argument why the expected gradient stays).

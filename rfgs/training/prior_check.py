@@ -23,7 +23,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.measure.markdown import markdown
-from rfgs.models.catalogue import check_source, locate
+from rfgs.models.catalog import check_source, locate
 from rfgs.priors import Prior, load_prior
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.language import caption, parse
@@ -57,7 +57,7 @@ def set_prompts(name: str) -> dict[str, Scene]:
 
 def truth_figures(images: Sequence[Tensor], prompts: Sequence[str]) -> dict[str, float]:
     """The truth (`rfgs.tinyworld.picture_truth`), means over pictures: "iou" in percent, "psnr" in dB, and of prompts that
-    leave colours open "decisiveness" in percent.
+    leave colors open "decisiveness" in percent.
 
     Args:
         images: of each prompt the same number of pictures of each of VIEWS in order, [K * 5, 3, H, W].

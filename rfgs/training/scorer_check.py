@@ -34,7 +34,7 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "noise": (0, 0.1, 0.2, 0.4, 0.8),  # Standard deviation of the pixels.
     "shapes dropped": (0, 0.2, 0.4, 0.6, 0.8),  # Share of the primitives; of things that have 5 or more.
     "splats dropped": (0, 0.2, 0.4, 0.6, 0.8, 0.95),
-    "splats moved": (0, 0.05, 0.1, 0.2, 0.4),  # Standard deviation of the centres, world units.
+    "splats moved": (0, 0.05, 0.1, 0.2, 0.4),  # Standard deviation of the centers, world units.
 }
 
 
@@ -105,22 +105,22 @@ def fit_splats(primitives: np.ndarray, *, count: int = 3000, steps: int = 250, s
     splats = ball(count, 0.8, generator=generator, opacity=0.3).requires_grad_()
     rates = {"means": 0.01, "quats": 0.01, "log_scales": 0.02, "logit_opacities": 0.05, "sh0": 0.03}
     named = splats.parameters()
-    optimiser = torch.optim.Adam([{"params": [named[name]], "lr": rate} for name, rate in rates.items()])
+    optimizer = torch.optim.Adam([{"params": [named[name]], "lr": rate} for name, rate in rates.items()])
     cameras = sample_orbit(64, SIZE, SIZE, generator=generator)
     rgba = torch.from_numpy(
         render_scene(primitives, cameras.viewmats.numpy(), cameras.Ks.numpy(), SIZE, SIZE)
     )
-    full = [group["lr"] for group in optimiser.param_groups]
+    full = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         pick = torch.randperm(len(cameras), generator=generator)[:4]
         grey = torch.rand((), generator=generator)
         images = render(splats, cameras[pick], grey.expand(3)).rgb
         loss = (images - over_grey(rgba[pick], grey)).abs().mean()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        for group, rate in zip(optimiser.param_groups, full, strict=True):
+        for group, rate in zip(optimizer.param_groups, full, strict=True):
             group["lr"] = rate * (1 - step / steps) ** 0.5
-        optimiser.step()
+        optimizer.step()
     return splats.detach()
 
 
@@ -173,7 +173,7 @@ def asset_figures(
         prompt: scorer.unknown(scene) or scorer.unknown_words([prompt]) for prompt, scene in prompts.items()
     }
     names = [prompt for prompt in prompts if not unknown[prompt]]
-    _, neighbours = asset_views(SIZE)
+    _, neighbors = asset_views(SIZE)
     rows: dict[str, list[list[float]]] = {}
     truth, wrong = [], []
     for own, prompt in enumerate(names[:assets]):
@@ -181,15 +181,13 @@ def asset_figures(
         primitives = build(prompts[prompt], rng)
         images = world_views(primitives)
         similarities = scorer.similarity(images, names)
-        result = score_similarities(similarities, own, neighbours)
+        result = score_similarities(similarities, own, neighbors)
         truth.append(
             [result.score, result.peak, 100 * result.top1, 100.0 * (result.rank == 1), result.similarity]
         )
-        wrong += [
-            score_similarities(similarities, i, neighbours).score for i in range(len(names)) if i != own
-        ]
+        wrong += [score_similarities(similarities, i, neighbors).score for i in range(len(names)) if i != own]
         for name, views in degradations(primitives, images, seed).items():
-            scores = [scorer.score_views(pictures, prompt, names, neighbours).score for pictures in views]
+            scores = [scorer.score_views(pictures, prompt, names, neighbors).score for pictures in views]
             rows.setdefault(name, []).append(scores)
         if own < fitted:
             for name, versions in damaged_splats(fit_splats(primitives), seed).items():

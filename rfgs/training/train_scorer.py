@@ -35,7 +35,7 @@ NEGATIVES = 2
 
 
 def almost(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Another scene that differs in one respect: a colour, kind or finish, who is who, the relation or the ground."""
+    """Another scene that differs in one respect: a color, kind or finish, who is who, the relation or the ground."""
 
     def other(options: tuple[str | None, ...], now: str | None) -> str:
         left = [option for option in options if option != now]
@@ -154,18 +154,18 @@ def train(
     words = vocabulary()
     net, average = new_net(), new_net()
     average.load_state_dict(net.state_dict())
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.03)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.03)
     step, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
     net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     began, seen = time.process_time() - spent, []
     while step < steps:
-        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 60, (1 - step / steps) / 0.7)
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 60, (1 - step / steps) / 0.7)
         rng = np.random.default_rng([seed, step])
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pick = torch.from_numpy(rng.choice(len(rgba), batch, replace=len(rgba) < batch))
@@ -174,8 +174,8 @@ def train(
         loss, parts = losses(net, images, word_ids(texts, words), fits, classes[pick])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         follow(average, net, min(0.998, (1 + step) / (10 + step)))
         step += 1
         seen.append([part.item() for part in parts.values()])
@@ -184,7 +184,7 @@ def train(
             state = {
                 "net": net.state_dict(),
                 "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
+                "optimizer": optimizer.state_dict(),
             }
             torch.save({**state, "step": step, "spent": spent}, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
@@ -195,7 +195,7 @@ def train(
 
 @torch.no_grad()
 def follow(average: ScorerNet, net: ScorerNet, decay: float) -> None:
-    """Move `average` towards `net`: its weights and the statistics of its normalisations."""
+    """Move `average` towards `net`: its weights and the statistics of its normalizations."""
     for mean, value in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)

@@ -55,7 +55,7 @@ def fit_encoder(images: Tensor) -> tuple[Tensor, Tensor]:
 def set_encoder(vae: AutoencoderTiny, kernel: Tensor, bias: Tensor) -> None:
     """Put a linear encoder (see `fit_encoder`) into the five convolutions of `vae`.
 
-    The first passes the picture on, the next two move 2x2 neighbours into channels, the fourth does so too and projects.
+    The first passes the picture on, the next two move 2x2 neighbors into channels, the fourth does so too and projects.
     """
     first, *halving, last = vae.encoder.layers
     for layer in (first, *halving, last):
@@ -69,8 +69,8 @@ def set_encoder(vae: AutoencoderTiny, kernel: Tensor, bias: Tensor) -> None:
             for dx in (0, 1):
                 into = (2 * dy + dx) * channels + torch.arange(channels)
                 layer.weight[into, torch.arange(channels), 1 + dy, 1 + dx] = 1
-    # Channel (2 dy2 + dx2) 12 + (2 dy1 + dx1) 3 + colour at 1/4 size holds row 2 dy2 + dy1, column 2 dx2 + dx1 of its patch.
-    blocks = kernel.reshape(CHANNELS, 3, 2, 2, 2, 2, 2, 2)  # colour, row bits 4 2 1, column bits 4 2 1
+    # Channel (2 dy2 + dx2) 12 + (2 dy1 + dx1) 3 + color at 1/4 size holds row 2 dy2 + dy1, column 2 dx2 + dx1 of its patch.
+    blocks = kernel.reshape(CHANNELS, 3, 2, 2, 2, 2, 2, 2)  # color, row bits 4 2 1, column bits 4 2 1
     blocks = blocks.permute(0, 3, 6, 4, 7, 1, 2, 5).reshape(CHANNELS, 48, 2, 2)
     halving[2].weight[:CHANNELS, :, 1:, 1:] = blocks
     channel = torch.arange(CHANNELS)
@@ -124,12 +124,12 @@ def train_decoder(
     vae = new_vae()
     set_encoder(vae, kernel, bias)
     vae.encoder.requires_grad_(False)
-    optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(vae.decoder.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4)
     step, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         vae.load_state_dict(state["vae"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
     images = open_shards(data)
     test = random_crops(images[-1:], 32, images[-1].layers.shape[1], np.random.default_rng(seed))
@@ -138,7 +138,7 @@ def train_decoder(
     started = time.time() - spent
     while True:
         progress = (time.time() - started) / seconds
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1.0, step / 100, max(0.0, (1 - progress) / 0.4))
         rng = np.random.default_rng([seed, step])
         batch_images = random_crops(images, batch, crop, rng)
@@ -149,13 +149,13 @@ def train_decoder(
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         step += 1
         if step % 100 == 0 or progress >= 1:
             with torch.no_grad():
                 decoded = vae.decode(vae.encode(test).latents).sample
-            state = {"vae": vae.state_dict(), "optimiser": optimiser.state_dict()}
+            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**state, "step": step, "spent": time.time() - started}, checkpoint)
             yield {
                 "step": step,

@@ -1,4 +1,4 @@
-"""Work beside the optimisation: on a thread of its own, at a bounded rate, and never able to stop a run."""
+"""Work beside the optimization: on a thread of its own, at a bounded rate, and never able to stop a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Background:
         report: called with `name` and the exception, if `job` raises; the thread goes on.
         period: least seconds from one start to the next.
         duty: greatest share of the time spent in `job`, in (0, 1]: after a job that took d seconds, the
-            thread rests d (1 / duty - 1) seconds. It bounds what a viewer takes from the optimisation on a
+            thread rests d (1 / duty - 1) seconds. It bounds what a viewer takes from the optimization on a
             machine with few cores.
     """
 

@@ -20,7 +20,7 @@ from rfgs.viewer.widgets import as_text, guarded, small, value_of
 
 SNAPSHOT = re.compile(r"(\d+)\.ply$")
 SPACING = 2.2
-"""Between the centres of neighbours, in radii of the largest."""
+"""Between the centers of neighbors, in radii of the largest."""
 
 
 @dataclass
@@ -142,7 +142,7 @@ class FileViewer(Served):
 
 
 def bounding_ball(splats: Splats) -> tuple[tuple[float, float, float], float]:
-    """Centre and radius in world units of what matters: our unit ball, if the splats fit it, else most of them.
+    """Center and radius in world units of what matters: our unit ball, if the splats fit it, else most of them.
 
     Captured scenes have stray splats far away, so the radius is that of the nearest 95 percent.
     """

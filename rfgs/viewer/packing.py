@@ -11,16 +11,16 @@ Gaussians = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def pack(splats: Splats, scale: float = 1.0) -> Gaussians:
-    """Centres, covariances, colours and opacities after their activations, without what is not finite.
+    """Centers, covariances, colors and opacities after their activations, without what is not finite.
 
-    NumPy does the arithmetic, because it uses one thread: torch's would take all cores from the optimisation.
+    NumPy does the arithmetic, because it uses one thread: torch's would take all cores from the optimization.
 
     Args:
         splats: N of them, on any device.
         scale: factor on the standard deviations.
 
     Returns:
-        centres [M, 3], covariances [M, 3, 3], rgb [M, 3] in [0, 1] and opacities [M, 1] in (0, 1), float32.
+        centers [M, 3], covariances [M, 3, 3], rgb [M, 3] in [0, 1] and opacities [M, 1] in (0, 1), float32.
     """
     means, quats, log_scales, logits, sh0 = (
         _numpy(t) for t in (splats.means, splats.quats, splats.log_scales, splats.logit_opacities, splats.sh0)
@@ -38,7 +38,7 @@ def pack(splats: Splats, scale: float = 1.0) -> Gaussians:
 
 
 def rotations(quats: np.ndarray) -> np.ndarray:
-    """Rotation matrices [N, 3, 3] of quaternions (w, x, y, z) [N, 4], which need not be normalised."""
+    """Rotation matrices [N, 3, 3] of quaternions (w, x, y, z) [N, 4], which need not be normalized."""
     w, x, y, z = (quats / np.linalg.norm(quats, axis=1, keepdims=True)).T
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

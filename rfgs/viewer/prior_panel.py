@@ -1,4 +1,4 @@
-"""What the prior sees: the views being optimised beside the prior's own one-step estimate of each."""
+"""What the prior sees: the views being optimized beside the prior's own one-step estimate of each."""
 
 from __future__ import annotations
 

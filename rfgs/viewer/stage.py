@@ -68,7 +68,7 @@ class Stage:
 
         Args:
             name: a scene path such as "/asset".
-            splats: not changed by anybody afterwards; the caller copies those that an optimiser owns.
+            splats: not changed by anybody afterwards; the caller copies those that an optimizer owns.
             position: world units.
         """
         with self._lock:
@@ -129,7 +129,7 @@ class Stage:
 
 
 def solid(rgb: tuple[int, int, int]) -> np.ndarray:
-    """A picture of one colour, uint8 [8, 8, 3]."""
+    """A picture of one color, uint8 [8, 8, 3]."""
     return np.full((8, 8, 3), rgb, dtype=np.uint8)
 
 

@@ -59,7 +59,7 @@ def value_of(handle: Any) -> Any:
     """
     value = handle.value
     choices = getattr(handle, "options", None)
-    if isinstance(value, tuple):  # A colour.
+    if isinstance(value, tuple):  # A color.
         fits = len(value) == 3 and all(0 <= part <= 255 for part in value)
     elif choices is not None:
         fits = value in choices

@@ -14,8 +14,8 @@ import torch
 from rfgs.cli.main import main
 from rfgs.errors import UserError
 from rfgs.export import FORMATS, Format, write_ply
-from rfgs.models import catalogue
-from rfgs.models.catalogue import Backend
+from rfgs.models import catalog
+from rfgs.models.catalog import Backend
 from rfgs.models.families import Family
 from rfgs.priors import load_prior
 from rfgs.splats import ball
@@ -60,7 +60,7 @@ class Painter(Flow):
 
 @pytest.fixture
 def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a model of a family that the package does not know, which is in the catalogue for now."""
+    """The folder of a model of a family that the package does not know, which is in the catalog for now."""
     (tmp_path / "painter_prior.py").write_text(ADAPTER)
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "weights"
@@ -69,9 +69,9 @@ def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "grey.json").write_text("0.5")
     family = Family("painter", "flow", "painter_prior:Painter", pipelines=("PainterPipeline",), network=False)
     backend = Backend("painter", "one grey", family=family, files=str(folder))
-    catalogue.BACKENDS.append(backend)
+    catalog.BACKENDS.append(backend)
     yield folder
-    catalogue.BACKENDS.remove(backend)
+    catalog.BACKENDS.remove(backend)
 
 
 def test_a_family_of_priors(painter: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
         return Result(ball(1, 1.0, generator=torch.Generator()), [folder / "splats.ply"], record)
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
-    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: model or backend.name)
     monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     return calls
@@ -52,7 +52,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
 def test_the_plain_command(asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", " a  red cube "])
     ((job, folder, options),) = asked
-    assert job == Job("a red cube", guidance="rfds") and folder == Path("runs/a-red-cube-0") and options["resume"] is False
+    assert (
+        job == Job("a red cube", guidance="rfds")
+        and folder == Path("runs/a-red-cube-0")
+        and options["resume"] is False
+    )
     out, err = capsys.readouterr()
     assert "open it:  rfgs view runs/a-red-cube-0\n" in out
     assert 'making "a red cube" with tiny-sd3 on the cpu; writing to runs/a-red-cube-0\n' in err
@@ -93,7 +97,7 @@ def test_every_flag_arrives(asked: list) -> None:
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
-    inner = {"inner_steps": 3, "inner_step_size": 0.5, "inner_optimiser": "adam", "renormalise_noise": True}
+    inner = {"inner_steps": 3, "inner_step_size": 0.5, "inner_optimizer": "adam", "renormalize_noise": True}
     sets = [f"--set={name}={value}" for name, value in inner.items()]
     main(["generate", "cube", *sets, "--smooth-views", "--perp-neg"])
     main("generate cube --guidance rfds-vsd --set lora_rank=8 --set noise_range=0.1,0.9".split())
@@ -150,14 +154,14 @@ def test_words_that_describe_are_remarked_on_once_before_the_run(
     main(["generate", "cube"])
     assert "small world" not in capsys.readouterr().err
     Path("there/checkpoint.pt").touch()
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
     main(["generate", "--resume", "there", "--steps", "900"])
     assert capsys.readouterr().err.count(REMARK) == 1
     assert len(asked) == 4
 
 
 def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
     main(["generate", "a horse", "--any-words", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "900"])
@@ -165,7 +169,7 @@ def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: p
 
 
 def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
     main(["generate", "cube", "--steps", "5", "--seed", "8", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])

@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
 
     for name in ("make_image", "invert_photo", "edit_photo"):
         monkeypatch.setattr(f"rfgs.flat.runs.{name}", work)
-    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: model or backend.name)
     monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("good.png")
@@ -98,13 +98,13 @@ def test_unknown_words_are_remarked_on_before_the_run(
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:
     main("image cube --guidance vsd --backend sd15 --set lora_rank=8 --set lr_lora=1e-3".split())
-    main("image cube --set inner_steps=2 --set renormalise_noise=true".split())
+    main("image cube --set inner_steps=2 --set renormalize_noise=true".split())
     main("invert good.png --prompt cube --set learning_rate=0.1".split())
     main("edit good.png --from cube --to ball --set averages=2".split())
     (first, _), (second, _), (third, _), (fourth, _) = asked
     settings = {"lora_rank": 8, "lr_lora": 1e-3}
     assert first == ImageJob("cube", guidance="vsd", model="sd15", settings=settings)
-    assert second == ImageJob("cube", settings={"inner_steps": 2, "renormalise_noise": True})
+    assert second == ImageJob("cube", settings={"inner_steps": 2, "renormalize_noise": True})
     assert third.settings == {"learning_rate": 0.1} and fourth.settings == {"averages": 2}
 
 

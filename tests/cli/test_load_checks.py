@@ -9,7 +9,7 @@ import pytest
 from rfgs.cli.load_checks import check_loading
 from rfgs.errors import UserError
 from rfgs.models import machine
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.families import FLUX
 from rfgs.runs.job import Loading
 

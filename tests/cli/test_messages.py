@@ -16,7 +16,7 @@ from PIL import Image
 from rfgs.cli import checks
 from rfgs.cli.main import main
 from rfgs.models import machine
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.cuda import GSPLAT_INSTALL
 from rfgs.models.words import Knowledge
 
@@ -235,7 +235,7 @@ def test_message(arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureF
 
 
 def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalogue.find_model", lambda backend, model, **_: "tiny-sd3")
+    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: "tiny-sd3")
     taken = "choose another folder, replace what a run writes with --overwrite, or go on with an unfinished run with"
     (here / "old").mkdir()
     (here / "old" / "run.json").write_text("{}")
@@ -306,7 +306,7 @@ def test_gated_model(
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setattr(checks, "check_device", lambda choice, **_: "cpu")
     assert message_of(("generate", "x", "--backend", backend.name), capsys) == (
-        f"{backend.hub_id}: its weights are gated; accept the licence at https://huggingface.co/{backend.hub_id}, "
+        f"{backend.hub_id}: its weights are gated; accept the license at https://huggingface.co/{backend.hub_id}, "
         "then log in with `hf auth login` (or set HF_TOKEN), or use a local copy with --model FOLDER"
     )
 
@@ -314,7 +314,7 @@ def test_gated_model(
 PARSING = {
     ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
     ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
-    ("generate", "x", "--setps", "3"): "--steps N Number of optimisation steps.",
+    ("generate", "x", "--setps", "3"): "--steps N Number of optimization steps.",
     ("generat", "x"): "Available subcommands: generate, view, export, warmup, doctor",
     ("export", "a.ply"): "OUT",
 }

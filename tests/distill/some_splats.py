@@ -21,15 +21,15 @@ def some_splats(seed: int = 3) -> Splats:
 
 def learned(splats: Splats) -> torch.optim.Optimizer:
     """One Adam, one group a parameter, after two steps with gradients of chance."""
-    optimiser = torch.optim.Adam([{"params": [value]} for value in splats.parameters().values()], lr=1e-3)
-    two_steps(list(splats.parameters().values()), [optimiser])
-    return optimiser
+    optimizer = torch.optim.Adam([{"params": [value]} for value in splats.parameters().values()], lr=1e-3)
+    two_steps(list(splats.parameters().values()), [optimizer])
+    return optimizer
 
 
-def two_steps(values: list[Tensor], optimisers: list[torch.optim.Optimizer]) -> None:
+def two_steps(values: list[Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
     generator = torch.Generator().manual_seed(8)
     for _ in range(2):
         for value in values:
             value.grad = torch.randn(value.shape, generator=generator)
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()

@@ -66,14 +66,14 @@ def test_steady_gradients_are_the_mean_over_time_where_it_is_not_noise() -> None
     """Against plain sums over 60 gradients: the first splat's are all alike, the second's turn round every step."""
     generator = torch.Generator().manual_seed(4)
     means = torch.zeros(2, 3, requires_grad=True)
-    optimiser = torch.optim.Adam([{"params": [means]}], lr=1e-3, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([{"params": [means]}], lr=1e-3, betas=(0.9, 0.99))
     seen = []
     for step in range(60):
         gradient = torch.randn(1, 3, generator=generator) * torch.tensor([[0.1], [1.0]])
         gradient[0] += torch.tensor([1.0, -2.0, 0.5])
         gradient[1] *= (-1) ** step
         means.grad = gradient
-        optimiser.step()
+        optimizer.step()
         seen.append(gradient.clone())
 
     def mean_over_time(values: list[Tensor], beta: float) -> Tensor:
@@ -82,11 +82,11 @@ def test_steady_gradients_are_the_mean_over_time_where_it_is_not_noise() -> None
 
     mean = mean_over_time(seen, 0.9).norm(dim=1)
     size = mean_over_time([value.square() for value in seen], 0.99).sum(dim=1).sqrt()
-    torch.testing.assert_close(densify.steady_gradients(optimiser, 0.0), mean)
+    torch.testing.assert_close(densify.steady_gradients(optimizer, 0.0), mean)
     ratio = mean / size
     assert ratio[0] > 0.9 and ratio[1] < 0.5
     torch.testing.assert_close(
-        densify.steady_gradients(optimiser, 0.5), torch.stack([mean[0], torch.tensor(0.0)])
+        densify.steady_gradients(optimizer, 0.5), torch.stack([mean[0], torch.tensor(0.0)])
     )
 
 
@@ -121,11 +121,11 @@ def test_mcmc_grows_to_its_bound_and_leaves_no_dead() -> None:
     splats = some_splats()
     splats.logit_opacities[:3] = -20.0
     splats.requires_grad_()
-    optimiser, generator = learned(splats), torch.Generator().manual_seed(2)
+    optimizer, generator = learned(splats), torch.Generator().manual_seed(2)
     config = DensifyConfig("mcmc", max_splats=15, mcmc_growth=0.2)
     sizes = []
     for _ in range(4):
-        splats = densify.mcmc_round(splats, optimiser, config, generator)
+        splats = densify.mcmc_round(splats, optimizer, config, generator)
         sizes.append(len(splats))
     assert sizes == [14, 15, 15, 15]
     assert splats.opacities.min() > 0.0049

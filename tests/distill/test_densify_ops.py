@@ -30,25 +30,25 @@ def both(
 ) -> None:
     """Checks that an operation of ours and one of gsplat's leave the same parameters and the same moments."""
     splats = some_splats().requires_grad_()
-    optimiser = learned(splats)
+    optimizer = learned(splats)
     params = {
         GSPLAT_NAMES[name]: torch.nn.Parameter(value.clone())
         for name, value in some_splats().parameters().items()
     }
-    optimisers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
-    two_steps(list(params.values()), list(optimisers.values()))
+    optimizers = {name: torch.optim.Adam([value], lr=1e-3) for name, value in params.items()}
+    two_steps(list(params.values()), list(optimizers.values()))
 
-    after = ours(splats, optimiser)
-    theirs(params, optimisers)
-    for (name, value), group in zip(after.parameters().items(), optimiser.param_groups, strict=True):
+    after = ours(splats, optimizer)
+    theirs(params, optimizers)
+    for (name, value), group in zip(after.parameters().items(), optimizer.param_groups, strict=True):
         other = params[GSPLAT_NAMES[name]]
         torch.testing.assert_close(value, other.data, rtol=1e-5, atol=1e-6)
         assert group["params"][0] is value and value.requires_grad and value.is_leaf
-        mine, gsplats = optimiser.state[value], optimisers[GSPLAT_NAMES[name]].state[other]
+        mine, gsplats = optimizer.state[value], optimizers[GSPLAT_NAMES[name]].state[other]
         assert set(mine) == {"step", "exp_avg", "exp_avg_sq"} and mine["step"] == gsplats["step"] == 2
         for key in ("exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(mine[key], gsplats[key])
-    assert len(optimiser.state) == 5  # What is gone is forgotten.
+    assert len(optimizer.state) == 5  # What is gone is forgotten.
 
 
 @pytest.fixture
@@ -65,19 +65,19 @@ def ops(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_duplicate_is_gsplats(ops: Any) -> None:
     both(
-        lambda splats, optimiser: densify_ops.duplicate(splats, optimiser, MASK),
-        lambda params, optimisers: ops.duplicate(params, optimisers, {}, MASK),
+        lambda splats, optimizer: densify_ops.duplicate(splats, optimizer, MASK),
+        lambda params, optimizers: ops.duplicate(params, optimizers, {}, MASK),
     )
 
 
 def test_split_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
+    def theirs(params: dict, optimizers: dict) -> None:
         torch.manual_seed(5)
-        ops.split(params, optimisers, {}, MASK)
+        ops.split(params, optimizers, {}, MASK)
 
     both(
-        lambda splats, optimiser: densify_ops.split(
-            splats, optimiser, MASK, torch.Generator().manual_seed(5)
+        lambda splats, optimizer: densify_ops.split(
+            splats, optimizer, MASK, torch.Generator().manual_seed(5)
         ),
         theirs,
     )
@@ -85,32 +85,32 @@ def test_split_is_gsplats(ops: Any) -> None:
 
 def test_remove_is_gsplats(ops: Any) -> None:
     both(
-        lambda splats, optimiser: densify_ops.remove(splats, optimiser, MASK),
-        lambda params, optimisers: ops.remove(params, optimisers, {}, MASK),
+        lambda splats, optimizer: densify_ops.remove(splats, optimizer, MASK),
+        lambda params, optimizers: ops.remove(params, optimizers, {}, MASK),
     )
 
 
 def test_relocate_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
+    def theirs(params: dict, optimizers: dict) -> None:
         torch.manual_seed(5)
-        ops.relocate(params, optimisers, {}, MASK, torch.zeros(51, 51), 0.005)
+        ops.relocate(params, optimizers, {}, MASK, torch.zeros(51, 51), 0.005)
 
     both(
-        lambda splats, optimiser: densify_ops.relocate(
-            splats, optimiser, MASK, 0.005, torch.Generator().manual_seed(5)
+        lambda splats, optimizer: densify_ops.relocate(
+            splats, optimizer, MASK, 0.005, torch.Generator().manual_seed(5)
         ),
         theirs,
     )
 
 
 def test_sample_add_is_gsplats(ops: Any) -> None:
-    def theirs(params: dict, optimisers: dict) -> None:
+    def theirs(params: dict, optimizers: dict) -> None:
         torch.manual_seed(5)
-        ops.sample_add(params, optimisers, {}, 7, torch.zeros(51, 51), 0.005)
+        ops.sample_add(params, optimizers, {}, 7, torch.zeros(51, 51), 0.005)
 
     both(
-        lambda splats, optimiser: densify_ops.sample_add(
-            splats, optimiser, 7, 0.005, torch.Generator().manual_seed(5)
+        lambda splats, optimizer: densify_ops.sample_add(
+            splats, optimizer, 7, 0.005, torch.Generator().manual_seed(5)
         ),
         theirs,
     )
@@ -118,7 +118,7 @@ def test_sample_add_is_gsplats(ops: Any) -> None:
 
 @pytest.mark.parametrize("copies", [1, 2, 5, 20])
 def test_relocated_splats_look_like_the_one_before(copies: int) -> None:
-    """Integrals along a line through the centre, by quadrature, of one splat and of `copies` composited in its place."""
+    """Integrals along a line through the center, by quadrature, of one splat and of `copies` composited in its place."""
     opacity, scale = torch.tensor([0.7]), torch.tensor([[0.2, 0.3, 0.4]])
     new_opacity, new_scale = relocation(opacity, scale, torch.tensor([copies]))
     assert 1 - (1 - new_opacity.item()) ** copies == pytest.approx(0.7, rel=1e-5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfgs.distill import DistillConfig, Step, distill
-from rfgs.distill.loop import agreement, guidance_at, regularise
+from rfgs.distill.loop import agreement, guidance_at, regularize
 from rfgs.errors import UserError
 from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
@@ -23,7 +23,7 @@ from rfgs.splats import SH_C0, Splats, ball
 class OneColor(Flow):
     """A prior whose every picture is plain grey 0.2 but for the prompt "white": 0.9. Latents are pictures made 4x smaller."""
 
-    name, image_size, vocabulary = "one colour", 32, None
+    name, image_size, vocabulary = "one color", 32, None
 
     def __init__(self) -> None:
         self.embedded: list[str] = []
@@ -45,7 +45,7 @@ class OneColor(Flow):
 class OneColorDiffusion(Diffusion, OneColor):
     """The same pictures as a diffusion model, with the flow's noise levels."""
 
-    name = "one colour, diffused"
+    name = "one color, diffused"
 
     def alpha_bars(self, t: Tensor) -> Tensor:
         return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
@@ -231,7 +231,7 @@ def test_what_a_step_holds() -> None:
     assert step.frames.rgb.shape == (2, 3, 32, 32)
     assert step.x0_hat.shape == (2, 3, 8, 8)
     assert len(step.cameras) == 2
-    assert {"render", "encode", "prior", "backward", "optimiser"} == set(step.seconds)
+    assert {"render", "encode", "prior", "backward", "optimizer"} == set(step.seconds)
     assert not step.loss.requires_grad
     assert not step.frames.rgb.requires_grad
 
@@ -242,9 +242,7 @@ def test_an_unknown_guidance() -> None:
 
 
 def test_a_guidance_for_other_priors() -> None:
-    with pytest.raises(
-        UserError, match="guidance sds: is defined for a diffusion model, and one colour is a"
-    ):
+    with pytest.raises(UserError, match="guidance sds: is defined for a diffusion model, and one color is a"):
         run(replace(CONFIG, guidance="sds"))
 
 
@@ -269,7 +267,7 @@ def test_a_diffusion_model_makes_splats_too(prompt: str, brighter: bool) -> None
         (
             {
                 "guidance": "rfds-rev",
-                "own": {"inner_steps": 2, "inner_optimiser": "adam", "inner_step_size": 0.1},
+                "own": {"inner_steps": 2, "inner_optimizer": "adam", "inner_step_size": 0.1},
             },
             6,
         ),
@@ -368,14 +366,14 @@ def moved(settings: dict, gradient: Tensor, log_scales: Tensor) -> Splats:
         {"params": [splats.logit_opacities], "lr": 0.0, "rate": "lr_opacities"},
         {"params": [splats.log_scales], "lr": 0.0, "rate": "lr_scales"},
     ]
-    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
     for _ in range(5):
         splats.logit_opacities.grad = gradient.clone()
-        optimiser.step()
+        optimizer.step()
     for group in groups:
         group["lr"] = 0.1
-    torch.testing.assert_close(agreement(optimiser, splats.logit_opacities), gradient.sign())
-    regularise(splats, optimiser, DistillConfig(**settings))
+    torch.testing.assert_close(agreement(optimizer, splats.logit_opacities), gradient.sign())
+    regularize(splats, optimizer, DistillConfig(**settings))
     return splats.detach()
 
 

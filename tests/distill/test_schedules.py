@@ -12,7 +12,7 @@ from rfgs.distill import DistillConfig, Step, distill
 from tests.distill.test_loop import OneColor, start
 
 RATES = {"lr_means": 0.01, "lr_quats": 0.02, "lr_scales": 0.03, "lr_opacities": 0.04, "lr_colors": 0.05}
-"""In the order of `Splats.parameters()`: centres, rotations, scales, opacities, colours."""
+"""In the order of `Splats.parameters()`: centers, rotations, scales, opacities, colors."""
 CONFIG = DistillConfig(steps=9, resolution=32, views_per_step=2, guidance="rfds", guidance_scale=1.0, **RATES)
 
 
@@ -22,7 +22,7 @@ def run(config: DistillConfig, prior: OneColor | None = None) -> list[Step]:
 
 
 def adam_of(step: Step) -> list[dict]:
-    return step.state()["optimiser"]["param_groups"]
+    return step.state()["optimizer"]["param_groups"]
 
 
 @pytest.mark.parametrize("final", [0.1, 0.25, 1.0])
@@ -35,12 +35,12 @@ def test_learning_rates_fall_along_a_cosine_to_their_share(final: float) -> None
     ]
     expected = []
     for rate in RATES.values():
-        optimiser = torch.optim.SGD([torch.zeros(1)], lr=rate)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=8, eta_min=final * rate)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8, eta_min=final * rate)
         column = []
         for _ in range(9):
-            column.append(optimiser.param_groups[0]["lr"])
-            optimiser.step()
+            column.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
             cosine.step()
         expected.append(column)
     torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected).T)

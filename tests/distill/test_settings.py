@@ -29,9 +29,9 @@ RECIPE = {
     # docs/guidance.md#settings: the authors' inner step, ProlificDreamer's student.
     "inner_steps": 1,
     "inner_step_size": 1,
-    "inner_optimiser": "gradient",
+    "inner_optimizer": "gradient",
     "exact_inner_step": False,
-    "renormalise_noise": False,
+    "renormalize_noise": False,
     "lora_rank": 4,
     "lora_steps": 1,
     "lr_lora": 1e-4,
@@ -71,7 +71,7 @@ RECIPE = {
     "prune_opacity": 0.005,
     "prune_scale": 0.5,
     "mcmc_growth": 0.05,
-    "mcmc_noise": 80 / 8e-3,  # gsplat's 80, of the rate that centres had.
+    "mcmc_noise": 80 / 8e-3,  # gsplat's 80, of the rate that centers had.
 }
 
 
@@ -115,7 +115,9 @@ def test_big_models_start_from_what_the_documentation_says() -> None:
     every, begin, end, largest = numbers(row("base-models.md", "densification"))
     assert (every, begin / 100, end / 100) == (sd3.densify_every, *sd3.densify_range)
     assert largest / 100 == pytest.approx(1 - sd3.grow_quantile)
-    assert row("base-models.md", "loss").endswith("weighted by 1 - t") and value_of(sd3, "time_weight") == "1-t"
+    assert (
+        row("base-models.md", "loss").endswith("weighted by 1 - t") and value_of(sd3, "time_weight") == "1-t"
+    )
     assert row("base-models.md", "background").startswith("any grey") and sd3.background == "grey"
     assert numbers(row("base-models.md", "bounds").split("]")[1]) == [sd3.radius]
 

@@ -70,7 +70,7 @@ def test_mixing_is_continuous_all_around_and_over_the_top_and_agrees_with_the_wo
     assert over.diff(dim=0).abs().max() < 0.02 and over[-1].tolist() == [0, 0, 0, 0, 1]
 
 
-def test_a_mixed_prompt_is_the_mean_of_its_neighbours_tokens_and_pooled() -> None:
+def test_a_mixed_prompt_is_the_mean_of_its_neighbors_tokens_and_pooled() -> None:
     asked = Prompter(Letters())("a cat", "", cameras([45, -22.5], elevation=0), smooth=True)
     torch.testing.assert_close(
         asked.condition.tokens[:, 0],

@@ -36,7 +36,7 @@ def covariances(splats: Splats) -> torch.Tensor:
 
 
 def view_colors(splats: Splats, directions: torch.Tensor) -> torch.Tensor:
-    """Colours [N, M, 3] seen along unit directions [M, 3], from scipy's complex spherical harmonics."""
+    """Colors [N, M, 3] seen along unit directions [M, 3], from scipy's complex spherical harmonics."""
     x, y, z = directions.double().unbind(-1)
     polar, azimuth = torch.arccos(z.clamp(-1, 1)), torch.atan2(y, x)
     basis = []

@@ -74,7 +74,7 @@ def random_splats(count: int, degree: int = 0) -> Splats:
 
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
-def test_unpacks_to_within_a_quantisation_step(tmp_path, degree):
+def test_unpacks_to_within_a_quantization_step(tmp_path, degree):
     splats = random_splats(300, degree)  # two chunks, the second not full
     (tmp_path / "a.compressed.ply").write_bytes(encode(splats))
     read = rotate(read_ply(tmp_path / "a.compressed.ply"), WORLD_TO_Y_DOWN)  # back into the file's axes

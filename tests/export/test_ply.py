@@ -166,7 +166,7 @@ def test_splats_that_are_not_finite_are_dropped(tmp_path):
     assert not (tmp_path / "b.ply").exists()
 
 
-def test_splats_that_are_being_optimised_can_be_written(tmp_path):
+def test_splats_that_are_being_optimized_can_be_written(tmp_path):
     splats = random_splats(4, degree=2).requires_grad_()
     write_ply(splats, tmp_path / "a.ply", sh_degree=1)
     assert read_ply(tmp_path / "a.ply").sh_degree == 1

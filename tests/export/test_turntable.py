@@ -23,7 +23,7 @@ def four_balls() -> Splats:
 
 
 def name(pixel: np.ndarray) -> str:
-    """The ball whose colour a pixel [3] is nearest to."""
+    """The ball whose color a pixel [3] is nearest to."""
     palette = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (102, 102, 102)}
     palette["white"] = (255, 255, 255)
     return min(palette, key=lambda key: np.abs(np.subtract(palette[key], pixel.astype(int))).sum())
@@ -82,7 +82,7 @@ def test_video(tmp_path):
     frames = [np.frombuffer(raw, np.uint8).reshape(64, 64, 3) for raw in reader]
     assert len(frames) == 6
     exact = turntable_frames(four_balls(), frames=6, size=64, elevation=0)
-    # The video halves the resolution of colours, so only grey levels can be compared closely.
+    # The video halves the resolution of colors, so only grey levels can be compared closely.
     assert np.abs(np.mean(frames, axis=-1) - exact.mean(axis=-1)).mean() < 4
     assert name(frames[0][32, 32]) == "red"
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays before it is loaded

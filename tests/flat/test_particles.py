@@ -1,4 +1,4 @@
-"""Images optimised under a prior whose most likely image is known."""
+"""Images optimized under a prior whose most likely image is known."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.flat.particles import ParticleConfig, ParticleStep, optimise
+from rfgs.flat.particles import ParticleConfig, ParticleStep, optimize
 from rfgs.priors.base import Condition
 from tests.flat.flat_prior import FlatPrior
 
 
 def run(seed: int = 0, **settings) -> list[ParticleStep]:
     config = ParticleConfig(**{"steps": 150, "guidance_scale": 1.0, "particles": 2, **settings})
-    return list(optimise("light", FlatPrior(), config, generator=torch.Generator().manual_seed(seed)))
+    return list(optimize("light", FlatPrior(), config, generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize("guidance", ["rfds", "rfds-rev"])
@@ -45,7 +45,7 @@ def test_the_same_seed_is_the_same_image() -> None:
 
 def test_settings_may_change_while_it_runs() -> None:
     config = ParticleConfig(steps=3, guidance="rfds", particles=1, guidance_scale=1.0)
-    steps = optimise("light", FlatPrior(), config, generator=torch.Generator().manual_seed(0))
+    steps = optimize("light", FlatPrior(), config, generator=torch.Generator().manual_seed(0))
     next(steps)
     before = next(steps).images()
     config.lr_latents = 0.0
@@ -63,7 +63,7 @@ def test_what_is_not_finite_is_skipped_and_counted(space) -> None:
 
     seen: list[ParticleStep] = []
     config = ParticleConfig(steps=150, guidance="rfds", guidance_scale=1.5, space=space, lr_pixels=0.03)
-    for step in optimise("light", Overflowing(), config, generator=torch.Generator().manual_seed(0)):
+    for step in optimize("light", Overflowing(), config, generator=torch.Generator().manual_seed(0)):
         seen.append(step)
     assert [step.index for step in seen if step.skipped] == [3]
     assert seen[-1].images().isfinite().all() and seen[-1].images().mean() > 0.7
@@ -71,7 +71,7 @@ def test_what_is_not_finite_is_skipped_and_counted(space) -> None:
 
 def test_the_number_of_steps_may_change_on_the_way() -> None:
     config = ParticleConfig(steps=3, guidance="rfds", particles=1, guidance_scale=1.0)
-    steps = optimise("light", FlatPrior(), config, generator=torch.Generator().manual_seed(0))
+    steps = optimize("light", FlatPrior(), config, generator=torch.Generator().manual_seed(0))
     next(steps)
     config.steps = 5
     *_, last = steps

@@ -16,15 +16,15 @@ from rfgs.flat.photos import read_photo
 
 
 @pytest.fixture
-def colours() -> Image.Image:
+def colors() -> Image.Image:
     """40x24 pixels, no two of which are equal."""
     y, x = np.mgrid[:24, :40]
     return Image.fromarray(np.stack([x * 6, y * 10, x * 2 + y], -1).astype(np.uint8))
 
 
-def test_a_plain_photo(tmp_path: Path, colours: Image.Image) -> None:
-    colours.save(tmp_path / "a.png")
-    assert np.array_equal(np.asarray(read_photo(tmp_path / "a.png")), np.asarray(colours))
+def test_a_plain_photo(tmp_path: Path, colors: Image.Image) -> None:
+    colors.save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_photo(tmp_path / "a.png")), np.asarray(colors))
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ def test_a_plain_photo(tmp_path: Path, colours: Image.Image) -> None:
 )
 @pytest.mark.parametrize("bits", [8, 16])
 def test_exif_rotation(
-    tmp_path: Path, colours: Image.Image, orientation: int, turned: Image.Transpose, bits: int
+    tmp_path: Path, colors: Image.Image, orientation: int, turned: Image.Transpose, bits: int
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = colours
+    image = colors
     if bits == 16:
-        image = Image.fromarray(np.asarray(colours.convert("L")).astype(np.uint16) * 257)
+        image = Image.fromarray(np.asarray(colors.convert("L")).astype(np.uint16) * 257)
     image.save(tmp_path / "a.png", exif=exif)
-    expected = (colours if bits == 8 else colours.convert("L").convert("RGB")).transpose(turned)
+    expected = (colors if bits == 8 else colors.convert("L").convert("RGB")).transpose(turned)
     assert np.array_equal(np.asarray(read_photo(tmp_path / "a.png")), np.asarray(expected))
 
 
@@ -61,7 +61,7 @@ def test_transparency_is_white(tmp_path: Path) -> None:
     assert np.abs(read[1] - (opacity * np.array([0, 100, 200]) + (1 - opacity) * 255)).max() <= 1
 
 
-def test_a_transparent_colour_of_a_palette(tmp_path: Path) -> None:
+def test_a_transparent_color_of_a_palette(tmp_path: Path) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((1, 0), 1)
@@ -70,7 +70,7 @@ def test_a_transparent_colour_of_a_palette(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "CMYK"])
-def test_other_colour_models(tmp_path: Path, mode: str) -> None:
+def test_other_color_models(tmp_path: Path, mode: str) -> None:
     file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     half = Image.new("RGB", (8, 4), (255, 255, 255))
     half.paste((0, 0, 0), (4, 0, 8, 4))
@@ -107,9 +107,9 @@ def test_too_many_pixels_are_refused_before_they_are_unpacked(tmp_path: Path) ->
             read_photo(tmp_path / "a.png")
 
 
-def test_files_that_are_refused(tmp_path: Path, colours: Image.Image) -> None:
-    colours.save(tmp_path / "whole.png")
-    colours.save(tmp_path / "whole.jpg")
+def test_files_that_are_refused(tmp_path: Path, colors: Image.Image) -> None:
+    colors.save(tmp_path / "whole.png")
+    colors.save(tmp_path / "whole.jpg")
     for suffix in ("png", "jpg"):
         whole = (tmp_path / f"whole.{suffix}").read_bytes()
         (tmp_path / f"cut.{suffix}").write_bytes(whole[: len(whole) // 2])
@@ -135,19 +135,19 @@ def test_files_that_are_refused(tmp_path: Path, colours: Image.Image) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
-def test_a_file_that_may_not_be_read(tmp_path: Path, colours: Image.Image) -> None:
-    colours.save(tmp_path / "a.png")
+def test_a_file_that_may_not_be_read(tmp_path: Path, colors: Image.Image) -> None:
+    colors.save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
     with pytest.raises(UserError, match="may not be read"):
         read_photo(tmp_path / "a.png")
 
 
-def test_damage_of_every_kind_is_told_in_one_line(tmp_path: Path, colours: Image.Image) -> None:
+def test_damage_of_every_kind_is_told_in_one_line(tmp_path: Path, colors: Image.Image) -> None:
     """Files with bytes changed at random: each is either read as an image or refused, and nothing else is raised."""
     rng = np.random.default_rng(0)
     refused = 0
     for suffix in ("png", "jpg", "gif", "webp", "tif", "bmp"):
-        colours.save(tmp_path / f"a.{suffix}")
+        colors.save(tmp_path / f"a.{suffix}")
         whole = np.frombuffer((tmp_path / f"a.{suffix}").read_bytes(), np.uint8)
         for _ in range(15):
             damaged = whole.copy()
@@ -162,7 +162,7 @@ def test_damage_of_every_kind_is_told_in_one_line(tmp_path: Path, colours: Image
 
 
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    """A picture of one colour is a small file whatever its size; nothing is unpacked before it is refused."""
+    """A picture of one color is a small file whatever its size; nothing is unpacked before it is refused."""
     Image.new("1", (9000, 8000)).save(tmp_path / "bomb.png")
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
     with pytest.raises(UserError, match="9000x8000 pixels; scale it down"):

@@ -192,7 +192,7 @@ def test_no_gradient_reaches_the_noise_found() -> None:
     assert not found.requires_grad
 
 
-def test_renormalised_noise_has_unit_moments() -> None:
+def test_renormalized_noise_has_unit_moments() -> None:
     prior = GaussianPrior()
     generator = torch.Generator().manual_seed(5)
     e = torch.randn(3, 4, 8, 8, generator=generator, dtype=torch.float64)
@@ -202,7 +202,7 @@ def test_renormalised_noise_has_unit_moments() -> None:
     t = torch.full((3,), 0.4, dtype=torch.float64)
     condition = prior.embed(["0"] * 3)
     plain = reversed_noise(prior, x, condition, t=t, e=e)
-    unit = reversed_noise(prior, x, condition, t=t, e=e, renormalise=True)
+    unit = reversed_noise(prior, x, condition, t=t, e=e, renormalize=True)
     assert plain.std().item() == pytest.approx(0.64, abs=0.03)
     torch.testing.assert_close(unit.std((1, 2, 3)), torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(unit.mean((1, 2, 3)), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)

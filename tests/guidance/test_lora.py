@@ -69,19 +69,19 @@ def test_its_step_is_adamw_on_the_mean_squared_error() -> None:
         ((prior.predict(x, t, text) - target) ** 2).mean().backward()
     name, factor = next((name, p) for name, p in student._lora.items() if "lora_B" in name)
     slope = factor.grad.clone()
-    student._optimiser.zero_grad()
+    student._optimizer.zero_grad()
     loss = student.learn(x, t, text, CAMERAS, target, 1e-3)
     assert loss.item() == pytest.approx((prior.predict(x, t, text) - target).square().mean().item())
     # From zero, AdamW's first step is the learning rate along the sign of the gradient.
     torch.testing.assert_close(factor.detach(), -1e-3 * slope.sign(), rtol=1e-3, atol=1e-9)
-    # The optimiser's first moment holds 0.1 of the gradient: of the mean, not of the sum that went back.
+    # The optimizer's first moment holds 0.1 of the gradient: of the mean, not of the sum that went back.
     torch.testing.assert_close(
-        student._optimiser.state[factor]["exp_avg"], 0.1 * slope, rtol=1e-4, atol=1e-12
+        student._optimizer.state[factor]["exp_avg"], 0.1 * slope, rtol=1e-4, atol=1e-12
     )
     assert name.endswith("lora_B.weight")
 
 
-def test_its_optimiser_and_its_start_are_what_they_are_said_to_be() -> None:
+def test_its_optimizer_and_its_start_are_what_they_are_said_to_be() -> None:
     """The loop's own Adam, at the rate it is told; first factors of spread 1 / rank, as peft's "gaussian", second ones of 0."""
     prior, x, t, text = question("sd3")
     student = student_of(prior, rank=8)
@@ -90,7 +90,7 @@ def test_its_optimiser_and_its_start_are_what_they_are_said_to_be() -> None:
     assert abs(first.mean()) < 0.01 and first.std().item() == pytest.approx(1 / 8, rel=0.05)
     assert all(not value.any() for name, value in start.items() if "lora_B" in name)
     student.learn(x, t, text, CAMERAS, torch.ones_like(x), 3e-3)
-    (group,) = student.state()["optimiser"]["param_groups"]
+    (group,) = student.state()["optimizer"]["param_groups"]
     assert (group["lr"], group["betas"], group["eps"]) == (3e-3, (0.9, 0.99), 1e-15)
 
 
@@ -205,7 +205,7 @@ def test_guides_train_it_count_it_and_resume(family: str) -> None:
     # Two samples: with and without text, the student, and its training, which alone goes back.
     assert guide.prior.take() == {"forward": 8, "backward": 2}
     state, drawn = guide.state(), generator.get_state()
-    assert state["rank"] == 3 and state["optimiser"]["state"]
+    assert state["rank"] == 3 and state["optimizer"]["state"]
     second = step(guide, generator)
     assert not torch.equal(first, second)
     resumed, generator = started(7)

@@ -128,7 +128,7 @@ def test_rfds_rev_with_adam(n: int) -> None:
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         e = e - 0.1 * (first / (1 - 0.9**k)) / (np.sqrt(second / (1 - 0.999**k)) + 1e-8)
     v = guided((1 - SIGMA) * X + SIGMA * e, T)
-    check(gradient(rfds_rev, Flow("sd3"), steps=n, step_size=0.1, optimiser="adam"), (v - (e - X)) / B)
+    check(gradient(rfds_rev, Flow("sd3"), steps=n, step_size=0.1, optimizer="adam"), (v - (e - X)) / B)
 
 
 def test_rfds_vsd_sd3() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rfgs.distill import DistillConfig, Step, distill
-from rfgs.flat.particles import ParticleConfig, optimise
+from rfgs.flat.particles import ParticleConfig, optimize
 from rfgs.splats import ball
 from tests.guidance.networks import NetworkPrior
 
@@ -22,7 +22,7 @@ def run(family: str, config: DistillConfig, seed: int = 1, resume: dict | None =
 
 
 @FAMILIES
-def test_a_checkpoint_file_holds_the_student_and_its_optimiser(
+def test_a_checkpoint_file_holds_the_student_and_its_optimizer(
     family: str, guidance: str, tmp_path: Path
 ) -> None:
     config = DistillConfig(
@@ -37,7 +37,7 @@ def test_a_checkpoint_file_holds_the_student_and_its_optimiser(
             torch.save(step.state(), tmp_path / "checkpoint.pt")
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     learned = state["guidance"]["state"]
-    assert state["guidance"]["name"] == guidance and learned["optimiser"]["state"]
+    assert state["guidance"]["name"] == guidance and learned["optimizer"]["state"]
     assert any(value.abs().max() > 0 for name, value in learned["lora"].items() if "lora_B" in name)
     *_, resumed = run(family, config, seed=5, resume=state)
     for ours, theirs in zip(
@@ -54,11 +54,11 @@ def test_images_without_cameras(family: str, guidance: str) -> None:
     config = ParticleConfig(guidance=guidance, steps=3, particles=2, resolution=32, guidance_scale=3.0)
     steps = [
         (step.evaluations, step.residual.item(), set(step.seconds))
-        for step in optimise(
+        for step in optimize(
             "a cat", NetworkPrior(family), config, generator=torch.Generator().manual_seed(0)
         )
     ]
     assert len(steps) == 3
     for evaluations, residual, parts in steps:
         assert evaluations == {"forward": 8, "backward": 2} and residual > 0
-        assert parts == {"encode", "prior", "backward", "optimiser"}
+        assert parts == {"encode", "prior", "backward", "optimizer"}

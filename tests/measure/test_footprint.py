@@ -11,7 +11,7 @@ from rfgs.guidance.lora import _camera_mlp, _last_linear
 from rfgs.measure.architectures import NETWORKS, build, parts
 from rfgs.measure.footprint import add_lora, encoding, evaluation, lesson, peak
 from rfgs.models import memory
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.memory import GIB, Load, estimate, plan
 
 PUBLISHED = {

@@ -57,7 +57,7 @@ def test_a_whole_model(model: Path) -> None:
 
 
 def test_the_embedded_model() -> None:
-    from rfgs.models.catalogue import BACKENDS, embedded_folder
+    from rfgs.models.catalog import BACKENDS, embedded_folder
 
     for backend in BACKENDS:
         if not backend.hub_id:

@@ -13,9 +13,7 @@ from rfgs.models import machine
 
 
 def test_torch_is_read_without_importing_it() -> None:
-    script = (
-        "import sys; from rfgs.models import machine; print(machine.torch_cuda()); assert 'torch' not in sys.modules"
-    )
+    script = "import sys; from rfgs.models import machine; print(machine.torch_cuda()); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(torch.version.cuda)
     assert machine.version("torch") == torch.__version__

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rfgs.errors import UserError
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.sizes import check_resolution, limits
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rfgs.errors import UserError
-from rfgs.models import catalogue, memory
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models import catalog, memory
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.words import QUALIFIERS, THINGS, Knowledge
 from rfgs.tinyworld import language
 from rfgs.tinyworld.kinds import KINDS
@@ -146,7 +146,7 @@ def test_nearest_by_meaning_and_by_spelling() -> None:
 
 
 SD3 = (
-    "--backend sd3 knows nearly everything and needs a GPU of 8 GiB or more, and its licence (Stability AI Community License) "
+    "--backend sd3 knows nearly everything and needs a GPU of 8 GiB or more, and its license (Stability AI Community License) "
     "accepted"
 )
 
@@ -175,7 +175,7 @@ def test_a_backend_of_the_package_that_knows_the_thing_is_named(
         family = {"tiny-sd": "sd", "tiny-instaflow": "instaflow"}.get(name, "sd3")
         (folder / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}')
         (folder / "rfgs.json").write_text(json.dumps({"family": family, "vocabulary": words}))
-    monkeypatch.setattr(catalogue, "embedded_folder", lambda backend: folders[backend.name])
+    monkeypatch.setattr(catalog, "embedded_folder", lambda backend: folders[backend.name])
     one = '"cat" is not among the 1 thing that tiny-instaflow knows; --backend tiny-sd3 knows it; '
     assert Knowledge.of("tiny-instaflow").refusal("cat").startswith(one)
     other = "; --backend tiny-sd3 --guidance rfds-rev knows it; "
@@ -198,7 +198,7 @@ def test_each_model_is_asked_for_its_own_words(tmp_path: Path) -> None:
     for text in ("", "{", "[]", "{}", '{"vocabulary": null}', '{"vocabulary": [1]}'):
         (tmp_path / "rfgs.json").write_text(text)
         assert Knowledge.of(str(tmp_path)).vocabulary is None
-    # A world of which nothing is known here: what is no colour and no preposition is a thing.
+    # A world of which nothing is known here: what is no color and no preposition is a thing.
     (tmp_path / "rfgs.json").write_text('{"vocabulary": ["A", "zebra", "red", "on"]}')
     zebras = Knowledge.of(str(tmp_path))
     assert zebras.unknown_thing("a red Zebra on a zebra") is None and zebras.unknown_thing("a cube") == "cube"

@@ -35,7 +35,7 @@ WIDTH = 16
 """Channels of the text encoder."""
 
 
-def randomise(module: torch.nn.Module, std: float = 0.05) -> None:
+def randomize(module: torch.nn.Module, std: float = 0.05) -> None:
     """Random weights everywhere: some are zero or one at the start, which would hide mistakes."""
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=std)
@@ -53,7 +53,7 @@ def unet(**changes: Any) -> UNet2DConditionModel:
         "norm_num_groups": 4,
     }
     module = UNet2DConditionModel(**settings | changes)
-    randomise(module, 0.2)
+    randomize(module, 0.2)
     return module
 
 
@@ -146,7 +146,7 @@ def flux(folder: Path, *, dev: bool) -> Path:
         guidance_embeds=dev,
         axes_dims_rope=(4, 4, 8),
     )
-    randomise(transformer, 0.1)
+    randomize(transformer, 0.1)
     vae = autoencoder(
         16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
     )
@@ -182,7 +182,7 @@ def stable_diffusion_3(folder: Path, *, t5: bool, **changes: Any) -> Path:
         "pos_embed_max_size": 12,
     }
     transformer = SD3Transformer2DModel(**settings | changes)
-    randomise(transformer)
+    randomize(transformer)
     text_encoder_3, tokenizer_3 = small_t5(WORDS, width) if t5 else (None, None)
     StableDiffusion3Pipeline(
         transformer=transformer,

@@ -94,7 +94,7 @@ def test_a_whole_trajectory_is_the_pipelines(
 
 
 def test_velocity_is_the_transformers(folder: Path, pipeline: FluxPipeline) -> None:
-    """Packed, labelled and unpacked by diffusers' own helpers, on latents that are not square."""
+    """Packed, labeled and unpacked by diffusers' own helpers, on latents that are not square."""
     prior = load_prior(folder)
     condition = prior.embed(["a red cube", "blue"])
     x_t = torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(1))

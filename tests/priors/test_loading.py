@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
-from rfgs.models.catalogue import families
+from rfgs.models.catalog import families
 from rfgs.priors import load_prior
 from rfgs.priors.fit import fit_views
 from tests.priors import layouts

@@ -16,7 +16,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from rfgs.errors import UserError  # noqa: E402
 from rfgs.models import snapshot  # noqa: E402
-from rfgs.models.catalogue import check_source, is_small  # noqa: E402
+from rfgs.models.catalog import check_source, is_small  # noqa: E402
 from rfgs.models.kind import kind_of  # noqa: E402
 from rfgs.priors import load_prior  # noqa: E402
 from tests.priors import layouts  # noqa: E402
@@ -133,8 +133,8 @@ def test_a_vocabulary_without_words(part: str, model: Path) -> None:
 
 def test_a_library_that_is_not_installed(model: Path) -> None:
     file = model / "transformer/config.json"
-    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    file.write_text(json.dumps(json.loads(file.read_text()) | quantised))
+    quantized = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantized))
     message = said(model)
     assert "bitsandbytes" in message and "Traceback" not in message
 

@@ -147,7 +147,7 @@ def test_a_thread_is_woken_for_work_that_is_worth_it(monkeypatch):
     assert [jit.threads_for(cost) for cost in (10.0, 200.0, 1e6)] == [1, 2, 4]
 
 
-def test_an_image_without_alpha_or_colours_in_the_loss(scene):
+def test_an_image_without_alpha_or_colors_in_the_loss(scene):
     """Each output alone gets its gradient, as when the other's is zeros."""
     arguments = scene(count=300, width=40, height=30)
     means = arguments["means"].requires_grad_()

@@ -208,13 +208,13 @@ def test_haze_is_left_out_of_the_asset_and_not_of_the_checkpoint(
 
 def test_details_of_the_guidance_reach_the_loop(tmp_path: Path) -> None:
     configs: list[Any] = []
-    job = job_with(steps=1, inner_steps=3, inner_optimiser="adam", renormalise_noise=True, perp_neg=True)
+    job = job_with(steps=1, inner_steps=3, inner_optimizer="adam", renormalize_noise=True, perp_neg=True)
     generate(job, tmp_path, on_start=lambda config, prior: configs.append(config))
     (tmp_path / "lora").mkdir()
     job = job_with(replace(JOB, guidance="rfds-vsd"), steps=1, lora_rank=8, lr_lora=0.5)
     generate(job, tmp_path / "lora", on_start=lambda config, prior: configs.append(config))
     first, second = configs
-    assert first.own == {"inner_steps": 3, "inner_optimiser": "adam", "renormalise_noise": True}
+    assert first.own == {"inner_steps": 3, "inner_optimizer": "adam", "renormalize_noise": True}
     assert first.perp_neg and not first.smooth_views and value_of(first, "inner_step_size") == 1.0
     assert second.guidance == "rfds-vsd" and second.own == {"lora_rank": 8, "lr_lora": 0.5}
     assert value_of(second, "lora_steps") == 1

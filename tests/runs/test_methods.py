@@ -10,7 +10,7 @@ import pytest
 from rfgs.distill import DistillConfig
 from rfgs.errors import UserError
 from rfgs.guidance import check_values, guides
-from rfgs.models.catalogue import BACKENDS
+from rfgs.models.catalog import BACKENDS
 from rfgs.models.kind import kind_of
 from rfgs.runs.methods import check_pair, usual_guidance
 
@@ -54,8 +54,12 @@ def test_pairs(guidance: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("guidance", "settings", "message"),
     [
-        ("rfds", {"inner_steps": 1}, "inner_steps: only rfds-rev can use it; leave it out with guidance rfds"),
-        ("vsd", {"renormalise_noise": True}, "renormalise_noise: only rfds-rev"),
+        (
+            "rfds",
+            {"inner_steps": 1},
+            "inner_steps: only rfds-rev can use it; leave it out with guidance rfds",
+        ),
+        ("vsd", {"renormalize_noise": True}, "renormalize_noise: only rfds-rev"),
         ("sds", {"time_weight": "1-t"}, "time_weight: only rfds and rfds-rev can use it"),
         ("rfds-rev", {"lr_lora": 1e-3}, "lr_lora: only rfds-vsd and vsd can use it"),
         ("rfds-rev", {"inner_step_size": 0.0}, "inner_step_size 0: has to be a number above 0; try 1"),
@@ -71,7 +75,7 @@ def test_settings_that_cannot_be(guidance: str, settings: dict, message: str) ->
 
 
 def test_settings_that_can_be() -> None:
-    inner = {"inner_steps": 3, "inner_step_size": 0.1, "inner_optimiser": "adam", "renormalise_noise": True}
+    inner = {"inner_steps": 3, "inner_step_size": 0.1, "inner_optimizer": "adam", "renormalize_noise": True}
     assert check_values(inner, DistillConfig, "rfds-rev") == inner
     lora = {"lora_rank": 8, "lora_steps": 2, "lr_lora": 1e-3}
     assert check_values(lora, DistillConfig, "rfds-vsd") == lora
@@ -89,7 +93,7 @@ def test_the_usual_guidance_suits_the_model_and_what_is_asked_of_it() -> None:
     ):
         assert usual_guidance(source, small) == usual, source
     # Settings that only RFDS-Rev reads ask for it; those that both or all read do not.
-    for names in (["inner_steps"], ["steps", "inner_optimiser"], ["time_weight", "renormalise_noise"]):
+    for names in (["inner_steps"], ["steps", "inner_optimizer"], ["time_weight", "renormalize_noise"]):
         assert usual_guidance("tiny-sd3", True, names) == "rfds-rev"
     for names in (["steps"], ["time_weight"], ["guidance_scale", "noise_range"]):
         assert usual_guidance("tiny-sd3", True, names) == "rfds"

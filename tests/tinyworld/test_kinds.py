@@ -1,4 +1,4 @@
-"""The list of kinds: whole, coloured by known names, and with the looks that people expect."""
+"""The list of kinds: whole, colored by known names, and with the looks that people expect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_there_are_forty_one_kinds_of_which_five_are_plain_solids() -> None:
     assert all(len(parts) > 1 for kind, parts in KINDS.items() if kind not in SOLIDS)
 
 
-def test_every_part_has_a_known_shape_and_colour_and_every_kind_a_part_of_its_own() -> None:
+def test_every_part_has_a_known_shape_and_color_and_every_kind_a_part_of_its_own() -> None:
     for kind, parts in KINDS.items():
         colors = [part[3] for part in parts]
         assert MAIN in colors and set(colors) <= {MAIN, *TONES}, kind
@@ -36,11 +36,11 @@ def test_kinds_that_melt_have_several_parts_that_do_and_a_radius_below_their_siz
     assert not set(MELTS) & set(SOLIDS)
 
 
-def test_natural_looks_are_colours_and_finishes_of_the_world() -> None:
+def test_natural_looks_are_colors_and_finishes_of_the_world() -> None:
     for kind, looks in NATURAL.items():
         assert kind in KINDS and 1 <= len(looks) == len(set(looks)), kind
         assert all(color in PAINTS and finish in FINISHES for color, finish in looks), kind
-    # What people name first has a colour of its own.
+    # What people name first has a color of its own.
     assert {"cactus", "snowman", "mushroom", "chair", "house", "cat", "apple", "teddy bear"} <= set(NATURAL)
     assert not set(NATURAL) & set(SOLIDS)
     unsaid = {kind for kind, looks in NATURAL.items() for color, _ in looks if color not in COLORS}

@@ -116,7 +116,7 @@ def test_captions_use_the_vocabulary_the_right_articles_and_the_right_words_in_o
         )
         seconds = re.findall(r"with (\w+) (?:stripes|dots|spots)", said)
         assert set(seconds) <= {second_color(thing.color) for thing in scene.things}, text
-        # What is said of colours and finishes is right and in order; what is not said may be anything.
+        # What is said of colors and finishes is right and in order; what is not said may be anything.
         own = re.sub(r"with \w+ (stripes|dots|spots)", r"\1", said)
         told = iter([thing.color for thing in scene.things])
         assert all(colors[word] in told for word in own.split() if word in colors), text
@@ -148,7 +148,7 @@ def test_captions_repeat_with_the_seed_and_use_every_wording() -> None:
         for article, kind in product(("a ", "the ", ""), ("cube", "box", "block"))
     }
     assert whole <= cubes <= whole | relative and len(cubes & relative) > 3
-    # Red is none of the colours of a cactus, so it is always told.
+    # Red is none of the colors of a cactus, so it is always told.
     assert all("red" in text for text in draw(single("cactus", "red"), 0))
     assert {"a cactus", "a green cactus", "cactus"} <= set(draw(single("cactus", "green"), 0))
     # A red mushroom has white dots where nothing is said; without them it is called red.
@@ -162,7 +162,7 @@ def test_captions_repeat_with_the_seed_and_use_every_wording() -> None:
 
 
 def test_what_is_left_open_in_captions() -> None:
-    """Of the captions that training draws: a colour in a good third of them, and something in more than 40 %."""
+    """Of the captions that training draws: a color in a good third of them, and something in more than 40 %."""
     texts = [text for _, text in drawn(2000, seed=2)]
     meanings = [parse(text) for text in texts]
     color = np.array([any(said.color is None for said in meaning.things) for meaning in meanings])

@@ -17,7 +17,7 @@ def test_every_kind_alone_and_scenes_in_turns() -> None:
     assert all(meaning.relation for meaning in meanings[3::4])
 
 
-def test_no_colour_is_said_and_no_look_of_a_scene_is_shown_in_training() -> None:
+def test_no_color_is_said_and_no_look_of_a_scene_is_shown_in_training() -> None:
     for prompt in open_prompts():
         assert all(said.color is said.finish is None for said in parse(prompt).things)
         assert set(prompt.split()) <= set(vocabulary())

@@ -1,4 +1,4 @@
-"""The truth of pictures: the world's own, moved, recoloured and over other backgrounds, against what was done to them."""
+"""The truth of pictures: the world's own, moved, recolored and over other backgrounds, against what was done to them."""
 
 from __future__ import annotations
 

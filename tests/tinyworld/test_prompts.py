@@ -77,7 +77,7 @@ def test_main_writes_the_files(tmp_path: Path) -> None:
 
 def test_near_misses_are_all_scenes_one_word_away() -> None:
     single, ground, pair = (held_out_scenes(name)[0] for name in ("single", "surroundings", "multiple"))
-    # 41 kinds, 13 colours, 3 finishes; 6 grounds; 2 relations.
+    # 41 kinds, 13 colors, 3 finishes; 6 grounds; 2 relations.
     for scene, count in ((single, 40 + 12 + 2), (ground, 54 + 5), (pair, 2 * 54 + 1)):
         found = near_misses(scene)
         assert len(found) == len({caption(other) for other in found}) == count

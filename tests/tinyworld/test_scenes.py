@@ -136,7 +136,7 @@ def test_what_people_expect_is_never_held_out_alone() -> None:
     assert not Thing("cactus", "red").expected and not Thing("cactus", "green", "dotted").expected
 
 
-def test_expected_looks_are_natural_or_any_colour_and_keep_a_finish_that_is_said() -> None:
+def test_expected_looks_are_natural_or_any_color_and_keep_a_finish_that_is_said() -> None:
     assert set(NATURAL) <= set(KINDS) and len(ANY) == 8 and set(ANY) <= set(COLORS)
     assert expected_looks("cube") == tuple((color, "plain") for color in ANY)
     assert expected_looks("cube", "dotted") == tuple((color, "dotted") for color in ANY)
@@ -146,9 +146,9 @@ def test_expected_looks_are_natural_or_any_colour_and_keep_a_finish_that_is_said
     assert set(PAINTS) - set(COLORS) == {"plaster"}
 
 
-def test_every_kind_colour_and_finish_is_seen_and_none_is_seen_whole() -> None:
+def test_every_kind_color_and_finish_is_seen_and_none_is_seen_whole() -> None:
     seen = Counter((t.kind, t.color) for t in THINGS if not t.held_out)
-    assert len(seen) >= 41 * 13 - 8  # All but a few pairs of kind and colour are seen in some finish.
+    assert len(seen) >= 41 * 13 - 8  # All but a few pairs of kind and color are seen in some finish.
     for kind in KINDS:
         assert sum(count for (name, _), count in seen.items() if name == kind) >= 25, kind
         assert any(thing.held_out for thing in THINGS if thing.kind == kind), kind
@@ -202,7 +202,7 @@ def test_each_set_has_its_form_and_draws_all_there_is() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thing_is_drawn_in_its_colour_finish_and_canonical_pose(kind: str) -> None:
+def test_a_thing_is_drawn_in_its_color_finish_and_canonical_pose(kind: str) -> None:
     for color, finish, code in (
         ("red", "plain", PLAIN),
         ("white", "striped", STRIPED),
@@ -221,7 +221,7 @@ def test_a_thing_is_drawn_in_its_colour_finish_and_canonical_pose(kind: str) -> 
             if tone != MAIN:
                 assert (
                     row[20] == PLAIN and row[27] == row[25] == 0
-                )  # Its colour is fixed, and its edges are sharp.
+                )  # Its color is fixed, and its edges are sharp.
                 np.testing.assert_allclose(row[17:20], TONES[tone], atol=1e-6)
         # Its parts stand to one another as in its plan: no turn, no mirror.
         plan = np.array([part[1] for part in KINDS[kind]], dtype=float)
@@ -245,7 +245,7 @@ def test_small_and_big_things_are_so_and_no_more(surface: Surface) -> None:
     assert 1.1 < height("big") / height("") <= 1.31
 
 
-def test_second_colours_are_told_from_the_first() -> None:
+def test_second_colors_are_told_from_the_first() -> None:
     for color in COLORS:
         assert np.linalg.norm(np.array(COLORS[color]) - COLORS[second_color(color)]) > 0.45, color
 
@@ -267,7 +267,7 @@ def test_a_thing_stands_on_its_ground_and_lies_a_little_in_water_and_in_snow(gro
         top = disc[3] + disc[14]
         assert top - low[2] == pytest.approx(depth * (high[2] - low[2]), abs=0.01)
         assert 0.65 < (high[2] - low[2]) / unit_height(kind) / shrink < 0.77
-        # The thing's footprint is on the ground, and the whole is centred.
+        # The thing's footprint is on the ground, and the whole is centerd.
         assert np.abs(np.concatenate([low[:2], high[:2]])).max() < disc[13]
         whole = disc[3] - disc[14] + max(high[2], top)
         assert abs(whole) < 0.16  # But for what lies in the ground.
@@ -303,7 +303,7 @@ def lowest_gap(upper: np.ndarray, lower: np.ndarray, columns: int, inside: Insid
 
 
 @pytest.mark.parametrize("second", CARRIERS)
-def test_on_is_above_and_centred_and_the_two_touch(second: str, inside: Inside, surface: Surface) -> None:
+def test_on_is_above_and_centerd_and_the_two_touch(second: str, inside: Inside, surface: Surface) -> None:
     for first in KINDS:
         scene = pair(first, "on", second)
         upper, lower = parts(scene, build(scene, np.random.default_rng(0)))
@@ -415,11 +415,11 @@ def border(rows: np.ndarray, cameras: Cameras) -> np.ndarray:
     return np.stack([alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]], axis=1)
 
 
-def test_sizes_vary_with_the_generator_and_repeat_with_its_seed_and_colours_do_not_vary() -> None:
+def test_sizes_vary_with_the_generator_and_repeat_with_its_seed_and_colors_do_not_vary() -> None:
     scene = pair("cube", "on", "cone")
     one, again, other = (build(scene, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.isclose(one[:, 13], other[:, 13]).any()
     assert np.array_equal(
         one[:, 17:20], other[:, 17:20]
-    )  # Pictures in other colours are made without a tracer.
+    )  # Pictures in other colors are made without a tracer.

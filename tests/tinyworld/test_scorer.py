@@ -56,7 +56,7 @@ def test_rank_counts_better_prompts_and_half_of_the_ties() -> None:
     assert rank(similarities, 2).tolist() == [2, 1, 3, 2]
 
 
-def test_smoothing_averages_with_the_neighbours_round_by_round() -> None:
+def test_smoothing_averages_with_the_neighbors_round_by_round() -> None:
     chain = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=torch.bool)
     values = torch.tensor([[6.0], [0.0], [0.0]])
     assert torch.equal(smooth(values, chain, 0), values)
@@ -76,8 +76,8 @@ def test_icosphere_has_eulers_numbers(subdivisions: int, vertices: int, edges: i
 
 
 def test_an_asset_is_seen_from_all_sides_but_not_from_below() -> None:
-    cameras, neighbours = asset_views(32)
-    assert len(cameras) == 96 and neighbours.shape == (96, 96) and neighbours.any(dim=1).all()
+    cameras, neighbors = asset_views(32)
+    assert len(cameras) == 96 and neighbors.shape == (96, 96) and neighbors.any(dim=1).all()
     assert cameras.elevations.min() >= -10.01 and cameras.elevations.max() <= 80.01
     counts = torch.histc(cameras.azimuths, bins=4, min=-180, max=180)
     assert counts.min() >= 20  # Of 96, in each quarter.
@@ -389,8 +389,8 @@ def test_classifiers_that_are_right_get_full_marks(pictures: Path, monkeypatch: 
 
 
 def few_views(scorer: Scorer, splats: Splats, prompt: str, prompts: list[str]) -> AssetScore:
-    cameras, neighbours = asset_views(32, 0)
-    return scorer.score_views(render(splats, cameras, torch.full((3,), 0.5)).rgb, prompt, prompts, neighbours)
+    cameras, neighbors = asset_views(32, 0)
+    return scorer.score_views(render(splats, cameras, torch.full((3,), 0.5)).rgb, prompt, prompts, neighbors)
 
 
 def test_fitted_splats_come_near_the_picture() -> None:
@@ -422,7 +422,7 @@ def test_the_shipped_scorer_is_small_and_knows_the_world(scorer: Scorer) -> None
         assert set(classes) <= set(LABELS[name]), name
 
 
-def test_it_names_the_kind_and_colour_of_fresh_draws(scorer: Scorer) -> None:
+def test_it_names_the_kind_and_color_of_fresh_draws(scorer: Scorer) -> None:
     rng = np.random.default_rng(77)
     views = orbit(rng.uniform(-180, 180, 80), rng.uniform(-5, 50, 80), 3.2, 40.0, 96, 96)
     scenes: list[Scene] = []
@@ -465,15 +465,15 @@ def test_score_falls_from_truth_to_blur_to_the_wrong_prompt(scorer: Scorer) -> N
     prompts = [prompt for prompt in prompts if not scorer.unknown_words([prompt])]
     prompts = list(dict.fromkeys(["a striped purple teddy bear", *prompts]))
     scene = Scene((Thing("teddy bear", "purple", "striped"),))
-    images, (_, neighbours) = world_views(build(scene, rng)), asset_views(64)
-    truth = scorer.score_views(images, prompts[0], prompts, neighbours)
-    blurred = scorer.score_views(blur(images, 6.0), prompts[0], prompts, neighbours)
-    wrong = scorer.score_views(images, prompts[7], prompts, neighbours)
+    images, (_, neighbors) = world_views(build(scene, rng)), asset_views(64)
+    truth = scorer.score_views(images, prompts[0], prompts, neighbors)
+    blurred = scorer.score_views(blur(images, 6.0), prompts[0], prompts, neighbors)
+    wrong = scorer.score_views(images, prompts[7], prompts, neighbors)
     assert truth.score > 95 and truth.rank == 1 and truth.peak == 100
     assert truth.score > blurred.score and truth.similarity > blurred.similarity
     assert wrong.score < 30 and wrong.rank > 1
     with pytest.raises(UserError, match="must be one of"):
-        scorer.score_views(images, "a red mug", prompts[:3], neighbours)
+        scorer.score_views(images, "a red mug", prompts[:3], neighbors)
 
 
 def test_splats_are_judged_by_what_they_look_like(scorer: Scorer) -> None:

@@ -207,8 +207,8 @@ def test_fronts_look_along_x_and_handles_are_on_the_left() -> None:
     assert max(part[1][1] for part in KINDS["mug"]) > 0.5
 
 
-def test_its_own_colour_shows_from_every_side() -> None:
-    """At 32 pixels, painted pure red and the rest pure blue: what a classifier of colours has to go by."""
+def test_its_own_color_shows_from_every_side() -> None:
+    """At 32 pixels, painted pure red and the rest pure blue: what a classifier of colors has to go by."""
     cameras = orbit([0, 90, 180, 270] * 2, [5] * 4 + [35] * 4, 3.2, 40, 32, 32)
     for kind, parts in KINDS.items():
         rows = alone(kind)

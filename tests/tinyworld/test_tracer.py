@@ -171,7 +171,7 @@ def samples(
     local = (
         rng.uniform(-1.2, 1.2, (count, 3)) * np.where(np.arange(count) % 2, 1, 0.6)[:, None]
     )  # Half near it.
-    world = local @ rotation + center  # The inverse of local = rotation (world - centre).
+    world = local @ rotation + center  # The inverse of local = rotation (world - center).
     return row, local, np.array([distance(row, *point) for point in world])
 
 
@@ -355,7 +355,7 @@ def test_where_parts_melt_the_shading_is_that_of_the_smooth_surface() -> None:
 
 
 def painted(scene: Scene, seed: int) -> np.ndarray:
-    """A scene whose things have colours that nothing else has."""
+    """A scene whose things have colors that nothing else has."""
     rows = build(scene, np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     for number in range(len(scene.things)):
@@ -373,8 +373,8 @@ PAINTED = [
 
 
 @pytest.mark.parametrize("scene", PAINTED, ids=lambda scene: scene.name.replace(" ", "-"))
-def test_a_picture_is_the_sum_of_its_layers_in_their_colours(scene: Scene) -> None:
-    """Against colours that are mixed ray by ray, as those of fixed parts are."""
+def test_a_picture_is_the_sum_of_its_layers_in_their_colors(scene: Scene) -> None:
+    """Against colors that are mixed ray by ray, as those of fixed parts are."""
     rows, camera = painted(scene, 3), orbit([20, -110], [10, 50], 3.2, 40, 24, 24)
     fixed = rows.copy()
     fixed[:, 27] = 0
@@ -425,7 +425,7 @@ def test_a_box_that_is_in_another_is_lifted() -> None:
 
 
 @pytest.mark.parametrize("aside", [0.0, 0.2, 0.5])
-def test_a_ball_falls_until_the_centres_are_two_radii_apart(aside: float) -> None:
+def test_a_ball_falls_until_the_centers_are_two_radii_apart(aside: float) -> None:
     big, small = 0.5, 0.3
     upper = primitive(SPHERE, (small,), center=(aside, 0, 1.5))
     lower = primitive(SPHERE, (big,), center=(0, 0, -0.2))
@@ -446,7 +446,7 @@ def test_columns_stand_in_the_middles_of_a_grid_over_the_reach() -> None:
 def test_a_ball_goes_down_into_a_ring_until_it_touches_the_tube_on_the_inside() -> None:
     ring, tube, radius = 0.4, 0.12, 0.45
     upper, lower = primitive(SPHERE, (radius,), center=(0, 0, 1.0)), primitive(TORUS, (ring, tube))
-    touching = math.sqrt((radius + tube) ** 2 - ring**2)  # Height of the ball's centre.
+    touching = math.sqrt((radius + tube) ** 2 - ring**2)  # Height of the ball's center.
     assert lowered(upper, lower) == pytest.approx(1.0 - touching, abs=0.005)
 
 
@@ -490,7 +490,7 @@ def test_a_sphere_covers_exactly_the_rays_within_its_cone(center: tuple[float, f
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     to_center = np.array(center) - eye
     along = rays @ to_center
-    passing = np.sqrt(to_center @ to_center - along**2)  # How near each ray comes to the centre.
+    passing = np.sqrt(to_center @ to_center - along**2)  # How near each ray comes to the center.
     clear = np.abs(passing - radius) > 0.002  # The march ends 0.001 before the surface.
     assert clear.mean() > 0.98
     assert np.array_equal(alpha[clear], (passing < radius)[clear].astype(np.float32))
@@ -501,7 +501,7 @@ def test_coverage_adds_up_to_the_area_of_the_projected_sphere() -> None:
     cameras = orbit(-60, 30, distance_, 40, size, size)
     alpha = trace(primitive(SPHERE, (radius,))[None], cameras, supersample=4)[0, ..., 3]
     focal = size / 2 / math.tan(math.radians(20))
-    # A centred sphere's outline is a circle of tangent angle asin(radius / distance).
+    # A centerd sphere's outline is a circle of tangent angle asin(radius / distance).
     outline = focal * radius / math.sqrt(distance_**2 - radius**2)
     assert alpha.sum() == pytest.approx(math.pi * outline**2, rel=0.005)
 
@@ -543,7 +543,7 @@ def across(*axes: int, count: int = 3000) -> np.ndarray:
     return points
 
 
-def test_plain_has_one_colour() -> None:
+def test_plain_has_one_color() -> None:
     assert not share(finished(PLAIN, 1.0), across(0, 1, 2)).any()
 
 
@@ -566,7 +566,7 @@ def test_dots_are_discs_of_a_hexagonal_lattice_on_the_side_that_is_faced(normal,
     nearest = np.linalg.norm(points[:, None, [u, v]] - lattice, axis=2).min(axis=1)
     clear = np.abs(nearest - radius * period) > 1e-4
     assert np.array_equal(share(row, points, normal)[clear], nearest[clear] < radius * period)
-    # A dot has six neighbours at the same distance, one period away.
+    # A dot has six neighbors at the same distance, one period away.
     around = np.sort(np.linalg.norm(lattice[np.abs(lattice).max(axis=1) > 0], axis=1))
     np.testing.assert_allclose(around[:6], period, rtol=1e-3)
     assert around[6] > 1.5 * period
@@ -590,7 +590,7 @@ def test_mottles_are_cells_of_one_shade_each_that_are_spread_evenly() -> None:
     assert 0 <= np.min(shades) < 0.1 and 0.9 < np.max(shades) < 1 and 0.35 < np.mean(shades) < 0.65
 
 
-def test_ripples_go_smoothly_from_one_colour_to_the_other_and_repeat() -> None:
+def test_ripples_go_smoothly_from_one_color_to_the_other_and_repeat() -> None:
     points = across(0, 1)
     row = finished(RIPPLED, 0.25)
     shares = share(row, points)
@@ -599,22 +599,22 @@ def test_ripples_go_smoothly_from_one_colour_to_the_other_and_repeat() -> None:
     np.testing.assert_allclose(share(row, points + [1e-4, 1e-4, 0]), shares, atol=4e-3)
 
 
-def test_pixels_blend_the_two_colours_by_the_share() -> None:
+def test_pixels_blend_the_two_colors_by_the_share() -> None:
     striped = finished(STRIPED, 0.4, color=(1.0, 0, 0))
     plain = primitive(BOX, (1.0, 1.0, 1.0, 0.01), color=(1.0, 0, 0))
     for z, shown in ((0.1, 2), (0.3, 0)):
-        light = colour_of(plain[None], np.array([1, 0, z]), [0], [0.0])[0, 0]
+        light = color_of(plain[None], np.array([1, 0, z]), [0], [0.0])[0, 0]
         expected = np.zeros(3)
         expected[shown] = light
         np.testing.assert_allclose(
-            colour_of(striped[None], np.array([1, 0, z]), [0], [0.0])[0, :3], expected, atol=1e-4
+            color_of(striped[None], np.array([1, 0, z]), [0], [0.0])[0, :3], expected, atol=1e-4
         )
 
 
 # Shading
 
 
-def colour_of(
+def color_of(
     prims: np.ndarray, point: np.ndarray, azimuths: list[float], elevations: list[float]
 ) -> np.ndarray:
     """[C, 4]: what cameras of one pixel see that are aimed at one point of the surface."""
@@ -622,21 +622,21 @@ def colour_of(
     return trace(prims, cameras, supersample=1)[:, 0, 0]
 
 
-def test_a_point_of_the_surface_has_one_colour_from_wherever_it_is_seen() -> None:
+def test_a_point_of_the_surface_has_one_color_from_wherever_it_is_seen() -> None:
     rng = np.random.default_rng(0)
     upper, lower = prims = build(Scene((Thing("sphere", "orange"), Thing("cube", "purple")), "on"), rng)
-    colours = []
+    colors = []
     for azimuth in (0, 50, 120, -160, -70):
         normal = np.array([math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)), 0])
         for point in (upper[1:4] + upper[13] * normal, lower[1:4] + lower[13] * np.eye(3)[0]):
             facing = azimuth if point[2] > 0 else 0
-            seen = colour_of(
+            seen = color_of(
                 prims, point, [facing - 40, facing, facing + 30, facing + 10], [0.0, 5.0, 20.0, 45.0]
             )
             assert (seen[:, 3] == 1).all()
             np.testing.assert_allclose(seen, seen[:1].repeat(4, axis=0), atol=0.01)
-            colours.append(seen[0])
-    assert np.std(colours, axis=0)[0] > 0.05  # The points differ from one another, so the test can fail.
+            colors.append(seen[0])
+    assert np.std(colors, axis=0)[0] > 0.05  # The points differ from one another, so the test can fail.
 
 
 def test_a_lone_sphere_is_shaded_by_its_true_normal() -> None:
@@ -648,7 +648,7 @@ def test_a_lone_sphere_is_shaded_by_its_true_normal() -> None:
     for azimuth, elevation in [(0, 0), (35, 50), (90, 20), (180, 0), (-120, -40)]:
         a, e = math.radians(azimuth), math.radians(elevation)
         normal = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
-        seen = colour_of(prims, 0.8 * normal, [azimuth], [elevation])[0, :3]
+        seen = color_of(prims, 0.8 * normal, [azimuth], [elevation])[0, :3]
         light = 0.50 + 0.12 * normal[2] + 0.40 * max(normal @ sun, 0)
         np.testing.assert_allclose(seen, color * light, atol=0.005)
 
@@ -661,17 +661,17 @@ def test_an_ellipsoid_is_shaded_by_its_true_normal() -> None:
         a, e = math.radians(azimuth), math.radians(elevation)
         normal = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
         point = radii**2 * normal / np.linalg.norm(radii * normal)  # Where the surface has this normal.
-        seen = colour_of(prims, point, [azimuth], [elevation])[0, :3]
+        seen = color_of(prims, point, [azimuth], [elevation])[0, :3]
         light = 0.50 + 0.12 * normal[2] + 0.40 * max(normal @ sun, 0)
         np.testing.assert_allclose(seen, np.array([0.5, 0.25, 0.75]) * light, atol=0.005)
 
 
-def test_a_neighbour_darkens_the_surface_near_it() -> None:
+def test_a_neighbor_darkens_the_surface_near_it() -> None:
     ball = primitive(SPHERE, (0.5,), center=(0, 0, -0.5))
     wall = primitive(BOX, (0.3, 0.3, 0.3, 0.01), center=(0.85, 0, -0.5))
     # The point of the ball that looks at the wall, 0.05 away from it, is seen from the side.
     point = np.array([0.45, 0.0, -0.5 + math.sqrt(0.5**2 - 0.45**2)])
-    alone, beside = (colour_of(prims, point, [90], [60])[0] for prims in (ball[None], np.stack([ball, wall])))
+    alone, beside = (color_of(prims, point, [90], [60])[0] for prims in (ball[None], np.stack([ball, wall])))
     assert beside[3] == alone[3] == 1
     assert (beside[:3] < 0.9 * alone[:3]).all()
 
@@ -679,7 +679,7 @@ def test_a_neighbour_darkens_the_surface_near_it() -> None:
 # What pixels mean
 
 
-def test_pixels_are_means_of_their_rays_with_colour_multiplied_by_coverage() -> None:
+def test_pixels_are_means_of_their_rays_with_color_multiplied_by_coverage() -> None:
     prims = build(Scene((Thing("cone", "green"), Thing("torus", "red")), "next to"), np.random.default_rng(0))
     cameras = orbit([20, -130], [10, 60], 3.2, 40, 24, 20)
     picture = trace(prims, cameras, supersample=2)

@@ -31,7 +31,7 @@ def disc(radius: float) -> np.ndarray:
 
 
 def shown(shape: Scene, colors: np.ndarray, fraction: int = 2) -> np.ndarray:
-    """Pictures [32, 128, 128, 3] of a shape in colours over mid grey."""
+    """Pictures [32, 128, 128, 3] of a shape in colors over mid grey."""
     layers = true_views(shape)[0][fraction] / 255.0
     return layers[..., :4] @ colors + layers[..., 4:7] + 0.5 * (1 - layers[..., 7:])
 

@@ -23,7 +23,7 @@ class Counted:
 
 
 def _constant(count: int = 4, value: float = 0.5) -> Latents:
-    """Pictures whose latents are `value` everywhere in any colours over any grey; their ids are numbers of words."""
+    """Pictures whose latents are `value` everywhere in any colors over any grey; their ids are numbers of words."""
     parts = torch.zeros(count, PARTS, 16, 16, 16).half()
     parts[:, -2] = value
     views = ["front view", "left side view"] * count

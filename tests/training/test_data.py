@@ -68,8 +68,8 @@ def test_labels_and_pictures_come_in_one_order_and_unfinished_shards_are_left_ou
             assert np.array_equal(colors, data.thing_colors(data.scene_of(label)))
 
 
-def test_a_picture_is_what_is_rendered_in_its_colours(tmp_path: Path) -> None:
-    """Drawn again from the same numbers, and traced in colour: the layers lose no more than their 256 steps."""
+def test_a_picture_is_what_is_rendered_in_its_colors(tmp_path: Path) -> None:
+    """Drawn again from the same numbers, and traced in color: the layers lose no more than their 256 steps."""
     data.render_shard(tmp_path, 3, seed=1)
     [shard] = data.open_shards(tmp_path)
     rng = np.random.default_rng([1, 3])
@@ -90,7 +90,7 @@ def test_a_picture_is_what_is_rendered_in_its_colours(tmp_path: Path) -> None:
     assert np.array_equal(shard[np.array([4, 0])], np.stack([shard[4], shard[0]]))
 
 
-def test_colours_of_layers_are_those_of_the_things_in_order() -> None:
+def test_colors_of_layers_are_those_of_the_things_in_order() -> None:
     house, cone = Thing("house", "plaster"), Thing("cone", "white", "striped")
     colors = data.thing_colors(Scene((house, cone), "next to"))
     expected = [PAINTS["plaster"], COLORS["white"], COLORS["white"], COLORS["black"]]
@@ -124,9 +124,9 @@ def test_labels_are_whole_and_consistent_and_none_is_held_out(tmp_path: Path, mo
 
 
 def test_labels_say_what_the_pictures_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The colours named are the colours seen, each where its thing must stand in the labelled view.
+    """The colors named are the colors seen, each where its thing must stand in the labeled view.
 
-    Only plain solids are drawn: what is of one colour can be told by its hue.
+    Only plain solids are drawn: what is of one color can be told by its hue.
     """
 
     def draw(rng: np.random.Generator, prompt_set: str) -> Scene:
@@ -142,7 +142,7 @@ def test_labels_say_what_the_pictures_show(tmp_path: Path, monkeypatch: pytest.M
     for label, image in zip(data.load_labels(tmp_path), images, strict=True):
         colors = [thing.color for thing in data.scene_of(label).things]
         if label["ground"] or not set(colors) <= set(HUES) or len(set(colors)) < len(colors):
-            continue  # Greys, two of one colour, and those alike, cannot be told apart by hue.
+            continue  # Greys, two of one color, and those alike, cannot be told apart by hue.
         centers = [centroid(image, color, colors) for color in colors]
         if not label["relation"]:
             column, row = centers[0] - 16  # Alone, it is in the middle; most are heavier below.
@@ -165,7 +165,7 @@ def centroid(image: np.ndarray, color: str, candidates: list[str]) -> np.ndarray
     """Mean (column, row) of the pixels whose hue is nearer to `color` than to the other candidates; None if very few."""
     rows, columns = np.nonzero(image[..., 3] == 255)
     hues = image[rows, columns, :3] / np.linalg.norm(image[rows, columns, :3], axis=1, keepdims=True)
-    # Against all chromatic colours, so that a wrong colour in the picture is noticed.
+    # Against all chromatic colors, so that a wrong color in the picture is noticed.
     names = list(HUES)
     unit = np.array([COLORS[name] for name in names])
     nearest = (hues @ (unit / np.linalg.norm(unit, axis=1, keepdims=True)).T).argmax(axis=1)
@@ -175,7 +175,7 @@ def centroid(image: np.ndarray, color: str, candidates: list[str]) -> np.ndarray
 
 
 def expected(label: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of the first and second thing are seen, (column, row)."""
+    """Where the centers of the first and second thing are seen, (column, row)."""
     offset = np.array([0, -0.48, 0]) if label["relation"] == "next to" else np.array([0, 0, 0.45])
     camera = orbit(label["azimuth"], label["elevation"], DEFAULT_DISTANCE, DEFAULT_FOV, 32, 32)
     view, K = camera.viewmats[0].numpy(), camera.Ks[0].numpy()

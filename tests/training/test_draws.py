@@ -1,4 +1,4 @@
-"""What training draws: captions that tell what is shown, colours that are never held out, and which pictures are alike."""
+"""What training draws: captions that tell what is shown, colors that are never held out, and which pictures are alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draws(tokenizer: CLIPTokenizer) -> Draws:
 
 
 def scenes_shown(drawn: Draw, draws: Draws) -> list[Scene]:
-    """What the pictures of a draw show, from their shapes and the colours that they were given."""
+    """What the pictures of a draw show, from their shapes and the colors that they were given."""
     paints = {tuple(np.float32(value).tolist()): name for name, value in PAINTS.items()}
     shown = []
     for number, colors in zip(drawn.pick.tolist(), drawn.colors, strict=True):
@@ -100,7 +100,7 @@ def test_no_caption_of_training_says_or_shows_what_is_held_out_and_all_tell_what
     assert shares["open look"] / (count - shares["empty"]) > 0.28
 
 
-def test_a_draw_is_over_every_grey_and_in_every_colour(draws: Draws) -> None:
+def test_a_draw_is_over_every_grey_and_in_every_color(draws: Draws) -> None:
     drawn = draws.draw(3000, 1, torch.Generator().manual_seed(0))
     assert torch.histc(drawn.grey, 10, 0, 1).min() > 200
     colors = Counter(thing.color for scene in scenes_shown(drawn, draws) for thing in scene.things)
@@ -121,7 +121,7 @@ def test_plain_draws_are_as_drawn_in_the_plainest_captions(draws: Draws, tokeniz
     assert scenes_shown(drawn, draws) == [draws.scenes[number] for number in pick.tolist()]
     for ids, number in zip(drawn.ids, pick.tolist(), strict=True):
         said, view = told(ids, tokenizer)
-        # What has no sayable colour is told by its kind.
+        # What has no sayable color is told by its kind.
         assert draws.scenes[number] in parse(said).looks() and view == draws.views[number]
 
 
@@ -135,11 +135,11 @@ def test_more_pictures_are_drawn_from_when_they_are_there(tokenizer: CLIPTokeniz
     assert draws.scenes == [mug, cube, mug] and draws.seen.shape == (3, 13)
 
 
-# Recolouring
+# Recoloring
 
 
 @pytest.mark.parametrize("prompt_set", SETS)
-def test_recolouring_keeps_shapes_and_shows_nothing_that_is_held_out(prompt_set: str) -> None:
+def test_recoloring_keeps_shapes_and_shows_nothing_that_is_held_out(prompt_set: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(1500):
         scene = draw_scene(rng, prompt_set)
@@ -153,7 +153,7 @@ def test_recolouring_keeps_shapes_and_shows_nothing_that_is_held_out(prompt_set:
         assert len({thing.unsized for thing in other.things}) == len(other.things)
 
 
-def test_half_of_the_things_get_a_colour_that_people_expect_whatever_their_finish() -> None:
+def test_half_of_the_things_get_a_color_that_people_expect_whatever_their_finish() -> None:
     rng = np.random.default_rng(0)
     for thing, expected in (
         (Thing("cactus", "red"), {"green"}),
@@ -163,7 +163,7 @@ def test_half_of_the_things_get_a_colour_that_people_expect_whatever_their_finis
     ):
         colors = Counter(recolor(Scene((thing,)), rng).things[0].color for _ in range(3000))
         share = sum(colors[color] for color in expected) / 3000
-        # Half, a few by chance, and more where some of the other colours are held out.
+        # Half, a few by chance, and more where some of the other colors are held out.
         assert 0.42 < share < 0.72, (thing.name, colors)
         shown = {c for c in {*COLORS, *expected} if not Thing(thing.kind, c, thing.finish).held_out}
         assert set(colors) == shown, thing.name
@@ -172,7 +172,7 @@ def test_half_of_the_things_get_a_colour_that_people_expect_whatever_their_finis
 # Which pictures are alike
 
 
-def test_pictures_are_alike_that_differ_in_colours_alone(tokenizer: CLIPTokenizer) -> None:
+def test_pictures_are_alike_that_differ_in_colors_alone(tokenizer: CLIPTokenizer) -> None:
     def single(*thing: str, ground: str | None = None) -> Scene:
         return Scene((Thing(*thing),), ground=ground)
 

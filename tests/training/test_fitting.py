@@ -56,7 +56,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero_with_time(
 ) -> None:
     made: list[RecordingSGD] = []
     monkeypatch.setattr(
-        fitting, "make_optimisers", lambda model, rate: made.append(RecordingSGD(model, rate)) or made[-1:]
+        fitting, "make_optimizers", lambda model, rate: made.append(RecordingSGD(model, rate)) or made[-1:]
     )
     list(run(tmp_path, "line", seconds=400, rate=0.2, save_every=10**6)[1])
     rates = made[0].rates  # One second passes at each step.
@@ -80,7 +80,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, clock: None
     ends = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "parts")]
     for part in ("model", "average"):
         torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
-    for one, other in zip(ends[0]["optimisers"], ends[1]["optimisers"], strict=True):
+    for one, other in zip(ends[0]["optimizers"], ends[1]["optimizers"], strict=True):
         torch.testing.assert_close(one["state"], other["state"], rtol=0, atol=0)
     assert not (tmp_path / "parts.tmp").exists()
     # The weights have moved, and their average lags behind them.
@@ -192,18 +192,18 @@ def test_muon_in_float32_is_torchs_own() -> None:
     weights = [torch.randn(24, 24), torch.randn(24, 60), torch.randn(60, 24)]
     ours, theirs = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
     options = {"lr": 0.03, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
-    optimisers = Muon32(ours, **options), torch.optim.Muon(theirs, **options)
+    optimizers = Muon32(ours, **options), torch.optim.Muon(theirs, **options)
     for _ in range(4):
         for one, other in zip(ours, theirs, strict=True):
             one.grad = torch.randn_like(one)
             other.grad = one.grad.clone()
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
     for one, other, weight in zip(ours, theirs, weights, strict=True):
         # torch's own works in bfloat16, with eight bits.
         assert (one - other).norm() < 0.03 * (other - weight).norm()
     # Either goes on from the other's state.
-    optimisers[0].load_state_dict(optimisers[1].state_dict())
+    optimizers[0].load_state_dict(optimizers[1].state_dict())
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (8, 30), (30, 8)])

@@ -1,4 +1,4 @@
-"""Latents of pictures in any colours against pictures that were rendered so, and exact targets against quadrature."""
+"""Latents of pictures in any colors against pictures that were rendered so, and exact targets against quadrature."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory, tokenizer, encoder) -> Late
     return latents.load_latents(work, tokenizer)
 
 
-def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder, tokenizer) -> None:
-    """Over any grey too: rendering, colouring and encoding commute, to the rounding of half precision."""
+def test_a_picture_in_other_colors_is_what_is_rendered_in_them(encoder, tokenizer) -> None:
+    """Over any grey too: rendering, coloring and encoding commute, to the rounding of half precision."""
     rng = np.random.default_rng(0)
     camera = orbit(30, 20, 3.2, 40, PIXELS, PIXELS)
     view = camera.viewmats.numpy(), camera.Ks.numpy(), PIXELS, PIXELS
@@ -80,7 +80,7 @@ def test_a_picture_in_other_colours_is_what_is_rendered_in_them(encoder, tokeniz
 
 
 def test_parts_that_are_passed_over_are_zero(stored: Latents) -> None:
-    """All parts are summed here: second colours of plain things and the colours of a second thing that is not there too."""
+    """All parts are summed here: second colors of plain things and the colors of a second thing that is not there too."""
     colors = torch.rand(len(stored), 4, 3, generator=torch.Generator().manual_seed(0))
     objects, backdrops = stored.shown(torch.arange(len(stored)), colors)
     weights = F.pad(colors.flatten(1), (0, 1), value=1.0)
@@ -159,7 +159,7 @@ def ask(drawn: Draw, stored: Latents, count: int, rows: Tensor | None = None) ->
     return Draw(drawn.pick, drawn.colors, drawn.grey, drawn.ids, drawn.t, rows, others)
 
 
-def test_the_exact_target_is_the_mean_over_pictures_that_are_alike_in_the_samples_colours(tokenizer) -> None:
+def test_the_exact_target_is_the_mean_over_pictures_that_are_alike_in_the_samples_colors(tokenizer) -> None:
     stored = alike(tokenizer, 3)
     drawn = ask(stored.draws.draw(40, 8, torch.Generator().manual_seed(0)), stored, 8)
     batch, t = stored.batch(drawn), torch.linspace(0.55, 0.95, 40)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from rfgs.training import prior
-from rfgs.training.fitting import make_optimisers
+from rfgs.training.fitting import make_optimizers
 from rfgs.training.latents import Latents
 from rfgs.training.prior import TinySD3, flow_loss, flow_loss_by_level, load_average, sample
 from rfgs.training.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
@@ -91,12 +91,12 @@ def test_loss_by_level_is_that_of_a_known_error_at_each_level(constant: Constant
     )
 
 
-def test_every_weight_has_one_optimiser_and_muon_has_the_matrices_of_the_blocks(
+def test_every_weight_has_one_optimizer_and_muon_has_the_matrices_of_the_blocks(
     tokenizer: CLIPTokenizer,
 ) -> None:
     model = TinySD3(tokenizer)
-    muon, adam = make_optimisers(model, 1e-3)
-    owned = Counter(id(p) for optimiser in (muon, adam) for g in optimiser.param_groups for p in g["params"])
+    muon, adam = make_optimizers(model, 1e-3)
+    owned = Counter(id(p) for optimizer in (muon, adam) for g in optimizer.param_groups for p in g["params"])
     assert owned == Counter(id(p) for p in model.parameters())
     names = {id(p): name for name, p in model.named_parameters()}
     matrices = muon.param_groups[0]["params"]

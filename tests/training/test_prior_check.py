@@ -131,7 +131,7 @@ def test_world_pictures_are_of_the_views_in_order(monkeypatch: pytest.MonkeyPatc
 
 
 class Painter:
-    """A prior whose pictures tell the truth, in many steps and at scale 4; else every colour is wrong."""
+    """A prior whose pictures tell the truth, in many steps and at scale 4; else every color is wrong."""
 
     name, kind, image_size = "painter", "flow", 128
 
@@ -159,7 +159,7 @@ class Painter:
 
 
 class Measured:
-    """In the place of the truth: better for verdicts with the colour that the prompt's first look has."""
+    """In the place of the truth: better for verdicts with the color that the prompt's first look has."""
 
     def __init__(self, picture: Tensor, prompt: str) -> None:
         color = list(LABELS["color"])[int(picture[0, 0, list(LABELS).index("color")])]

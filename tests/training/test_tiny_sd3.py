@@ -1,4 +1,4 @@
-"""The model that ships: it is whole, small, knows colours, places and views, and a short run makes the right asset."""
+"""The model that ships: it is whole, small, knows colors, places and views, and a short run makes the right asset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
 from rfgs.distill.settings import START_RADIUS
-from rfgs.models.catalogue import BACKENDS, embedded_folder
+from rfgs.models.catalog import BACKENDS, embedded_folder
 from rfgs.priors import Prior, load_prior, unknown_words
 from rfgs.render import render
 from rfgs.render.cameras import orbit
@@ -28,7 +28,7 @@ def prior() -> Prior:
 
 
 def nearest_color(pixels: Tensor) -> str:
-    """The world's colour whose hue is nearest to the mean of pixels [3, ...], whatever the light on it."""
+    """The world's color whose hue is nearest to the mean of pixels [3, ...], whatever the light on it."""
     mean = pixels.flatten(1).mean(1)
     names = [name for name in COLORS if name not in ("white", "black")]
     directions = torch.tensor([COLORS[name] for name in names])

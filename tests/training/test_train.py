@@ -58,7 +58,7 @@ def test_training_json_says_how_the_model_was_made_and_what_it_measures(run: Pat
     assert str(run) not in json.dumps(training)
 
 
-def test_stored_latents_are_normalised_and_are_what_the_prior_encodes_over_any_grey(run: Path) -> None:
+def test_stored_latents_are_normalized_and_are_what_the_prior_encodes_over_any_grey(run: Path) -> None:
     stored = latents.load_latents(run / "work", CLIPTokenizer.from_pretrained(run / "work" / "tokenizer"))
     assert stored.parts.shape == (24, latents.PARTS, 16, 16, 16) and stored.parts.dtype == torch.float16
     colors = torch.from_numpy(np.stack([data.thing_colors(scene) for scene in stored.draws.scenes]))

@@ -132,11 +132,11 @@ def test_the_fit_is_the_best_linear_one_and_repeats(pictures: Path, encoder) -> 
     rgba = np.concatenate([shard[:] for shard in data.open_shards(pictures)])
     images = torch.from_numpy(data.composite(rgba, np.random.default_rng(0)))
     patches = F.unfold(images, PATCH, stride=PATCH).movedim(1, -1).reshape(-1, 192).double()
-    centred = patches - patches.mean(0)
+    centerd = patches - patches.mean(0)
     latents = F.conv2d(images, *encoder, stride=PATCH).double().flatten(2).movedim(1, -1).reshape(-1, 16)
-    solution = torch.linalg.lstsq(latents, centred).solution
-    error = (centred - latents @ solution).square().sum()
-    left_out = torch.linalg.svdvals(centred)[16:].square().sum()
+    solution = torch.linalg.lstsq(latents, centerd).solution
+    error = (centerd - latents @ solution).square().sum()
+    left_out = torch.linalg.svdvals(centerd)[16:].square().sum()
     assert error.item() == pytest.approx(left_out.item(), rel=1e-3)
     again = fit_encoder(images)
     assert torch.equal(again[0], encoder[0]) and torch.equal(again[1], encoder[1])
@@ -196,8 +196,8 @@ def test_the_decoder_learns_and_a_resumed_run_goes_on_from_its_checkpoint(
     assert later["psnr"] > first["psnr"] + 2
     state = torch.load(checkpoint, weights_only=True)
     assert state["step"] == later["step"]
-    # The optimiser goes on too: its own count of steps is the checkpoint's.
-    assert state["optimiser"]["state"][0]["step"] == later["step"]
+    # The optimizer goes on too: its own count of steps is the checkpoint's.
+    assert state["optimizer"]["state"][0]["step"] == later["step"]
     # Steps and time add up over both runs.
     assert later["step"] == pytest.approx(later["seconds"], abs=6)
 

@@ -129,7 +129,7 @@ class Chromium:
         self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
 
     def click_text(self, text: str) -> None:
-        """Clicks the button, tab or label whose text is `text`, with a real mouse event at its centre."""
+        """Clicks the button, tab or label whose text is `text`, with a real mouse event at its center."""
         found = (
             "[...document.querySelectorAll('button, [role=tab], label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(text)} && e.offsetParent !== null)[0]"
@@ -152,7 +152,7 @@ class Chromium:
         )
 
     def click_element(self, found: str) -> None:
-        """Waits for an element, given as a JavaScript expression, and clicks its centre with the mouse."""
+        """Waits for an element, given as a JavaScript expression, and clicks its center with the mouse."""
         self.wait_for(f"!!({found})")
         box = self.evaluate(
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
@@ -206,7 +206,7 @@ class Chromium:
         return path
 
     def wait_colors(self, places: list[tuple[int, int]], timeout: float = PATIENCE) -> list[np.ndarray]:
-        """Mean RGB of 20 x 20 pixels about each (x, y), once all of them are strongly coloured."""
+        """Mean RGB of 20 x 20 pixels about each (x, y), once all of them are strongly colored."""
         deadline = time.monotonic() + timeout
         while True:
             pixels = np.asarray(Image.open(io.BytesIO(self.screenshot())).convert("RGB")).astype(float)
@@ -214,7 +214,7 @@ class Chromium:
             if all(np.ptp(color) > 100 for color in colors):
                 return colors
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no strong colours at {places}: {colors}")
+                raise TimeoutError(f"no strong colors at {places}: {colors}")
             time.sleep(0.4)  # A picture of the page costs the machine as much as the page itself.
 
     def screenshot(self, path: Path | None = None) -> bytes:

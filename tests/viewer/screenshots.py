@@ -66,7 +66,7 @@ def generate(prompt: str, folder: Path, *flags: str) -> Command:
 
 
 def keep(browser: Chromium, name: str) -> None:
-    """Writes a picture of the page in 256 colours, which halves its size."""
+    """Writes a picture of the page in 256 colors, which halves its size."""
     picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
     palette = picture.quantize(256)
     small = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

@@ -46,7 +46,7 @@ def wait_pixels(browser: Chromium, fine, timeout: float = PATIENCE) -> np.ndarra
 
 
 def grey(seen: np.ndarray, place: tuple[int, int]) -> bool:
-    """Bright, and of no colour."""
+    """Bright, and of no color."""
     r, g, b = seen[place[1], place[0]]
     return max(r, g, b) - min(r, g, b) < 12 and r > 150
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (  # noqa: E402
 )
 
 from rfgs.errors import UserError  # noqa: E402
-from rfgs.models.catalogue import (  # noqa: E402
+from rfgs.models.catalog import (  # noqa: E402
     BACKENDS,
     Place,
     check_source,
@@ -161,7 +161,7 @@ def test_overview_for_the_doctor(hub: dict) -> None:
     status = dict(overview(gpu=True))
     assert status["sd35-medium"] == "downloaded"
     assert status["sd3"] == (
-        f"to be downloaded (15 GB): accept its licence at {SD3.licence_page}, then `hf auth login`"
+        f"to be downloaded (15 GB): accept its license at {SD3.license_page}, then `hf auth login`"
     )
     assert status["sd15"] == "to be downloaded (4 GB)"
     assert dict(overview(gpu=False))["sd35-medium"] == "downloaded; very slow without a GPU"

@@ -27,10 +27,10 @@ class Backend:
     hub_id: str | None = None
     """Where the weights are on the model hub; None for those that are part of the package."""
     family: Family = SD3
-    licence: str = ""
+    license: str = ""
     """What the weights' authors call their terms; "" for those that are part of the package."""
     gated: bool = False
-    """Whether the hub gives the weights only to accounts that have accepted the licence."""
+    """Whether the hub gives the weights only to accounts that have accepted the license."""
     style: tuple[str, str] | None = None
     """Hub ids (styled, base) whose difference is added to the network, see `InstaFlowPrior.add_style`."""
     files: str = ""
@@ -43,8 +43,8 @@ class Backend:
         return self.family.kind
 
     @property
-    def licence_page(self) -> str | None:
-        """Where the licence can be read, and accepted where the weights are gated."""
+    def license_page(self) -> str | None:
+        """Where the license can be read, and accepted where the weights are gated."""
         return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
 
 
@@ -72,21 +72,21 @@ BACKENDS = [
         "sd3",
         "Stable Diffusion 3 medium",
         "stabilityai/stable-diffusion-3-medium-diffusers",
-        licence=_STABILITY,
+        license=_STABILITY,
         gated=True,
     ),
     Backend(
         "sd35-medium",
         "Stable Diffusion 3.5 medium",
         "stabilityai/stable-diffusion-3.5-medium",
-        licence=_STABILITY,
+        license=_STABILITY,
         gated=True,
     ),
     Backend(
         "sd35-large",
         "Stable Diffusion 3.5 large",
         "stabilityai/stable-diffusion-3.5-large",
-        licence=_STABILITY,
+        license=_STABILITY,
         gated=True,
     ),
     Backend("instaflow", "InstaFlow's 2-rectified flow", _INSTAFLOW, INSTAFLOW, "CC BY-NC 4.0"),
@@ -307,8 +307,8 @@ def _where(backend: Backend) -> str:
     if not backend.gated:
         return size
     if _has_token():
-        return f"{size}, once its licence is accepted at {backend.licence_page}"
-    return f"{size}: accept its licence at {backend.licence_page}, then `hf auth login`"
+        return f"{size}, once its license is accepted at {backend.license_page}"
+    return f"{size}: accept its license at {backend.license_page}, then `hf auth login`"
 
 
 def _needs(backend: Backend) -> list[tuple[str, tuple[str, ...]]]:
@@ -351,7 +351,7 @@ def _check_hub_id(hub_id: str, *, t5: bool = True, only: tuple[str, ...] = ()) -
     known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
     if known and known.gated and not _has_token():
         raise UserError(
-            f"{hub_id}: its weights are gated; accept the licence at {hub.page(hub_id)}, then {hub.LOG_IN}, or {hub.LOCAL}"
+            f"{hub_id}: its weights are gated; accept the license at {hub.page(hub_id)}, then {hub.LOG_IN}, or {hub.LOCAL}"
         )
     begun = snapshot.cached(hub_id)
     with hub.answers(hub_id, lacks if begun else None):
