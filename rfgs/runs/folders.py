@@ -227,7 +227,7 @@ def _checkpoint(path: Path) -> dict[str, Any] | None:
         # Those of versions before this one have no checksum, and do not say that they have one.
         whole = bool(content.get("summed")) == summed
         whole = whole and all(isinstance(content[part], dict) for part in ("config", "state", "record"))
-        whole = whole and {"index", "splats", "generator"} <= content["state"].keys()
+        whole = whole and {"index", "splats", "optimizer", "generator"} <= content["state"].keys()
     except Exception:  # Damaged bytes raise whatever they like.
         return None
     return content if whole else None

@@ -213,7 +213,7 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
 def content(index: int) -> dict:
     import torch
 
-    state = {"index": index, "splats": {}, "generator": torch.Generator().get_state()}
+    state = {"index": index, "splats": {}, "optimizer": {}, "generator": torch.Generator().get_state()}
     return {"config": {}, "state": state, "record": {}}
 
 
@@ -250,6 +250,16 @@ def test_a_checkpoint_of_a_version_without_checksums(tmp_path: Path) -> None:
     torch.save(content(3), tmp_path / "checkpoint.pt")
     found = load_checkpoint(tmp_path)
     assert found is not None and found["state"]["index"] == 3
+
+
+def test_a_checkpoint_of_a_version_with_other_parts_is_refused_in_a_line(tmp_path: Path) -> None:
+    import torch
+
+    older = content(3)
+    older["state"]["optimiser"] = older["state"].pop("optimizer")
+    torch.save(older, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="cannot be read; start the run again"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class FakeStep:
         return {
             "index": self.index,
             "splats": {name: tensor.clone() for name, tensor in self.splats.parameters().items()},
+            "optimizer": {},
             "generator": self.generator.get_state(),
         }
 
