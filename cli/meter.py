@@ -68,5 +68,10 @@ class Meter:
         print(f"\ndone in {sum(seconds.values()):.1f} s ({parts})")
         for name, value in result.record["metrics"].items():
             print(f"  {name.replace('_', ' ')}: {value:.4g}")
+        skipped = result.record["skipped"]
+        if skipped:
+            from rfgs.distill.gradients import overflow
+
+            print(f"  {overflow(skipped, result.record['dtype'])}")
         for path in result.paths:
             print(f"  {path}")

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from rfgs.guidance.common import finite
+
 
 class Skipped:
     """Takes entries of gradients that are not finite for 0, and counts them, without waiting for the device."""
@@ -17,16 +19,22 @@ class Skipped:
 
     def watch(self, x: Tensor) -> Tensor:
         """x itself; what comes back through it in the backward pass is finite."""
-        x.register_hook(self._finite)
+        x.register_hook(self.finite)
         return x
 
     def clear(self, parameters: Iterable[Tensor]) -> None:
         """Between backward pass and optimizer: its gradients are finite."""
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.grad = self._finite(parameter.grad)
+                parameter.grad = self.finite(parameter.grad)
 
-    def _finite(self, gradient: Tensor) -> Tensor:
-        finite = gradient.isfinite()
-        self.count += (~finite).sum()
-        return torch.where(finite, gradient, 0)
+    def finite(self, gradient: Tensor) -> Tensor:
+        """The same with 0 for what is not finite (`rfgs.guidance.common.finite`)."""
+        self.count += (~gradient.isfinite()).sum()
+        return finite(gradient)
+
+
+def overflow(count: int, dtype: str | None) -> str:
+    """What a user is told of entries that were not finite; `dtype` is the network's, such as "float16"."""
+    remedy = "; --dtype bfloat16 overflows less" if dtype == "float16" else ""
+    return f"{count} entries of gradients were not finite and were taken for 0{remedy}"

@@ -50,7 +50,7 @@ class Step:
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     skipped: Tensor
-    """Entries of the gradients by latents and splats that were not finite and were taken for 0, 0-d."""
+    """Entries of gradients, a guidance's own steps among them, that were not finite and were taken for 0, 0-d."""
     state: Callable[[], dict[str, Any]] = field(repr=False)
     """Everything the next step depends on, for `distill(..., resume=state)`; holds copies."""
 
@@ -140,6 +140,7 @@ def distill(
                 generator=generator,
                 cameras=torch.linalg.inv(cameras.viewmats),
                 others=asked.others,
+                finite=skipped.finite,
             ),
             config if scale == config.guidance_scale else replace(config, guidance_scale=scale),
         )

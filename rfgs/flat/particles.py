@@ -38,7 +38,7 @@ class ParticleStep:
     evaluations: dict[str, int]
     """Samples that went through the prior's network, "forward", and those of them that a gradient came "backward"."""
     skipped: Tensor
-    """Entries of the gradient that were not finite and were taken for 0, 0-d."""
+    """Entries of the gradient, and of what a guidance moves itself, that were not finite and were taken for 0, 0-d."""
     images: Callable[[], Tensor] = field(repr=False)
     """The images as they are now, [P, 3, H, W] in [0, 1]; call it before the next step is asked for."""
 
@@ -90,13 +90,15 @@ def optimize(
         e = torch.randn(x.shape, generator=generator).to(x)
         if config.guidance != name:
             name, guide = config.guidance, make_guide(config.guidance, counted)
-        views = Views(x, condition, negative, t, e, plain=condition, generator=generator)
+        skipped = Skipped(parameter.device)
+        views = Views(
+            x, condition, negative, t, e, plain=condition, generator=generator, finite=skipped.finite
+        )
         estimate = guide(views, config)
         clock.lap("prior")
         before = x.detach().clone()
         estimate.loss.backward()
         clock.lap("backward")
-        skipped = Skipped(parameter.device)
         skipped.clear([parameter])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

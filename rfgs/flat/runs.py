@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rfgs.distill.clock import Clock
+from rfgs.distill.gradients import Skipped
 from rfgs.errors import UserError
 from rfgs.flat.curves import write_curve
 from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
@@ -59,6 +60,7 @@ class _Run:
         self.settings: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.counted: Counted | None = None
+        self.skipped = Skipped(torch.device(job.device))
         clock = Clock()
         self.seconds, self.lap = clock.seconds, clock.lap
 
@@ -90,6 +92,7 @@ class _Run:
             "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
             "engine": used(self.counted),
             "metrics": self.metrics,
+            "skipped": int(self.skipped.count),
             "curve": {"title": title, "values": self.curve},
             "seconds": self.seconds,
             "evaluations": self.counted.take() if self.counted else {},
@@ -146,6 +149,7 @@ def make_image(
     step = None
     for step in optimize(job.prompt, prior, config, generator=generator):
         run.step(step.index, step.total, "image", step.residual, step.images)
+        run.skipped.count += step.skipped
         if stop():
             break
     if step is None:
@@ -177,7 +181,7 @@ def invert_photo(
     run.lap("inversion")
     config = ode_recipe(prior)
     run.settings["reconstruction"] = asdict(config)
-    *_, last = sample_ode(prior, noise, condition, negative, config)
+    *_, last = sample_ode(prior, noise, condition, negative, config, finite=run.skipped.finite)
     reconstruction = prior.decode(last.x).cpu()
     run.lap("sampling")
     run.metrics.update(_compare(reconstruction, image, "reconstruction"))
@@ -215,7 +219,9 @@ def edit_photo(
         _give(config, job)
         run.settings = asdict(config)
         generator = torch.Generator().manual_seed(job.seed)
-        path = flowedit(prior, x, source, target, negative, config, generator=generator)
+        path = flowedit(
+            prior, x, source, target, negative, config, generator=generator, finite=run.skipped.finite
+        )
     else:
         noise, _ = _noise(run, prior, x, source, negative, job)
         run.lap("inversion")
@@ -223,7 +229,7 @@ def edit_photo(
         sampling = ode_recipe(prior)
         sampling.guidance_scale = 2.0 if job.guidance_scale is None else job.guidance_scale
         run.settings["sampling"] = asdict(sampling)
-        path = sample_ode(prior, noise, target, negative, sampling)
+        path = sample_ode(prior, noise, target, negative, sampling, finite=run.skipped.finite)
     for step in path:
         moved = torch.sqrt((step.x0_hat - x).square().mean())
         run.step(step.index, step.total, "edit", moved, _decoder(prior, step.x0_hat))
@@ -271,7 +277,7 @@ def _noise(
         _give(ode, job)
         run.settings = asdict(ode)
         step: PathStep | None = None
-        for step in invert_ode(prior, x, condition, negative, ode):
+        for step in invert_ode(prior, x, condition, negative, ode, finite=run.skipped.finite):
             run.step(step.index, step.total, "invert", step.x.std(), _decoder(prior, step.x0_hat))
         if step is None:
             raise UserError(f"--steps {ode.steps}: has to be at least 1; try --steps 50")
@@ -282,7 +288,8 @@ def _noise(
     run.settings = asdict(config)
     found = None
     generator = torch.Generator().manual_seed(run.job.seed)
-    for index, found in enumerate(invert(prior, x, condition, config, generator=generator), start=1):
+    found_ones = invert(prior, x, condition, config, generator=generator, finite=run.skipped.finite)
+    for index, found in enumerate(found_ones, start=1):
         noise, estimate = found
         run.step(index, config.steps, "invert", estimate.residual, _decoder(prior, estimate.x0_hat))
         # Half an optimization is of use, which half a path in time is not: only here Ctrl-C ends early.

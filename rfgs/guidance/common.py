@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -16,6 +17,14 @@ from rfgs.settings import GuidanceConfig, declared, setting
 
 Reduction = Literal["sum", "mean"]
 S = TypeVar("S")
+Finite = Callable[[Tensor], Tensor]
+"""`finite`, or a function that also counts what it does (`rfgs.distill.gradients.Skipped`)."""
+
+
+def finite(step: Tensor) -> Tensor:
+    """A step or a gradient [...] with 0 in the place of Inf and NaN, so that one overflow costs one entry; without waiting
+    for the device."""
+    return torch.where(step.isfinite(), step, 0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Views:
     """Camera-to-world matrices [B, 4, 4]; None where there are no cameras."""
     others: Others | None = None
     """With Perp-Neg, what each view shall not look like."""
+    finite: Finite = finite
+    """Goes over the steps that a guidance takes of its own, on noises and students."""
 
 
 @dataclass(frozen=True, eq=False)

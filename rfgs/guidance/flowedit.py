@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
+from rfgs.guidance.common import Finite, finite
 from rfgs.guidance.ode import PathStep, time_grid
 from rfgs.priors.base import Condition, Prior, guided
 from rfgs.settings import setting
@@ -50,6 +51,7 @@ def flowedit(
     config: FlowEditConfig,
     *,
     generator: torch.Generator,
+    finite: Finite = finite,
 ) -> Iterator[PathStep]:
     """Edit the latents x [B, c, h, w] (Kulikov et al. 2024, "FlowEdit", algorithm 1 with n_min = 0).
 
@@ -58,7 +60,7 @@ def flowedit(
 
         x_t = (1 - t) x + t e,   z_t = z + x_t - x,   z += (t' - t) (v_target(z_t, t) - v_source(x_t, t))
 
-    Yields one step after another; the last one's `x` is the edit.
+    Yields one step after another; the last one's `x` is the edit. `finite` goes over the differences.
 
     Raises:
         UserError: a strength outside (0, 1], or no noise to average.
@@ -79,6 +81,6 @@ def flowedit(
             z_t = z + x_t - x
             v_target = guided(prior, z_t, t, target, negative, config.target_scale)
             v_source = guided(prior, x_t, t, source, negative, config.source_scale)
-            difference += (v_target - v_source) / config.averages
+            difference += finite(v_target - v_source) / config.averages
         z = z + (after - now) * difference
         yield PathStep(index, len(pairs), after, z, z)

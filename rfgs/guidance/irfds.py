@@ -8,14 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rfgs.guidance.common import Estimate, matching_loss, root_mean_square
+from rfgs.guidance.common import Estimate, Finite, finite, matching_loss, root_mean_square
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flow import draw_times, estimate_x0, interpolate, per_sample
 from rfgs.settings import setting
 
 
 def noise_step(
-    x: Tensor, e: Tensor, v: Tensor, t: Tensor, step_size: float, *, exact: bool = False
+    x: Tensor,
+    e: Tensor,
+    v: Tensor,
+    t: Tensor,
+    step_size: float,
+    *,
+    exact: bool = False,
+    finite: Finite = finite,
 ) -> Tensor:
     """One explicit gradient step of the iRFDS loss on the noise, for a frozen velocity v (Yang et al., eq. 6).
 
@@ -23,10 +30,10 @@ def noise_step(
 
     With step size 1 the first is the authors' step for SD3, e' = x_t + (1 - t) v, the prior's own estimate of the noise;
     the second is their step for InstaFlow, e' = x + v, which solves the frozen problem exactly.
-    All tensors [B, c, h, w], t [B].
+    Where v is not finite, the noise stays as it is. All tensors [B, c, h, w], t [B].
     """
     a = step_size if exact else step_size * (1 - per_sample(t, x))
-    return e + a * (v - (e - x))
+    return e + finite(a * (v - (e - x)))
 
 
 def irfds(prior: Prior, x: Tensor, e: Tensor, condition: Condition, *, t: Tensor) -> Estimate:
@@ -57,11 +64,18 @@ class InversionConfig:
 
 
 def invert(
-    prior: Prior, x: Tensor, condition: Condition, config: InversionConfig, *, generator: torch.Generator
+    prior: Prior,
+    x: Tensor,
+    condition: Condition,
+    config: InversionConfig,
+    *,
+    generator: torch.Generator,
+    finite: Finite = finite,
 ) -> Iterator[tuple[Tensor, Estimate]]:
     """Find the noise of the latents x [B, c, h, w]: yields (noise, estimate) after each of `config.steps` Adam steps.
 
     The noise starts as Gaussian noise. Sampling from it with the same or another prompt reconstructs or edits the image.
+    `finite` goes over the gradients.
     """
     e = torch.randn(x.shape, generator=generator).to(x).requires_grad_()
     optimizer = torch.optim.AdamW([e], lr=config.learning_rate, weight_decay=0.0)
@@ -69,6 +83,7 @@ def invert(
         t = draw_times(len(x), config.noise_range, generator).to(x)
         estimate = irfds(prior, x, e, condition, t=t)
         (estimate.loss + config.moment_weight * moment_penalty(e)).backward()
+        e.grad = None if e.grad is None else finite(e.grad)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield e.detach(), estimate

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rfgs.errors import UserError
-from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, arguments, own
+from rfgs.guidance.common import Estimate, Finite, GuidanceConfig, Guide, Views, arguments, finite, own
 from rfgs.priors.base import Condition
 from rfgs.settings import setting
 
@@ -116,19 +116,25 @@ class Student:
         cameras: Tensor | None,
         target: Tensor,
         learning_rate: float,
+        finite: Finite = finite,
     ) -> Tensor:
-        """One AdamW step on mean((prediction - target)^2); returns that loss, 0-d, as it was before the step."""
+        """One AdamW step on mean((prediction - target)^2); returns that loss, 0-d, as it was before the step.
+
+        `finite` goes over the gradient by the prediction, so that the rest of it is learned from, and over those by weights.
+        """
         with torch.enable_grad(), self._awake(cameras):
-            squares = (self.prior.predict(x_t, t, condition) - target).square()
+            prediction = self.prior.predict(x_t, t, condition)
+            prediction.register_hook(finite)
+            squares = (prediction - target).square()
             # The sum goes back through the network, the mean would underflow in half precision.
             squares.sum().backward()
         parameters = [*self._lora.values(), *self._camera_mlp.parameters()]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_div_(gradients, squares.numel())
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = finite(parameter.grad / squares.numel())
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return squares.detach().mean()
 
@@ -247,7 +253,9 @@ class StudentGuide(Guide):
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
             x_t, target = self.lesson(x, e, t)
             cameras = None if dropped else views.cameras
-            self.student(views, config).learn(x_t, t, views.plain, cameras, target, learning.lr_lora)
+            self.student(views, config).learn(
+                x_t, t, views.plain, cameras, target, learning.lr_lora, views.finite
+            )
 
     def state(self) -> dict[str, Any]:
         return {} if self._student is None else self._student.state()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
+from rfgs.guidance.common import Finite, finite
 from rfgs.priors.base import Condition, Prior, guided
 from rfgs.priors.flow import estimate_x0
 from rfgs.settings import setting
@@ -69,6 +70,7 @@ def integrate(
     *,
     guidance_scale: float = 1.0,
     solver: Solver = "euler",
+    finite: Finite = finite,
 ) -> Iterator[PathStep]:
     """Follow dx/dt = v(x, t) through `times` [K + 1], in either direction, and yield each of the K steps.
 
@@ -79,21 +81,28 @@ def integrate(
     Args:
         x: latents [B, c, h, w] at times[0].
         negative: used only if guidance_scale is not 1.
+        finite: goes over the velocities; where one overflows, the path stands still for a step.
     """
     pairs = list(pairwise(times.tolist()))
     for index, (now, after) in enumerate(pairs, start=1):
         t = x.new_full((len(x),), now)
-        v = guided(prior, x, t, condition, negative, guidance_scale)
+        v = finite(guided(prior, x, t, condition, negative, guidance_scale))
         x0_hat = estimate_x0(prior, x, v, t)
         if solver == "midpoint":
             half = (after - now) / 2
-            v = guided(prior, x + half * v, t + half, condition, negative, guidance_scale)
+            v = finite(guided(prior, x + half * v, t + half, condition, negative, guidance_scale))
         x = x + (after - now) * v
         yield PathStep(index, len(pairs), after, x, x0_hat)
 
 
 def invert_ode(
-    prior: Prior, x: Tensor, condition: Condition, negative: Condition, config: OdeConfig
+    prior: Prior,
+    x: Tensor,
+    condition: Condition,
+    negative: Condition,
+    config: OdeConfig,
+    *,
+    finite: Finite = finite,
 ) -> Iterator[PathStep]:
     """From the latents x [B, c, h, w] of an image, at t = 0, to its noise, at t = 1 (the last step's `x`)."""
     times = time_grid(config.steps, config.shift)
@@ -105,11 +114,18 @@ def invert_ode(
         times,
         guidance_scale=config.guidance_scale,
         solver=config.solver,
+        finite=finite,
     )
 
 
 def sample_ode(
-    prior: Prior, noise: Tensor, condition: Condition, negative: Condition, config: OdeConfig
+    prior: Prior,
+    noise: Tensor,
+    condition: Condition,
+    negative: Condition,
+    config: OdeConfig,
+    *,
+    finite: Finite = finite,
 ) -> Iterator[PathStep]:
     """From noise [B, c, h, w], at t = 1, to the latents of an image, at t = 0 (the last step's `x`)."""
     times = time_grid(config.steps, config.shift).flip(0)
@@ -121,4 +137,5 @@ def sample_ode(
         times,
         guidance_scale=config.guidance_scale,
         solver=config.solver,
+        finite=finite,
     )

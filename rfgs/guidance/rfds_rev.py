@@ -10,12 +10,14 @@ from torch import Tensor
 
 from rfgs.guidance.common import (
     Estimate,
+    Finite,
     GuidanceConfig,
     Guide,
     Reduction,
     TimeSettings,
     Views,
     arguments,
+    finite,
     own,
     time_weights,
 )
@@ -40,6 +42,7 @@ def reversed_noise(
     exact: bool = False,
     optimizer: Literal["gradient", "adam"] = "gradient",
     renormalize: bool = False,
+    finite: Finite = finite,
 ) -> Tensor:
     """The inner loop of algorithm 1: `steps` iRFDS steps on the noise e [B, c, h, w], all at the same t [B], without CFG.
 
@@ -49,14 +52,15 @@ def reversed_noise(
             starts anew each time, with step_size as its learning rate.
         renormalize: bring each sample's noise back to mean 0 and variance 1. One step leaves it too small (its spread is
             about 1 / (1 + SNR)), so that x_t is cleaner than its time label says.
+        finite: goes over each step, so that what overflows is not believed.
     """
     adam = torch.optim.Adam([e := e.clone()], lr=step_size) if optimizer == "adam" else None
     for _ in range(steps):
         v = prior.predict(interpolate(prior, x, e, t), t, condition)
         if adam is None:
-            e = noise_step(x, e, v, t, step_size, exact=exact)
+            e = noise_step(x, e, v, t, step_size, exact=exact, finite=finite)
         else:
-            e.grad = (e - x) - v  # Of 0.5 || (e - x) - sg[v] ||^2, per sample.
+            e.grad = finite((e - x) - v)  # Of 0.5 || (e - x) - sg[v] ||^2, per sample.
             adam.step()
     if renormalize:
         axes = tuple(range(1, e.ndim))
@@ -81,6 +85,7 @@ def rfds_rev(
     weight: Tensor | None = None,
     reduction: Reduction = "sum",
     others: Others | None = None,
+    finite: Finite = finite,
 ) -> Estimate:
     """RFDS-Rev (Yang et al., algorithm 1): replace the random noise by the one the prior finds for x, then RFDS at the same t.
 
@@ -98,6 +103,7 @@ def rfds_rev(
         exact=exact,
         optimizer=optimizer,
         renormalize=renormalize,
+        finite=finite,
     )
     return rfds(
         prior,
@@ -155,4 +161,5 @@ class RFDSRev(Guide):
             optimizer=inner.inner_optimizer,
             renormalize=inner.renormalize_noise,
             weight=time_weights(views.t, inner.time_weight),
+            finite=views.finite,
         )

@@ -83,7 +83,7 @@ def generate(
     splats = first_splats(config, generator).to(job.device)
     on_start(config, prior)
 
-    recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)
+    recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint, say=say)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
     recorder.record["engine"] = used(prior)
     if fitted:

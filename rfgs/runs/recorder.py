@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import torch
 
 from rfgs.distill import DistillConfig, Step
+from rfgs.distill.gradients import overflow
 from rfgs.export import export
 from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.export.writing import atomic
@@ -44,6 +45,7 @@ class Recorder:
         config: of the loop. It may be changed while the loop runs; the record says what was changed when.
         began: `time.perf_counter()` at the start of the program.
         checkpoint: what `rfgs.runs.folders.load_checkpoint` gave, for a run that goes on.
+        say: told in a line, now and then, that gradients overflow.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Recorder:
         *,
         began: float,
         checkpoint: dict[str, Any] | None = None,
+        say: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.folder, self.job, self.config = folder, job, config
         self.record: dict[str, Any] = {
@@ -78,6 +81,7 @@ class Recorder:
             self.record["resumed_after_steps"].append(self.record["steps_done"])
         # A tensor, and added up as one: reading it in each step would wait for the GPU.
         self._skipped = torch.tensor(self.record["skipped"])
+        self._say, self._said = say, self.record["skipped"]
         self._settings = as_dict(config)
         self._began, self._counted = began, 0.0
         self._saved = time.monotonic()
@@ -197,6 +201,9 @@ class Recorder:
     def _settle(self) -> None:
         """Reads what was skipped, and counts as "rest" the time since the last call that no part accounts for."""
         self.record["skipped"] = int(self._skipped)
+        if self.record["skipped"] > 2 * self._said:  # A few lines in a run, however many there are.
+            self._said = self.record["skipped"]
+            self._say(overflow(self._said, self.record.get("dtype")))
         now = time.perf_counter()
         self.record["seconds"]["rest"] += max(0.0, now - self._began - self._counted)
         self._began, self._counted = now, 0.0

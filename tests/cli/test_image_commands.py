@@ -24,7 +24,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
         report(1, 2, "step")
         assert not stop()
         (folder / "run.json").write_text("{}")
-        record = {"seconds": {"startup": 1.0}, "metrics": {"some_psnr": 21.5}}
+        record = {
+            "seconds": {"startup": 1.0},
+            "metrics": {"some_psnr": 21.5},
+            "skipped": 3,
+            "dtype": "float16",
+        }
         return ImageResult(torch.zeros(1, 3, 1, 1), [folder / "run.json"], record)
 
     for name in ("make_image", "invert_photo", "edit_photo"):
@@ -47,6 +52,7 @@ def test_the_plain_commands(asked: list, capsys: pytest.CaptureFixture[str]) -> 
         (EditJob("good.png", "a red cube", "a blue cube"), Path("runs/edit-good-0")),
     ]
     out, err = capsys.readouterr()
+    assert out.count("  3 entries of gradients were not finite and were taken for 0; --dtype bfloat16") == 3
     assert out.count("  some psnr: 21.5\n") == 3 and "  runs/edit-good-0/run.json\n" in out
     assert "inverting good.png with tiny-sd3 on the cpu; writing to runs/invert-good-0\n" in err
 

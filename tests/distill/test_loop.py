@@ -417,7 +417,8 @@ def test_what_is_not_finite_is_skipped_and_counted(bad: float, guidance: str, sc
         for value in step.splats.parameters().values():
             assert value.isfinite().all()
     counts = [int(step.skipped) for step in seen]
-    assert counts[2] >= 1 and sum(counts) == counts[2]
+    # RFDS-Rev asks for a velocity twice in a step, and one latent of each is bad.
+    assert counts[2] == (2 if guidance == "rfds-rev" else 1) and sum(counts) == counts[2]
     assert seen[2].splats is not None and seen[-1].splats.colors.mean() > 0.65
 
 

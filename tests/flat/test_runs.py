@@ -13,6 +13,7 @@ from rfgs.errors import UserError
 from rfgs.flat.images import read_image, save_image
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo, make_image
+from rfgs.priors.base import Condition
 from tests.flat.flat_prior import FlatPrior, S
 
 
@@ -115,6 +116,39 @@ def test_a_photo_that_is_not_square_and_one_that_is_too_large(photo: Path, tmp_p
         UserError, match="images of 256x128 pixels are more than flat takes; try --resolution 32"
     ):
         invert_photo(job, tmp_path / "run")
+
+
+BAD = 2
+"""Evaluations that overflow in one latent."""
+
+
+@pytest.mark.parametrize("what", ["image", "irfds", "ode", "flowedit"])
+def test_a_velocity_that_overflows_spoils_nothing_and_is_counted(
+    what: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overflowing(FlatPrior):
+        asked = 0
+
+        def predict(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+            v = super().predict(x_t, t, condition)
+            self.asked += 1
+            if 3 <= self.asked < 3 + BAD:
+                v[0, 1, 2, 3] = (torch.inf, torch.nan)[self.asked % 2]
+            return v
+
+    monkeypatch.setattr("rfgs.flat.runs.load_prior", lambda name, kind="flow", **options: Overflowing())
+    (tmp_path / "run").mkdir()
+    if what == "image":
+        # Of each step's two evaluations one looks for the noise.
+        result = make_image(ImageJob("light", settings={"steps": 20, "particles": 1}), tmp_path / "run")
+    elif what == "flowedit":
+        result = edit_photo(EditJob(str(photo), "dark", "light", steps=20), tmp_path / "run")
+    else:
+        result = invert_photo(InvertJob(str(photo), "dark", method=what, steps=20), tmp_path / "run")
+    assert result.image.isfinite().all()
+    assert written(tmp_path / "run")["skipped"] == BAD
+    if what in ("irfds", "ode"):
+        assert torch.load(tmp_path / "run" / "noise.pt", weights_only=True).isfinite().all()
 
 
 def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

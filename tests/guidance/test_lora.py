@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rfgs.distill.gradients import Skipped
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, GuidanceConfig, Views, make_guide
 from rfgs.guidance.lora import Student
@@ -173,6 +174,24 @@ def test_a_gradient_that_overflows_is_skipped() -> None:
     student = student_of(prior)
     student.learn(x, t, text, None, torch.full_like(x, float("inf")), 1e-2)
     assert torch.equal(student.predict(x, t, text, None), prior.predict(x, t, text))
+
+
+def test_one_entry_that_overflows_keeps_nobody_from_learning_the_rest() -> None:
+    prior, x, t, text = question("sd3")
+    target = torch.ones_like(x)
+    learned = []
+    for bad in (None, float("inf"), float("nan")):
+        student, skipped = student_of(prior), Skipped(x.device)
+        for step in range(3):
+            spoiled = target.clone()
+            if step == 1 and bad is not None:
+                spoiled[0, 2, 3, 4] = bad
+            student.learn(x, t, text, None, spoiled, 1e-2, skipped.finite)
+        assert int(skipped.count) == (0 if bad is None else 1)
+        learned.append(student.predict(x, t, text, None))
+    clean, *others = learned
+    for other in others:
+        assert 0 < (other - clean).norm() < 0.05 * (clean - prior.predict(x, t, text)).norm()
 
 
 @FAMILIES

@@ -116,9 +116,11 @@ def record_of(folder: Path) -> dict[str, Any]:
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     previews: list[Path] = []
     configs: list[Any] = []
+    said: list[str] = []
     result = generate(
         JOB,
         tmp_path,
+        say=said.append,
         on_preview=previews.append,
         on_start=lambda config, prior: configs.append((config, prior)),
     )
@@ -158,6 +160,8 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert record["peak_memory"] > 2**20
     assert record["evaluations"] == {"forward": 120, "backward": 0}
     assert record["skipped"] == 20
+    # Told twice as seldom each time.
+    assert [line.split()[0] for line in said if "not finite" in line] == ["2", "6", "14"]
     assert record["progress"] == [
         {"step": step, "seconds": 3.0 * step, "forward": 6 * step, "backward": 0}
         for step in (1, 3, 6, 10, 15)
