@@ -143,16 +143,16 @@ def check_memory(
     *,
     views: int,
     resolution: int = 512,
-    lora_rank: int = 0,
-    offload: bool = False,
-    full: bool = False,
+    load: memory.Load = memory.Load(),  # noqa: B008, it is frozen.
+    model: str | None = None,
 ) -> None:
     """That a big backend fits on the GPU, before anything is downloaded for it.
 
     Args:
         backend: a backend's name; models that nothing is known of are let through, and may run out of memory later.
         views: views per step;  resolution: their width and height, pixels.
-        lora_rank, offload, full: see `rfgs.models.memory.Load`.
+        load: what changes how much memory it takes.
+        model: the file that is loaded in the place of the backend's own weights, for messages.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
@@ -160,7 +160,7 @@ def check_memory(
     gpus = machine.gpus() if device == "cuda" else []
     if not gpus or backend not in memory.FOOTPRINTS:
         return
-    have, load = gpus[0].memory, memory.Load(lora_rank, offload, full)
+    have = gpus[0].memory
     need = memory.estimate(
         backend, views=views, slice_views=True, half_encoder=True, size=resolution, load=load
     ).total
@@ -174,7 +174,7 @@ def check_memory(
         if size < resolution and memory.plan(backend, have, views=1, size=size, load=load)
     ]
     offloaded = None
-    if not (offload or lora_rank):
+    if not (load.offload or load.lora_rank):
         offloaded = memory.plan(backend, have, views=1, size=resolution, load=memory.Load(offload=True))
     others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
     if found:
@@ -186,4 +186,5 @@ def check_memory(
         if offloaded:
             count = min(views, offloaded.views)
             remedy += f", or --offload --views-per-step {count}, which is much slower"
-    raise UserError(f"--backend {backend}: {views} views of {resolution} pixels: {card}; {remedy}")
+    what = f"--model {model}" if model else f"--backend {backend}"
+    raise UserError(f"{what}: {views} views of {resolution} pixels: {card}; {remedy}")

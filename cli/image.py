@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -28,7 +28,8 @@ class Image(Typed):
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from, as in `rfgs generate`."""
     model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
     guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "rfds-rev"
     """How the model judges the images, as in `rfgs generate`: sds and vsd with diffusion models, the others with
     rectified flows."""
@@ -79,7 +80,7 @@ class Image(Typed):
         if job.settings.get("resolution") is not None:
             check_resolution(job.model, job.settings["resolution"])
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = load_checks.find_files(job, backend, self.model)
         knowledge = Knowledge.of(job.model)
         negative = job.settings.get("negative_prompt", "")
         remark = knowledge.check({"": job.prompt}, negative, any_words=self.any_words)

@@ -6,7 +6,7 @@ again). They are estimates: nothing here has been run on a GPU yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GIB = 1 << 30
 CARDS = (8, 12, 16, 24, 48)
@@ -55,6 +55,8 @@ ENCODE_FIRST, ENCODE_NEXT = 1.91 * GIB, 0.22 * GIB
 """The same with `slice_views`: for the first view and for each further one."""
 TRAINED = 16
 """Bytes for each parameter that is trained: itself, its gradient and Adam's two moments, float32."""
+NF4 = 9 / 16
+"""Bytes of a parameter in 4 bits: half of one, and a scale of four bytes for each 64."""
 OFFLOADED = 260_000_000
 """Parameters of an offloaded network that are on the GPU at a time: the largest layer's, and those that are not moved
 (a table of positions, above all)."""
@@ -76,6 +78,12 @@ class Load:
     """The network's weights come to the GPU layer by layer."""
     full: bool = False
     """The network is float32 instead of half precision."""
+    weights: int | None = None
+    """Bytes of the network's weights where its file tells them."""
+
+    def network(self, footprint: Footprint) -> int:
+        """Bytes of the network's weights, all of them on the GPU."""
+        return (4 if self.full else 2) * footprint.network if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def estimate(
     """
     footprint, area, width = FOOTPRINTS[name], (size / 512) ** 2, 2 if half_encoder else 4
     grain = 4 if load.full else 2
-    weights = grain * (OFFLOADED if load.offload else footprint.network) + width * AUTOENCODER
+    weights = (grain * OFFLOADED if load.offload else load.network(footprint)) + width * AUTOENCODER
     weights += TRAINED * (load.lora_rank * footprint.lora + footprint.camera) if load.lora_rank else 0
     encoder = ENCODE_FIRST + ENCODE_NEXT * (views - 1) if slice_views else ENCODE_VIEW * views
     encoder *= area * width / 4
@@ -125,7 +133,7 @@ def beside_the_encoder(
 ) -> int:
     """Bytes that a step of the loop needs once the weights are loaded, but for what encodes the views."""
     found = estimate(name, views=views, slice_views=slice_views, size=size, load=load)
-    without = estimate(name, views=views, size=size, load=Load(0, load.offload, load.full))
+    without = estimate(name, views=views, size=size, load=replace(load, lora_rank=0))
     return int(SLACK * (found.network + found.weights - without.weights))
 
 
@@ -152,7 +160,7 @@ def plan(name: str, memory: int, *, views: int = 4, size: int = 512, load: Load 
     """
     footprint, grain = FOOTPRINTS[name], 4 if load.full else 2
     # The network is there already when the prompts are embedded.
-    text = grain * (footprint.network + footprint.clip + footprint.t5) + 4 * AUTOENCODER
+    text = load.network(footprint) + grain * (footprint.clip + footprint.t5) + 4 * AUTOENCODER
     text = 0 if load.offload else text
     t5 = footprint.t5 > 0 and CONTEXT + SLACK * text + 2 * GIB < memory
     while views >= 1:

@@ -19,8 +19,12 @@ def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
     else:
         dtype = None if distils_on is None else distillation_dtype(distils_on)
     return {
+        "parts": job.parts,
         "t5": job.t5,
         "dtype": dtype,
+        "quantize": job.quantize,
+        "lora": job.lora,
+        "lora_scale": job.lora_scale,
         "offload": job.offload,
         "compile": job.compile,
         "engine": job.engine,

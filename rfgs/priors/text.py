@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rfgs.models.about import about
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, load_module, offload, revision
+from rfgs.priors.parts import Setup, is_quantized, load_module, offload, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -47,11 +47,16 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     run needs it once.
     """
     words = _tokenizer(tokenizer, source, suffix)
-    cpu, device = torch.device("cpu"), setup.device
+    cpu, device, part = torch.device("cpu"), setup.device, f"text_encoder{suffix}"
+    # What was quantized by bitsandbytes is on the GPU, which alone can compute with it.
+    quantized = is_quantized(source, part) and not (setup.file and part in setup.file.parts)
+    home = device if quantized else cpu
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
-        module = load_module(encoder, source, f"text_encoder{suffix}", device=cpu, dtype=setup.dtype)
+        module = load_module(encoder, source, part, device=home, dtype=setup.dtype, file=setup.file)
     _check_fits(words, module, suffix)
+    if quantized:
+        return TextPart(words, module, device)
     if setup.offload:
         return TextPart(words, offload(module, device), device)
     if device.type == "cuda":
@@ -106,6 +111,7 @@ def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
         f"text_encoder{suffix}",
         device=None,
         dtype=setup.dtype,
+        file=setup.file,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
         device_map={"": setup.device},
     )
@@ -200,9 +206,11 @@ class TextSide:
             pass  # A full disk must not end a run: the embedding is in memory.
 
 
-def text_key(source: str, *what: str) -> str:
-    """Everything that a model's embeddings depend on: where it is, which version of it, and `what` else."""
-    return "\n".join([source, revision(source), *what])
+def text_key(source: str, setup: Setup, *what: str) -> str:
+    """Everything that a model's embeddings depend on: where it is, which version of it, T5's precision, and `what` else."""
+    within = setup.file is not None and any(part.startswith("text") for part in setup.file.parts)
+    single = [setup.file.revision()] if setup.file and within else []
+    return "\n".join([source, revision(source), *what, setup.t5, *single])
 
 
 def cache_folder() -> Path:

@@ -21,7 +21,7 @@ from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
-from rfgs.runs import folders
+from rfgs.runs import folders, methods
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
 from rfgs.splats import Splats, without_haze
@@ -145,7 +145,7 @@ def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
     reserve, sliced = 0, None
     if name in memory.FOOTPRINTS:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0
-        load = memory.Load(rank, job.offload, job.dtype == "float32")
+        load = methods.load_of(job, rank)
         reserve, sliced = (
             memory.beside_the_encoder(name, views=views, slice_views=one_by_one, size=size, load=load)
             for one_by_one in (False, True)

@@ -10,7 +10,10 @@ from typing import Any
 
 from rfgs.distill.settings import DistillConfig
 from rfgs.errors import UserError
+from rfgs.models import catalog, single_file
 from rfgs.models.kind import family_of, kind_of
+from rfgs.models.memory import FOOTPRINTS, NF4, Load
+from rfgs.runs.job import Job
 from rfgs.settings import declared
 
 
@@ -71,6 +74,15 @@ def lora_rank(guidance: str, given: Mapping[str, Any]) -> int:
 
     known = readable(DistillConfig, guidance)
     return given.get("lora_rank", known["lora_rank"].default) if trains(guidance) else 0
+
+
+def load_of(job: Job, rank: int) -> Load:
+    """What a job's way of loading means for memory; `rank`: see `lora_rank`."""
+    file, full, name = single_file.find(job.model), job.dtype == "float32", catalog.name_of(job.model)
+    weights = file.network_bytes(full=full) if file else None
+    if job.quantize == "nf4" and name in FOOTPRINTS:
+        weights = int(NF4 * (file.parameters if file else FOOTPRINTS[name].network))
+    return Load(rank, job.offload, full, weights)
 
 
 def _own(guidance: str) -> set[str]:

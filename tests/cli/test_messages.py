@@ -120,6 +120,13 @@ MESSAGES = {
         "--model ./nothing: no such folder; give a folder in diffusers' layout (the one that holds "
         "model_index.json) or a hub id (owner/name)"
     ),
+    ("generate", "x", "--model", "models/sd3.safetensors"): (
+        "--model models/sd3.safetensors: no such file; give a file (.safetensors, .gguf), a folder in diffusers' layout, "
+        "or a hub id"
+    ),
+    ("image", "x", "--parts", "models/sd3"): (
+        "--parts models/sd3: is for what a single file lacks, and --model names none; leave it out"
+    ),
     ("generate", "x", "--model", "."): (
         "--model .: no model_index.json in it, so it is no model; give a folder in diffusers' layout "
         "(the one that holds model_index.json) or a hub id (owner/name)"
