@@ -9,6 +9,7 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models.about import INDEX, about
+from rfgs.models.card import check_card, computes_bfloat16
 from rfgs.models.catalog import families, locate, no_adapter
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
@@ -55,8 +56,10 @@ def load_prior(
         engine: what evaluates the network on a CPU, see `rfgs.priors.engine`.
 
     Raises:
-        UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
+        UserError: a device that torch cannot compute on, nothing there, a model of another kind, a pipeline class that has no
+            adapter, or too little memory.
     """
+    check_card(torch.device(device))
     name = str(name_or_folder)
     place = locate(name)
     family = family_of(name) or _family_of_files(name, place.source)
@@ -105,5 +108,5 @@ def _dtype(family: Family, device: torch.device, *, small: bool) -> torch.dtype:
     """Half precision where a big model runs on a GPU: bfloat16 for transformers, whose activations can overflow float16."""
     if small or device.type == "cpu":
         return torch.float32
-    bfloat16 = family.half == "bfloat16" and torch.cuda.is_bf16_supported()
+    bfloat16 = family.half == "bfloat16" and computes_bfloat16()
     return torch.bfloat16 if bfloat16 else torch.float16

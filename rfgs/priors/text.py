@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
+from rfgs.models.cache import cache_folder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, load_module, offload, revision
 
@@ -203,9 +204,3 @@ class TextSide:
 def text_key(source: str, *what: str) -> str:
     """Everything that a model's embeddings depend on: where it is, which version of it, and `what` else."""
     return "\n".join([source, revision(source), *what])
-
-
-def cache_folder() -> Path:
-    """RFGS_CACHE, or rfgs in the user's folder for caches."""
-    own = os.environ.get("RFGS_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rfgs"
