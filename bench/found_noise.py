@@ -12,9 +12,9 @@ be one of several, J is large along the line between them, and the found noise t
 
 1. Two pictures that differ in one number of sixteen, -a and a, equally likely: how many of the particles that start at their mean
    decide for one.
-2. An open prompt under the exact prior, in one true view over one grey, at the mean of all its looks. The growth is what becomes of a
-   small difference in the direction of one look, with the same noise: (d(x + h) - d(x - h)) h / 2 |h|^2, the mean over looks. Above
-   0 it grows, and the picture decides; below 0 it goes back to the mean.
+2. An open prompt under the exact prior, in one true view over one grey, at the mean of all its looks. The growth is what becomes
+   of a small difference in the direction of one look, with the same noise: (d(x + h) - d(x - h)) h / 2 |h|^2, the mean over
+   looks. Above 0 it grows, and the picture decides; below 0 it goes back to the mean.
 """
 
 from __future__ import annotations

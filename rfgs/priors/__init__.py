@@ -10,6 +10,7 @@ import torch
 from rfgs.errors import UserError
 from rfgs.models import single_file
 from rfgs.models.about import INDEX, about
+from rfgs.models.card import check_card, computes_bfloat16
 from rfgs.models.catalog import check_parts, families, locate, no_adapter, parts_of_file
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
@@ -66,8 +67,10 @@ def load_prior(
         engine: what evaluates the network on a CPU, see `rfgs.priors.engine`.
 
     Raises:
-        UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
+        UserError: a device that torch cannot compute on, nothing there, a model of another kind, a pipeline class that has no
+            adapter, or too little memory.
     """
+    check_card(torch.device(device))
     name = str(name_or_folder)
     place = locate(name)
     file = single_file.read(place.source) if single_file.is_file_name(place.source) else None
@@ -135,5 +138,5 @@ def _dtype(family: Family, device: torch.device, *, small: bool) -> torch.dtype:
     """Half precision where a big model runs on a GPU: bfloat16 for transformers, whose activations can overflow float16."""
     if small or device.type == "cpu":
         return torch.float32
-    bfloat16 = family.half == "bfloat16" and torch.cuda.is_bf16_supported()
+    bfloat16 = family.half == "bfloat16" and computes_bfloat16()
     return torch.bfloat16 if bfloat16 else torch.float16

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from rfgs.models import machine
-from rfgs.priors.text import cache_folder
+from rfgs.models.cache import cache_folder
 
 if TYPE_CHECKING:
     from rfgs.priors.engine import Call

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rfgs.models.card import computes_bfloat16
 from rfgs.models.loading import Loading
 from rfgs.models.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import Prior
@@ -91,7 +92,5 @@ def fit_views(
     free -= reserve if reserve_sliced is None else reserve_sliced
     if SLACK * share * (ENCODE_FIRST + ENCODE_NEXT * (views - 1)) <= free:
         return "views go through the model one by one to fit the GPU's memory"
-    autoencoder.to(
-        torch.bfloat16 if device.type == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
-    )
+    autoencoder.to(torch.bfloat16 if device.type == "cpu" or computes_bfloat16() else torch.float16)
     return "views go through the model one by one, and are encoded in half precision, to fit the GPU's memory"

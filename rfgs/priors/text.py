@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
+from rfgs.models.cache import cache_folder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, is_quantized, load_module, offload, revision
 
@@ -211,9 +212,3 @@ def text_key(source: str, setup: Setup, *what: str) -> str:
     within = setup.file is not None and any(part.startswith("text") for part in setup.file.parts)
     single = [setup.file.revision()] if setup.file and within else []
     return "\n".join([source, revision(source), *what, setup.t5, *single])
-
-
-def cache_folder() -> Path:
-    """RFGS_CACHE, or rfgs in the user's folder for caches."""
-    own = os.environ.get("RFGS_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rfgs"

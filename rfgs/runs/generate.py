@@ -21,6 +21,7 @@ from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
+from rfgs.render import prepare
 from rfgs.runs import folders, methods
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
@@ -65,10 +66,12 @@ def generate(
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
-        UserError: the model cannot be loaded, the checkpoint cannot be read, or the GPU's memory does not suffice.
+        UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, or the
+            GPU's memory does not suffice.
     """
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None
+    prepare(job.device, say)
     prior = load_prior(
         job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )

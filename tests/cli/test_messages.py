@@ -296,8 +296,8 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine, "nvcc", lambda: "/cuda/bin/nvcc")
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "13.0")
     assert message_of(cuda, capsys) == (
-        "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; set "
-        f"CUDA_HOME to a toolkit 12.8, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
+        "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; "
+        f"install the toolkit for CUDA 12.8 and set CUDA_HOME, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
     )
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "12.4")
     assert checks.check_device("auto") == "cuda"

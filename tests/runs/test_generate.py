@@ -519,3 +519,15 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
     )
     asked = {"views": 4, "size": 32, "reserve": reserve, "reserve_sliced": sliced}
     assert record_of(tmp_path)["memory"] == str(asked)
+
+
+def test_kernels_are_compiled_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiler(device: str, say: Any) -> None:
+        raise UserError(f"no kernels for {device}")
+
+    monkeypatch.setattr("rfgs.runs.generate.prepare", compiler)
+    monkeypatch.setattr("rfgs.runs.generate.load_prior", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(UserError, match="no kernels for cuda"):
+        generate(Job("a red cube", device="cuda"), tmp_path)
