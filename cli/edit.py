@@ -101,4 +101,4 @@ class Edit:
                 meter.say(remark)
             from rfgs.flat.runs import edit_photo
 
-            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop))
+            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop, say=meter.say))

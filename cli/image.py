@@ -95,4 +95,4 @@ class Image(Typed):
                 meter.say(remark)
             from rfgs.flat.runs import make_image
 
-            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop))
+            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop, say=meter.say))

@@ -21,6 +21,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
+from rfgs.export.writing import made
 from rfgs.guidance import as_dict, readable, readers
 from rfgs.measure.plan import (
     BOUNDS,
@@ -227,7 +228,7 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
         record["config"] = as_dict(config)
         splats, seconds, evaluations = make(run, config, prior, device)
         path = asset_path(folder, run)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made(path.parent)
         write_ply(splats, path)
         record["splats"] = len(splats)
         scoring = time.perf_counter()
@@ -284,7 +285,7 @@ def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> i
     """Score again what is in a folder with another scorer's score or without the truth; returns how many were replaced."""
     replaced = 0
     for record in records_by_key(folder).values():
-        if record["scorer"] == judge.identity and "truth" in record:
+        if record.get("scorer") == judge.identity and "truth" in record:
             continue
         run = run_of(record)
         if run.column in BOUNDS:

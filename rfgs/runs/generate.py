@@ -62,12 +62,12 @@ def generate(
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
             ends the run with a checkpoint and nothing exported.
-        say: told, in a line, what does not end the run, such as a damaged checkpoint.
+        say: told, in a line, what does not end the run, such as a damaged checkpoint or a full disk.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
-        UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, or the
-            GPU's memory does not suffice.
+        UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, the GPU's
+            memory does not suffice, or neither the folder nor the system's temporary one takes the asset.
     """
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None

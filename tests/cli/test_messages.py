@@ -5,6 +5,7 @@ The messages are written out here, so that a change of wording is seen and meant
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -377,3 +378,17 @@ def test_ctrl_c_outside_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit) as exit_:
         main(["generate", "x"])
     assert exit_.value.code == 130 and capsys.readouterr().err == "rfgs: interrupted\n"
+
+
+@pytest.mark.parametrize("name", ["/mnt/full/a.txt", None])
+def test_a_disk_that_fails_where_nobody_looks_is_a_line_too(
+    name: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr("rfgs.cli.settings.Settings.run", full)
+    with pytest.raises(SystemExit, match="2"):
+        main(["settings"])
+    where = f"{name}: " if name else ""
+    assert capsys.readouterr().err == f"rfgs: {where}no space left on device; mend that, and try again\n"
