@@ -1,4 +1,7 @@
-"""Pictures of splats: turntable videos, and strips or contact sheets of several views."""
+"""Pictures of splats: turntable videos, and strips or contact sheets of several views.
+
+A scene that is no object in our unit ball, but larger, smaller or elsewhere, is framed by what is there (`rfgs.export.framing`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from rfgs.errors import UserError
+from rfgs.export.framing import framed
 from rfgs.export.writing import atomic
 from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, Numbers, orbit, turntable
@@ -156,7 +160,7 @@ def write_strip(
 
 def _pictures(splats: Splats, cameras: Cameras, background: Sequence[float]) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] of each camera in turn, rendered at twice the size so that edges come out smooth."""
-    splats = splats.detach()
+    splats = framed(splats.detach())
     cameras = cameras.resized(2 * cameras.width, 2 * cameras.height).to(splats.device)
     color = torch.tensor(background, dtype=torch.float32, device=splats.device)
     for index in range(len(cameras)):
