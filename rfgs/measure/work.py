@@ -110,7 +110,7 @@ class Judge:
 
         Prompts that the scorer does not know do not compete, and have no scores of their own.
         """
-        names = self._known(read_prompts([run.prompt_set])[run.prompt_set])
+        names = self.scorer.known(read_prompts([run.prompt_set])[run.prompt_set])
         if run.prompt not in names or len(names) < 2:
             return {}
         vectors = self.scorer.embed_images(images)
@@ -118,20 +118,9 @@ class Judge:
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
         scene = None if run.prompt_set == OPEN else captioned(run.prompt_set).get(run.prompt)
         if scene:
-            others = self._known(rivals(scene))
+            others = self.scorer.known(rivals(scene))
             found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbors).score
         return found
-
-    def _known(self, prompts: Sequence[str]) -> list[str]:
-        """Those prompts of whose words and looks the scorer, which may be older than the world, knows all."""
-
-        def looks_known(prompt: str) -> bool:
-            try:
-                return not any(self.scorer.unknown(scene) for scene in parse(prompt).looks())
-            except UnknownThing:
-                return True
-
-        return [p for p in prompts if not self.scorer.unknown_words([p]) and looks_known(p)]
 
 
 def are_finite(splats: Splats) -> Tensor:
