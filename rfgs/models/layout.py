@@ -165,9 +165,12 @@ def missing(
     parts = parts_of(index, t5=t5, only=only)
     if not strict and not (folder / "text_encoder_3").is_dir():
         parts = [part for part in parts if part not in _OPTIONAL]
-    return next(
-        (problem for part in parts for problem in _problems(folder / part, index, part in bare)), None
-    )
+    try:
+        return next(
+            (problem for part in parts for problem in _problems(folder / part, index, part in bare)), None
+        )
+    except OSError as error:  # Of another user, or on a disk that fails.
+        return f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()})"
 
 
 def _problems(place: Path, index: dict[str, Any], bare: bool = False) -> Iterator[str]:

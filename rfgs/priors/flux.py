@@ -20,7 +20,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_network, whole_model
+from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
@@ -77,6 +77,12 @@ class FluxPrior(Flow, Adapter):
 
         with whole_model(name, "FLUX"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            config = read_json(source, "transformer/config.json")
+            pooled, joint = config.get("pooled_projection_dim"), config.get("joint_attention_dim")
+            check_width(source, ("text_encoder",), "hidden_size", pooled, "transformer")
+            check_width(source, ("text_encoder_2",), "d_model", joint, "transformer")
+            latents = config["in_channels"] // 4 if "in_channels" in config else None
+            check_width(source, ("vae",), "latent_channels", latents, "transformer")
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2, file=setup.file)
             network = load_network(FluxTransformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)

@@ -205,6 +205,17 @@ def test_pickled_weights(model: Path) -> None:
     assert missing(model) == "vae/diffusion_pytorch_model.bin is cut short"
 
 
+def test_a_folder_that_may_not_be_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuses)
+    problem = missing(model)
+    assert (
+        problem and problem.startswith(str(model)) and problem.endswith("cannot be read (permission denied)")
+    )
+
+
 def test_a_link_to_nothing(model: Path) -> None:
     (model / "vae/model.safetensors").unlink()
     (model / "vae/model.safetensors").symlink_to(model / "blobs/gone")
