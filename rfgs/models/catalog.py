@@ -16,6 +16,7 @@ from rfgs.models import embedded, hub, memory, snapshot
 from rfgs.models.about import INDEX, About, about
 from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
 from rfgs.models.layout import missing
+from rfgs.models.places import expanded, is_folder
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Place:
 
     def about(self) -> About:
         """What its files say of it where they are here; nothing of a hub id that was never downloaded. No network."""
-        if Path(self.source).expanduser().is_dir():
+        if is_folder(expanded(self.source)):
             return about(self.source)
         found = snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
         return about(found or self.source)
@@ -241,7 +242,7 @@ def check_source(source: str, *, t5: bool = True) -> str:
             _check_hub_id(hub_id, t5=t5, only=only)
         return source
     prefix, place = _split(source)
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if folder.exists() or not snapshot.HUB_ID.fullmatch(place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
         _check_folder(folder, f"--model {place}", remedy, t5=t5)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from rfgs.models import threads
+from rfgs.models.places import expanded
 
 LIBRARIES = (
     "torch",
@@ -187,7 +188,7 @@ def gsplat_state() -> GsplatState:
     if nvcc() is None:
         return "no compiler"
     builds = os.environ.get("TORCH_EXTENSIONS_DIR")
-    cache = Path(builds) if builds else Path.home() / ".cache" / "torch_extensions"
+    cache = Path(builds) if builds else expanded("~/.cache/torch_extensions")
     return "compiled" if any(cache.glob("**/gsplat_cuda/gsplat_cuda*.so")) else "to be compiled"
 
 

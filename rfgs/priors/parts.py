@@ -7,7 +7,6 @@ processors), so the adapters load parts and compute what the pipeline computes; 
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from rfgs.errors import UserError
+from rfgs.models.about import read_object
 from rfgs.models.layout import weights
 
 
@@ -75,8 +75,11 @@ def offload(module: Any, device: torch.device) -> Any:
 
 
 def read_json(source: str, file: str) -> dict[str, Any]:
-    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none."""
-    return json.loads((Path(source) / file).read_text(encoding="utf-8"))
+    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none that is one."""
+    content = read_object(Path(source) / file)
+    if content is None:
+        raise OSError(f"{file} is missing or cannot be read")
+    return content
 
 
 def revision(source: str) -> str:
