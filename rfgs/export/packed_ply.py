@@ -47,7 +47,7 @@ def unpack(elements: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     *rgb, alpha = _bits(vertices["packed_color"], 8, 8, 8, 8)
     for index, channel in enumerate("rgb"):
         # Early files have no bounds for colors: they span 0 to 1.
-        if f"min_{channel}" in chunks.dtype.names:
+        if f"min_{channel}" in (chunks.dtype.names or ()):
             rgb[index] = between(f"min_{channel}", f"max_{channel}", rgb[index])
         columns[f"f_dc_{index}"] = (rgb[index] - 0.5) / SH_C0
     # Opaque and transparent have infinite logits; half of a quantization step away from them nothing is lost.

@@ -79,7 +79,7 @@ def _read(path: Path, source: Path | BytesIO) -> Image.Image:
                 f"{path}: has {size[0]}x{size[1]} pixels; scale it down to {LARGEST_SIDE} pixels or less first"
             )
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = _TURNS.get(_orientation(image) or 1)
         # Scaled down first, so that all that follows works on a small image.
         small = _scaled_down(_eight_bits(image, path))
         small = small if turn is None else small.transpose(turn)
