@@ -6,6 +6,7 @@ What a fork may be limited or killed by is done to a real process: a full disk, 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -94,11 +95,9 @@ def command(arguments: Sequence[str], log: Path, before: Callable[[], object] = 
         _be(arguments, log, before)
     _, status, used = os.wait4(child, 0)
     text = log.read_text(encoding="utf-8", errors="replace")
-    # A bar is written over and over after a carriage return.
-    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
     return Ended(
         os.waitstatus_to_exitcode(status),
-        "\n".join(line for line in lines if "step/s" not in line and "s/step" not in line),
+        "\n".join(line for line in text.splitlines() if not re.search(r"\d(step/s|s/step)", line)),
         used.ru_utime + used.ru_stime,
     )
 

@@ -100,7 +100,9 @@ def tried(kilobytes: int, whole: Path, log: Path, *, temporary_too: bool) -> dic
         )
         _mount("-o", "remount,size=256m", str(place))
         begun = (folder / "run.json").exists()
-        again = ["--resume", str(folder)] if begun else [*forked.DRAFT, "--output", str(folder)]
+        again = (
+            ["--resume", str(folder), "--no-viewer"] if begun else [*forked.DRAFT, "--output", str(folder)]
+        )
         if begun and not said:
             resumed = ended  # It had room.
         else:

@@ -71,7 +71,7 @@ def problems(folder: Path, whole: Path, log: Path, moment: Callable[[], None]) -
         )
         # What it was just writing has another name, and stays until the next start.
         found += [fault for fault in faults(folder) if not fault.endswith(" stays")]
-        start = ["generate", "--resume", str(folder)]
+        start = ["generate", "--resume", str(folder), "--no-viewer"]
     if killed.code:
         ended = forked.command(start, log)
         found += [f"cannot be finished: {ended.text[-300:]}"] * (ended.code != 0)
