@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
-ALLOWED = ("resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer", "any_words")
+ALLOWED = ("resume", "steps", "viewer", "port", "host", "origin", "server_render", "keep_viewer", "any_words")
 """Flags that go with --resume."""
 SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
@@ -80,6 +80,8 @@ class Generate(Typed):
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of that page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by
     whoever has the token that is printed in its address."""
+    origin: Annotated[Text, default("no forwarder")] = None
+    """Where a forwarder (GitHub Codespaces, nginx) shows that page, such as https://name.example; it is let in too."""
     server_render: bool = False
     """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False
@@ -247,13 +249,14 @@ class Generate(Typed):
                 self.host,
                 self.port,
                 about=about,
+                origin=self.origin,
                 server_render=self.server_render or None,
                 any_words=self.any_words,
             )
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as
             # a sandbox, makes assets all the same.
-            if isinstance(problem, UserError) and self.host != Generate.host:
+            if isinstance(problem, UserError) and (self.host != Generate.host or self.origin is not None):
                 raise
             say(f"no page: {problem}")
             return None

@@ -16,6 +16,7 @@ from rfgs.models import embedded, hub, memory, single_file, snapshot
 from rfgs.models.about import INDEX, About, about
 from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
 from rfgs.models.layout import missing
+from rfgs.models.places import expanded, is_folder
 from rfgs.models.single_file import SingleFile
 
 
@@ -148,8 +149,8 @@ class Place:
 
     def folder(self) -> Path | None:
         """The folder of its files where they are here; None for a file, or a hub id that was never downloaded. No network."""
-        folder = Path(self.source).expanduser()
-        if folder.is_dir():
+        folder = expanded(self.source)
+        if is_folder(folder):
             return folder
         return snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
 
@@ -268,7 +269,7 @@ def check_source(source: str, *, t5: bool = True, parts: str | None = None) -> s
             _check_hub_id(hub_id, t5=t5, only=only)
         return source
     prefix, place = _split(source)
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if single_file.is_file_name(place):
         if prefix:
             raise UserError(

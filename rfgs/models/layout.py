@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfgs.models.about import INDEX, OWN
+from rfgs.models.about import INDEX, OWN, read_object
 
 # What pipelines list and distillation never loads, and what a model may do without: SD3 runs without its T5.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -29,6 +29,8 @@ _LIST = re.compile(
 )
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
+_NAME = re.compile(r"[\w.-]{1,120}")
+"""Of a part or a file; anything else in a list is no name that a model's files have."""
 _VARIANTS = ("", "fp16", "bf16")
 """Kinds of files that hold the same weights, the one that is taken first first."""
 
@@ -96,11 +98,12 @@ def _set(
 
 
 def _pieces(listed: Path) -> list[str] | None:
-    content = _json(listed)
+    content = read_object(listed)
     names = content.get("weight_map") if content else None
     if not isinstance(names, dict) or not names:
         return None
-    return sorted({str(name) for name in names.values()})
+    pieces = {str(name) for name in names.values()}
+    return sorted(pieces) if all(_NAME.fullmatch(piece) for piece in pieces) else None
 
 
 def weights(place: Path) -> Weights | None:
@@ -139,7 +142,11 @@ def parts_of(index: dict[str, Any], *, t5: bool = True, only: Collection[str] = 
     """The parts that are loaded of a model with this model_index.json."""
     if only:
         return list(only)
-    listed = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0] is not None]
+    listed = [
+        name
+        for name, kind in index.items()
+        if isinstance(kind, list) and kind and kind[0] is not None and _NAME.fullmatch(name)
+    ]
     return [part for part in listed if part not in _UNUSED and (t5 or part not in _OPTIONAL)]
 
 
@@ -159,7 +166,7 @@ def missing(
         bare: parts whose weights come from elsewhere, so that their configuration is enough.
         strict: T5 has to be there if the model lists it: of a download that is not to be gone on with.
     """
-    index = {} if only else _json(folder / INDEX)
+    index = {} if only else read_object(folder / INDEX)
     if index is None:
         return f"{INDEX} cannot be read" if (folder / INDEX).is_file() else f"{INDEX} is missing"
     parts = parts_of(index, t5=t5, only=only)
@@ -197,7 +204,7 @@ def _problems(place: Path, index: dict[str, Any], bare: bool = False) -> Iterato
 def _config(file: Path) -> Iterator[str]:
     if not file.is_file():
         yield f"{file.parent.name}/{file.name} is missing"
-    elif _json(file) is None:
+    elif read_object(file) is None:
         yield f"{file.parent.name}/{file.name} cannot be read"
 
 
@@ -298,5 +305,5 @@ def _length(file: Path) -> int | None:
             + size
             + max((v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"), default=0)
         )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None

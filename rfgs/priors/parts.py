@@ -7,7 +7,6 @@ processors), so the adapters load parts and compute what the pipeline computes; 
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from rfgs.errors import UserError
+from rfgs.models.about import read_object
 from rfgs.models.layout import weights
 from rfgs.models.libraries import quantized_parts
 from rfgs.models.single_file import SingleFile
@@ -104,8 +104,9 @@ def check_width(source: str, parts: Sequence[str], key: str, wanted: int | None,
     Raises:
         OSError: it is not, so that they are of two models.
     """
-    widths = [read_json(source, f"{part}/config.json").get(key) for part in parts]
-    if wanted is not None and all(isinstance(width, int) for width in widths) and sum(widths) != wanted:
+    found = [read_json(source, f"{part}/config.json").get(key) for part in parts]
+    widths = [width for width in found if isinstance(width, int)]
+    if wanted is not None and len(widths) == len(parts) and sum(widths) != wanted:
         raise OSError(
             f"{' and '.join(f'{part}/' for part in parts)} has {sum(widths)} channels ({key}) and {by}/ takes {wanted}, so "
             "they are of two models"
@@ -128,8 +129,11 @@ def offload(module: Any, device: torch.device) -> Any:
 
 
 def read_json(source: str, file: str) -> dict[str, Any]:
-    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none."""
-    return json.loads((Path(source) / file).read_text(encoding="utf-8"))
+    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none that is one."""
+    content = read_object(Path(source) / file)
+    if content is None:
+        raise OSError(f"{file} is missing or cannot be read")
+    return content
 
 
 def revision(source: str) -> str:
