@@ -42,8 +42,9 @@ class Generate(Typed):
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from: tiny-sd3, tiny-instaflow and tiny-sd are part of rfgs and run anywhere, as
-    does tiny-exact, which is no network but their world's own pictures in closed form; sd3, sd35-medium, sd35-large,
-    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the model hub.
+    does tiny-exact, which is no network but their world's own pictures in closed form; flux2-klein, z-image, sd3,
+    sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the
+    model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""

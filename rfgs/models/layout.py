@@ -27,6 +27,8 @@ _FILE = re.compile(
 _LIST = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model)\.(?P<suffix>safetensors|bin)\.index(?:\.(?P<variant>[\w-]+))?\.json"
 )
+_CHAT = "chat_template.jinja"
+"""How a prompt is put to a language model that reads it, in the folder of its tokenizer."""
 _VARIANTS = ("", "fp16", "bf16")
 """Kinds of files that hold the same weights, the one that is taken first first."""
 
@@ -118,7 +120,7 @@ def wanted(index: dict[str, Any], listing: Collection[str], *, t5: bool, only: C
     for part in parts_of(index, t5=t5, only=only):
         names = [name.removeprefix(f"{part}/") for name in listing if name.startswith(f"{part}/")]
         if part == "scheduler" or part.startswith("tokenizer"):
-            mine = [name for name in names if name.endswith((".json", ".txt", ".model"))]
+            mine = [name for name in names if name.endswith((".json", ".txt", ".model", ".jinja"))]
         else:
             mine = ["config.json", *[file for one in weight_sets(names)[:1] for file in one.files]]
         chosen += [f"{part}/{name}" for name in mine]
@@ -189,6 +191,10 @@ def _tokenizer(place: Path, kind: str) -> Iterator[str]:
         for name in ("vocab.json", "merges.txt"):
             if name not in names:
                 yield f"{place.name}/{name} is missing"
+    # Older versions of transformers wrote the form of a chat into the configuration.
+    configured = (_json(place / "tokenizer_config.json") or {}).get("chat_template")
+    if "Qwen" in kind and not configured and _CHAT not in names:
+        yield f"{place.name}/{_CHAT} is missing"
 
 
 def _weights(place: Path) -> Iterator[str]:

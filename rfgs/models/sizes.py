@@ -10,6 +10,9 @@ from rfgs.errors import UserError
 from rfgs.models import catalog, snapshot
 from rfgs.models.kind import family_of
 
+_JOINED = {"FluxTransformer2DModel": 2, "Flux2Transformer2DModel": 2, "ZImageTransformer2DModel": 2}
+"""Networks that join more latents than `patch_size` says: FLUX's are given squares of them, and Z-Image has a list of sizes."""
+
 
 def check_resolution(source: str, size: int) -> int:
     """Width and height of pictures, pixels, if the model `source` (as `catalog.locate` takes it) takes them.
@@ -42,8 +45,8 @@ def limits(source: str) -> tuple[int, int | None]:
     grain = 2 ** (len(blocks) - 1)
     if family and not family.network:
         return grain, None
-    # Latents along a side of one token; FLUX joins 2 x 2 of them before its network, whose configuration says 1.
-    grain *= 2 if network.get("_class_name") == "FluxTransformer2DModel" else network.get("patch_size") or 1
+    # Latents along a side of one token.
+    grain *= _JOINED.get(network.get("_class_name", ""), network.get("patch_size") or 1)
     most = network.get("pos_embed_max_size")
     return grain, grain * most if most else None
 

@@ -43,11 +43,12 @@ class Adapter:
         self.text.release()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/8, W/8]; UserError for sizes that leave a rest."""
+        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/f, W/f], f the pixels per latent; UserError for sizes that leave a
+        rest."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
+        """Latents [B, c, h, w] to images [B, 3, f h, f w] in [0, 1]."""
         return self.autoencoder.decode(latents)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
