@@ -181,6 +181,8 @@ class Generate(Typed):
 
     def _generate(self, job: Job, folder: Path, remark: str) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
+        from rfgs.models import distilled
+
         from .console import Progress, StopOnInterrupt, print_result
 
         with ExitStack() as stack:
@@ -193,8 +195,9 @@ class Generate(Typed):
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
-            if remark:
-                progress.say(remark)
+            for line in (remark, distilled.remark(job.model, job.settings.get("guidance_scale"))):
+                if line:
+                    progress.say(line)
             from rfgs.runs.generate import generate
             from rfgs.runs.holding import release
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
+from rfgs.models.distilled import is_distilled
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior, guided, in_batches
 from rfgs.priors.parts import Setup, enough_memory
@@ -28,6 +29,8 @@ class Adapter:
         self.network, self.autoencoder = network, autoencoder
         self.device, self.dtype = setup.device, network.dtype
         self.vocabulary = about(source).vocabulary
+        self.distilled = is_distilled(name) or is_distilled(source)
+        """Whether guidance is baked in: it is then at its best without."""
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
