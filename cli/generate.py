@@ -42,8 +42,9 @@ class Generate(Typed):
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from: tiny-sd3, tiny-instaflow and tiny-sd are part of rfgs and run anywhere, as
-    does tiny-exact, which is no network but their world's own pictures in closed form; sd3, sd35-medium, sd35-large,
-    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the model hub.
+    does tiny-exact, which is no network but their world's own pictures in closed form; flux2-klein, z-image, sd3,
+    sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the
+    model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
@@ -183,6 +184,8 @@ class Generate(Typed):
 
     def _generate(self, job: Job, folder: Path, remark: str) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
+        from rfgs.models import distilled
+
         from .console import Progress, StopOnInterrupt, print_result
 
         with ExitStack() as stack:
@@ -195,8 +198,9 @@ class Generate(Typed):
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
-            if remark:
-                progress.say(remark)
+            for line in (remark, distilled.remark(job.model, job.settings.get("guidance_scale"))):
+                if line:
+                    progress.say(line)
             from rfgs.runs.generate import generate
             from rfgs.runs.holding import release
 

@@ -1,4 +1,4 @@
-"""What a model in diffusers' layout says of itself, in the two small files at its top: read here and nowhere else."""
+"""What a model in diffusers' layout says of itself, in the two small files at its top and its network's configuration."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class About:
     """Tokens that T5's place in the prompt has."""
     image_size: int | None = None
     """Width and height of its images, pixels."""
+    distilled: bool = False
+    """Whether it says that guidance was distilled into it; see `rfgs.models.distilled` for those that do not say."""
 
     @property
     def small(self) -> bool:
@@ -45,12 +47,15 @@ def about(folder: str | Path) -> About:
     words = own.get("vocabulary")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         words = None
+    index, network = _read(place / INDEX), _read(place / "transformer/config.json")
     return About(
-        pipeline=_text(_read(place / INDEX).get("_class_name")),
+        pipeline=_text(index.get("_class_name")),
         family=_text(own.get("family")),
         vocabulary=None if words is None else frozenset(word.lower() for word in words),
         max_sequence_length=whole_number(own.get("max_sequence_length")),
         image_size=whole_number(own.get("image_size")),
+        # FLUX.2 klein's pipeline says it itself; a network that takes the scale as an input was taught what it does.
+        distilled=index.get("is_distilled") is True or network.get("guidance_embeds") is True,
     )
 
 

@@ -31,6 +31,8 @@ _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
 _NAME = re.compile(r"[\w.-]{1,120}")
 """Of a part or a file; anything else in a list is no name that a model's files have."""
+_CHAT = "chat_template.jinja"
+"""How a prompt is put to a language model that reads it, in the folder of its tokenizer."""
 _VARIANTS = ("", "fp16", "bf16")
 """Kinds of files that hold the same weights, the one that is taken first first."""
 
@@ -130,7 +132,7 @@ def wanted(
     for part in parts_of(index, t5=t5, only=only):
         names = [name.removeprefix(f"{part}/") for name in listing if name.startswith(f"{part}/")]
         if part == "scheduler" or part.startswith("tokenizer"):
-            mine = [name for name in names if name.endswith((".json", ".txt", ".model"))]
+            mine = [name for name in names if name.endswith((".json", ".txt", ".model", ".jinja"))]
         else:
             sets = [] if part in bare else weight_sets(names)[:1]
             mine = ["config.json", *[file for one in sets for file in one.files]]
@@ -222,6 +224,10 @@ def _tokenizer(place: Path, kind: str) -> Iterator[str]:
         for name in ("vocab.json", "merges.txt"):
             if name not in names:
                 yield f"{place.name}/{name} is missing"
+    # Older versions of transformers wrote the form of a chat into the configuration.
+    configured = (_json(place / "tokenizer_config.json") or {}).get("chat_template")
+    if "Qwen" in kind and not configured and _CHAT not in names:
+        yield f"{place.name}/{_CHAT} is missing"
 
 
 def _weights(place: Path) -> Iterator[str]:

@@ -8,6 +8,9 @@ from rfgs.models.about import read_object, whole_number
 from rfgs.models.kind import family_of
 from rfgs.models.places import expanded, is_folder
 
+_JOINED = {"FluxTransformer2DModel": 2, "Flux2Transformer2DModel": 2, "ZImageTransformer2DModel": 2}
+"""Networks that join more latents than `patch_size` says: FLUX's are given squares of them, and Z-Image has a list of sizes."""
+
 
 def check_resolution(source: str, size: int) -> int:
     """Width and height of pictures, pixels, if the model `source` (as `catalog.locate` takes it) takes them.
@@ -41,8 +44,8 @@ def limits(source: str) -> tuple[int, int | None]:
     grain = 2 ** (len(blocks) - 1)
     if family and not family.network:
         return grain, None
-    # Latents along a side of one token; FLUX joins 2 x 2 of them before its network, whose configuration says 1.
-    flux = network.get("_class_name") == "FluxTransformer2DModel"
-    grain *= 2 if flux else whole_number(network.get("patch_size")) or 1
+    # Latents along a side of one token.
+    joined = _JOINED.get(str(network.get("_class_name")))
+    grain *= joined or whole_number(network.get("patch_size")) or 1
     most = whole_number(network.get("pos_embed_max_size"))
     return grain, grain * most if most else None

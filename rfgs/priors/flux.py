@@ -60,14 +60,7 @@ class FluxPrior(Flow, Adapter):
         config = self._scheduler.config
         if not config.use_dynamic_shifting:
             return float(config.shift)
-        return math.exp(self._log_shift((self.image_size // (2 * self.autoencoder.factor)) ** 2))
-
-    def _log_shift(self, tokens: int) -> float:
-        """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`)."""
-        config = self._scheduler.config
-        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        return low + (tokens - few) * (high - low) / (many - few)
+        return math.exp(log_shift(config, (self.image_size // (2 * self.autoencoder.factor)) ** 2))
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
@@ -139,8 +132,18 @@ class FluxPrior(Flow, Adapter):
         side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
         x = self._noise(len(condition), self._channels, side, generator)
         sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, mu=self._log_shift(side * side // 4))
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(self._scheduler.config, side * side // 4))
         return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
+
+
+def log_shift(config: Any, tokens: int) -> float:
+    """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`).
+
+    `config`: the scheduler's.
+    """
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return low + (tokens - few) * (high - low) / (many - few)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -102,6 +102,18 @@ def test_unknown_words_are_remarked_on_before_the_run(
     assert len(asked) == 3
 
 
+def test_guidance_on_top_of_what_is_baked_in_is_remarked_on(
+    asked: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for scale, said in (("20", True), ("1", False)):
+        main(["image", "cube", "--backend", "flux-schnell", "--guidance-scale", scale])
+        edit = ["edit", "good.png", "--from", "a cube", "--to", "a ball", "--backend", "flux-dev"]
+        main([*edit, "--guidance-scale", scale])
+        err = capsys.readouterr().err
+        assert err.count("with guidance baked in: a scale of 20 comes on top") == 2 * said
+    assert len(asked) == 4
+
+
 def test_details_of_the_guidance_arrive(asked: list) -> None:
     main("image cube --guidance vsd --backend sd15 --set lora_rank=8 --set lr_lora=1e-3".split())
     main("image cube --set inner_steps=2 --set renormalize_noise=true".split())

@@ -194,6 +194,21 @@ def test_a_tokenizer_of_t5(model: Path) -> None:
     assert missing(model) is None
 
 
+def test_a_tokenizer_of_a_language_model(model: Path) -> None:
+    """It has to know how a prompt is put to the model: in a file, or in its configuration as older versions wrote it."""
+    place, index = model / "tokenizer", json.loads((model / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "Qwen2TokenizerFast"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    assert missing(model) == "tokenizer/chat_template.jinja is missing"
+    (place / "chat_template.jinja").write_text("{{ messages }}")
+    assert missing(model) is None
+    listing = [f"tokenizer/{file.name}" for file in place.iterdir()]
+    assert set(wanted(index, listing, t5=True, only=())) == set(listing)
+    (place / "chat_template.jinja").unlink()
+    (place / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    assert missing(model) is None
+
+
 def test_pickled_weights(model: Path) -> None:
     place = model / "vae"
     (place / "model.safetensors").unlink()

@@ -96,6 +96,62 @@ def test_missing_files_are_named_before_anything_is_loaded(
         check_source(str(folder))
 
 
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("model_index.json", "no model_index.json in it, so it is no model"),
+        ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json is missing"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json is missing"),
+        ("tokenizer/tokenizer.json", "tokenizer/vocab.json is missing"),
+        ("tokenizer/chat_template.jinja", "tokenizer/chat_template.jinja is missing"),
+        ("text_encoder/config.json", "text_encoder/config.json is missing"),
+        ("text_encoder/model.safetensors", "text_encoder/ holds no weights"),
+        ("transformer/config.json", "transformer/config.json is missing"),
+        ("transformer/diffusion_pytorch_model.safetensors", "transformer/ holds no weights"),
+        ("vae/diffusion_pytorch_model.safetensors", "vae/ holds no weights"),
+        ("vae", "the part vae/ is missing"),
+    ],
+)
+def test_models_that_qwen_reads_for_are_refused_by_the_missing_file(
+    family: str, gone: str, told: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(request.getfixturevalue(family), tmp_path / "model"))
+    assert check_source(str(folder)) == str(folder)
+    place = folder / gone
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(UserError, match=told) as raised:
+        check_source(str(folder))
+    assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+@pytest.mark.parametrize("part", ["text_encoder", "transformer"])
+def test_pieces_of_models_that_qwen_reads_for(
+    family: str, part: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub has them: the weights of the large parts in pieces, with a list."""
+    folder = Path(shutil.copytree(request.getfixturevalue(family), tmp_path / "model"))
+    (whole,) = (folder / part).glob("*.safetensors")
+    tensors, pieces = load_file(whole), [f"{whole.stem}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    whole.unlink()
+    places = {name: pieces[index % 2] for index, name in enumerate(sorted(tensors))}
+    for piece in pieces:
+        save_file(
+            {name: tensors[name] for name in tensors if places[name] == piece},
+            folder / part / piece,
+            {"format": "pt"},
+        )
+    (folder / part / f"{whole.name}.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": places})
+    )
+    assert len(load_prior(folder).embed(["blue"])) == 1
+    (folder / part / pieces[1]).unlink()
+    monkeypatch.setattr("rfgs.priors.parts.load_module", None)
+    expected = f"{folder}: not a whole model, {part}/{pieces[1]} is missing; download or copy it again"
+    assert said(folder) == expected
+
+
 @pytest.mark.parametrize(
     ("part", "tensor"),
     [("transformer", "proj_out.weight"), ("vae", "encoder.conv_in.bias"), ("text_encoder_2", None)],
