@@ -87,7 +87,7 @@ class Edit:
             model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=catalog.is_small(job.model))
+        load_checks.check_photo_job(job, job.model, job.device)
         # Last, since it may ask the model hub.
         job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         prompts = {"--from": job.source, "--to": job.target}
@@ -100,4 +100,4 @@ class Edit:
                 meter.say(remark)
             from rfgs.flat.runs import edit_photo
 
-            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop))
+            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))

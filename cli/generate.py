@@ -153,15 +153,20 @@ class Generate(Typed):
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
         if "resolution" in job.settings:
             check_resolution(source, job.settings["resolution"])
-        if self.model is None and job.device == "cuda" and not small:
-            checks.check_memory(
-                backend.name,
+        if not small:
+            load_checks.check_room(
+                job,
                 job.device,
+                source,
                 views=every["views_per_step"],
                 resolution=every.get("resolution", 512),
-                lora_rank=methods.lora_rank(guidance, job.settings),
-                offload=job.offload,
-                full=job.dtype == "float32",
+                load=methods.load_of(
+                    methods.lora_rank(guidance, job.settings),
+                    offload=job.offload,
+                    dtype=job.dtype,
+                    perp_neg=every.get("perp_neg", False),
+                    decode=self.viewer or self.keep_viewer,
+                ),
             )
         # Last, since it may ask the model hub.
         return replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
@@ -225,6 +230,8 @@ class Generate(Typed):
                     on_preview=lambda path: progress.say(f"preview: {path}"),
                     stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
                     say=progress.say,
+                    phase=progress.say,
+                    watched=viewer is not None,
                     began=BEGAN,
                 )
             progress.close()

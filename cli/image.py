@@ -55,6 +55,7 @@ class Image(Typed):
         from rfgs.flat.jobs import ImageJob, check_words
         from rfgs.models import catalog
         from rfgs.models.kind import kind_of
+        from rfgs.models.memory import Load
         from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, methods
@@ -78,6 +79,22 @@ class Image(Typed):
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         if job.settings.get("resolution") is not None:
             check_resolution(job.model, job.settings["resolution"])
+        if not small:
+            load_checks.check_room(
+                job,
+                job.device,
+                job.model,
+                views=job.settings.get("particles", ParticleConfig.particles),
+                resolution=job.settings.get("resolution") or 512,
+                load=Load(
+                    methods.lora_rank(job.guidance, job.settings),
+                    job.offload,
+                    job.dtype == "float32",
+                    encode=job.settings.get("space") == "pixels",
+                    decode=True,
+                ),
+                many="--particles",
+            )
         # Last, since it may ask the model hub.
         job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         knowledge = Knowledge.of(job.model)
@@ -94,4 +111,4 @@ class Image(Typed):
                 meter.say(remark)
             from rfgs.flat.runs import make_image
 
-            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop))
+            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))

@@ -77,7 +77,7 @@ class Invert:
             model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=catalog.is_small(job.model))
+        load_checks.check_photo_job(job, job.model, job.device)
         # Last, since it may ask the model hub.
         job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
@@ -89,4 +89,4 @@ class Invert:
                 meter.say(remark)
             from rfgs.flat.runs import invert_photo
 
-            meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop))
+            meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))

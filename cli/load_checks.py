@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.models import machine
+from rfgs.flat.jobs import EditJob, InvertJob
+from rfgs.models import catalog, machine, memory, ram, weighing
 from rfgs.models.kind import family_of
 from rfgs.models.loading import Loading
 from rfgs.runs import methods
+
+from . import checks
 
 
 def check_loading(
@@ -56,6 +60,73 @@ def check_loading(
     problem = compile_problem(device) if loading.compile else None
     if problem:
         raise UserError(f"--compile: {problem}, or leave it out")
+
+
+def check_room(
+    job: Loading,
+    device: Literal["cpu", "cuda"],
+    source: str,
+    *,
+    views: int,
+    resolution: int,
+    load: memory.Load,
+    distils: bool = True,
+    many: str = "--views-per-step",
+) -> None:
+    """That a big model fits into the GPU's memory and into the CPU's, before anything is downloaded or loaded.
+
+    Args:
+        source: the model, as `rfgs.models.catalog.source_of` names it.
+        load: what changes how much memory it takes.
+        distils: whether a CPU that computes in bfloat16 does so unless told otherwise.
+        many: the flag for the number of views.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    checks.check_memory(source, device, views=views, resolution=resolution, load=load, many=many)
+    known, free = weighing.footprint(source), ram.available()
+    if known is None or free is None:
+        return
+    if device == "cpu" and job.dtype == "auto":
+        from rfgs.priors.fit import distillation_dtype
+
+        load = replace(load, full=not (distils and distillation_dtype("cpu")))
+    gpus, family = machine.gpus() if device == "cuda" else [], family_of(source)
+
+    def need(*, full: bool, t5: bool) -> int:
+        return memory.on_the_cpu(
+            known,
+            views=views,
+            size=resolution,
+            device=device,
+            gpu=gpus[0].memory if gpus else 0,
+            load=replace(load, full=full),
+            t5=t5 and job.t5 != "drop",
+        )
+
+    wanted = need(full=load.full, t5=True)
+    if wanted <= free:
+        return
+    drops = bool(family and family.can_drop_t5 and job.t5 != "drop" and known.t5)
+    ways = [("--dtype bfloat16", False, True)] * load.full
+    ways += [("--t5 drop", load.full, False)] * drops
+    ways += [("--dtype bfloat16 --t5 drop", False, False)] * (load.full and drops)
+    fitting = [flags for flags, full, t5 in ways if need(full=full, t5=t5) <= free]
+    remedy = f"use {fitting[0]}" if fitting else "end what else uses it, or use --backend tiny-sd3"
+    raise UserError(
+        f"{checks.name_for(source)}: wants about {wanted / memory.GIB:.0f} GiB of this machine's memory, and "
+        f"{free / memory.GIB:.0f} are free; {remedy}"
+    )
+
+
+def check_photo_job(job: InvertJob | EditJob, source: str, device: Literal["cpu", "cuda"]) -> None:
+    """All of this for a job that looks for a photograph's noise: one image, whose latents are moved."""
+    small = catalog.is_small(source)
+    check_loading(job, device, source=source, small=small)
+    if not small:
+        load = memory.Load(0, job.offload, job.dtype == "float32", encode=False, decode=True)
+        check_room(job, device, source, views=1, resolution=job.resolution or 512, load=load, distils=False)
 
 
 def _check_offload(

@@ -32,10 +32,14 @@ class Setup:
     """T5 as the others, in 8-bit integers by bitsandbytes, or not at all."""
     offload: bool = False
     """Weights stay in the CPU's memory, and each layer's come to the device when it computes."""
+    empty: bool = False
+    """Network and autoencoder are to have no weights: a prior that embeds prompts before there is room for them."""
 
     @property
     def home(self) -> torch.device:
         """Where weights are put when they are loaded."""
+        if self.empty:
+            return torch.device("meta")
         return torch.device("cpu") if self.offload else self.device
 
 
@@ -49,9 +53,14 @@ def load_module(
     Raises:
         OSError: no whole set of weights, or one that leaves parameters without values, which would be random.
     """
+    if device is not None and device.type == "meta":
+        return _without_weights(kind, source, part, dtype)
     found = weights(Path(source) / part)
     if found is None:
         raise OSError(f"{part}/ holds no whole set of weights")
+    if device is not None and device.type != "cpu":
+        # Straight there, tensor by tensor: the whole of it may be more than the CPU's memory holds.
+        options["device_map"], device = {"": device}, None
     options |= {"variant": found.variant, "use_safetensors": found.safetensors, "local_files_only": True}
     module, told = kind.from_pretrained(
         source, subfolder=part, torch_dtype=dtype, output_loading_info=True, **options
@@ -62,6 +71,14 @@ def load_module(
             f"{part}/ lacks the weights of {gone[0]}" + f" and {len(gone) - 1} more" * (len(gone) > 1)
         )
     return (module if device is None else module.to(device)).eval().requires_grad_(False)
+
+
+def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> Any:
+    """A part as its configuration has it, on the meta device."""
+    with torch.device("meta"):
+        module = kind.from_config(kind.load_config(source, subfolder=part, local_files_only=True))
+    # Not diffusers' own `to`, which warns of weights that are none.
+    return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
 def offload(module: Any, device: torch.device) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from rfgs.distill.settings import DistillConfig
 from rfgs.errors import UserError
 from rfgs.models.kind import family_of, kind_of
+from rfgs.models.memory import Load
 from rfgs.settings import declared
 
 
@@ -71,6 +72,11 @@ def lora_rank(guidance: str, given: Mapping[str, Any]) -> int:
 
     known = readable(DistillConfig, guidance)
     return given.get("lora_rank", known["lora_rank"].default) if trains(guidance) else 0
+
+
+def load_of(rank: int, *, offload: bool, dtype: str, perp_neg: bool = False, decode: bool = False) -> Load:
+    """What a run's settings and its way of loading mean for memory; `rank`: see `lora_rank`."""
+    return Load(rank, offload, dtype == "float32", samples=4 if perp_neg else 2, decode=decode)
 
 
 def _own(guidance: str) -> set[str]:

@@ -8,6 +8,7 @@ from rfgs.cli.checks import check_memory
 from rfgs.errors import UserError
 from rfgs.models import machine
 from rfgs.models.machine import Gpu
+from rfgs.models.memory import Load
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,13 @@ def test_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     check_memory("tiny-sd3", "cuda", views=4)
     check_memory("flux-dev", "cpu", views=4)
     # Without its weights the largest fits.
-    check_memory("flux-dev", "cuda", views=1, offload=True)
+    check_memory("flux-dev", "cuda", views=1, load=Load(offload=True))
 
 
 def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A LoRA, or a network in float32, where four views in half precision just fit."""
     monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 17 << 29)])
     check_memory("sd35-medium", "cuda", views=4)
-    for more in ({"lora_rank": 4}, {"full": True}):
+    for more in (Load(lora_rank=4), Load(full=True)):
         with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
-            check_memory("sd35-medium", "cuda", views=4, **more)
+            check_memory("sd35-medium", "cuda", views=4, load=more)

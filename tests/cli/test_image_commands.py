@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
     """The calls of the library; the working folder has good.png and broken.png."""
     calls: list[tuple[Any, Path]] = []
 
-    def work(job: Any, folder: Path, *, report: Any, stop: Any) -> ImageResult:
+    def work(job: Any, folder: Path, *, report: Any, stop: Any, **_: Any) -> ImageResult:
         calls.append((job, folder))
         report(1, 2, "step")
         assert not stop()
