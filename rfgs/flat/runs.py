@@ -73,8 +73,10 @@ class _Run:
         self.counted = Counted(prior)
         return cast(Prior, self.counted)
 
-    def fit(self, prior: Prior, prompts: list[str], *, images: int, side: int, encodes: bool) -> None:
-        """Frees the text encoders of a big model, and fits the run into the GPU's memory; the record says how.
+    def fit(
+        self, prior: Prior, prompts: list[str], phase: Say, *, images: int, side: int, encodes: bool
+    ) -> None:
+        """Frees the text encoders of a big model, and fits the run into memory; the record says how.
 
         Args:
             encodes: whether the gradient goes through the image encoder.
@@ -96,6 +98,7 @@ class _Run:
             grain = 2 if load.full else 1
             sample = int(known.sample * grain * (side / 512) ** 2) if known else 0
             self.fitted = fit_latents(prior, images=images, size=side, sample=sample)
+        phase(f"first step: {images} image{'s' * (images > 1)} of {side} pixels")
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -185,7 +188,8 @@ def make_image(
     config = settings(prior)
     run.settings = as_dict(config)
     side = config.resolution or prior.image_size
-    run.fit(prior, prompts(prior), images=config.particles, side=side, encodes=config.space == "pixels")
+    encodes = config.space == "pixels"
+    run.fit(prior, prompts(prior), phase, images=config.particles, side=side, encodes=encodes)
     _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
     prior = run.counting(prior)
     run.lap("startup")
@@ -293,7 +297,7 @@ def _load(
     prior = load_prior(job.model, device=job.device, prompts=lambda _: prompts, say=phase, **loading(job))
     side = job.resolution or prior.image_size
     image = fit(photo, side)
-    run.fit(prior, prompts, images=1, side=side, encodes=False)
+    run.fit(prior, prompts, phase, images=1, side=side, encodes=False)
     return prior, image, _check_size(prior, image.to(job.device))
 
 
