@@ -102,9 +102,24 @@ if [ $installed = no ]; then
         pip install -qq --editable ".[openvino]" ||
             say "OpenVINO cannot be installed here; torch does its work, only slower"
     fi
+    if [ "$want_cuda" = yes ] || has_gpu; then
+        # What gsplat's kernels are compiled with, where there is no CUDA toolkit and the package index has one.
+        toolkit=$("$venv/python" -c 'from rfgs.models import cuda; print(cuda.toolkit() or "")')
+        if [ -n "$toolkit" ]; then
+            say "no CUDA toolkit here: installing $toolkit"
+            pip install -qq "$toolkit" || say "it cannot be installed; rfgs doctor says what else would do"
+        fi
+    fi
     rm -f .venv/report.json
     printf '%s\n' "$source $extras" >"$stamp"
 fi
 
-"$venv/rfgs" warmup
+code=0
+"$venv/rfgs" warmup || code=$?
+if [ $code = 2 ]; then
+    # What is missing was told in a line: gsplat's kernels, say, without which all is done on the CPU.
+    say "rfgs doctor says what runs here all the same"
+elif [ $code != 0 ]; then
+    exit $code
+fi
 say "ready: .venv/bin/rfgs --help"

@@ -109,6 +109,7 @@ class Bench:
     def _work(self, runs: list, folder: Path, device: str) -> None:
         import torch
 
+        from rfgs.export.writing import made
         from rfgs.measure import plan, work
         from rfgs.models import catalog
         from rfgs.models.words import Knowledge
@@ -127,7 +128,7 @@ class Bench:
             if remark:
                 say(remark)
         judge = work.Judge(self.scorer)
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         if self.rescore:
             work.rescore(folder, judge, say)
         work.work(runs, folder, judge, device=device, say=say)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS, format_of
-from rfgs.models import catalog, machine, memory, weighing
+from rfgs.models import catalog, machine, memory, single_file, weighing
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -146,6 +146,7 @@ def check_memory(
     resolution: int = 512,
     load: memory.Load = memory.Load(),  # noqa: B008, it is frozen.
     many: str = "--views-per-step",
+    model: str | None = None,
 ) -> None:
     """That a big backend fits on the GPU, before anything is downloaded for it.
 
@@ -155,6 +156,7 @@ def check_memory(
         views: views per step;  resolution: their width and height, pixels.
         load: what changes how much memory it takes.
         many: the flag for the number of views.
+        model: the file that is loaded in the place of the backend's own weights, for messages.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
@@ -189,10 +191,11 @@ def check_memory(
         if offloaded:
             count = min(views, offloaded.views)
             remedy += f", or --offload {many} {count}, which is much slower"
-    raise UserError(f"{name_for(backend)}: {views} views of {resolution} pixels: {card}; {remedy}")
+    what = f"--model {model}" if model else name_for(backend)
+    raise UserError(f"{what}: {views} views of {resolution} pixels: {card}; {remedy}")
 
 
 def name_for(source: str) -> str:
     """What a message calls a model: the flag that asks for it."""
-    name = catalog.name_of(source)
+    name = None if single_file.is_file_name(source) else catalog.name_of(source)
     return f"--backend {name}" if name else f"--model {source}"

@@ -136,7 +136,8 @@ def print_result(result: Result, folder: Path) -> None:
     print(f"  peak memory: {_memory(record)}")
     for path in result.paths:
         print(f"  {path}")
-    print(f"\nopen it:  rfgs view {folder}")
+    # On a full disk the asset is elsewhere, and not all that a folder of a run has is beside it.
+    print(f"\nopen it:  rfgs view {folder if result.paths[0].parent == folder else result.paths[0]}")
     if done < total:
         print(f"go on:    rfgs generate --resume {folder}")
 

@@ -7,6 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rfgs.models import machine
+from rfgs.models.machine import Gpu
+
 
 @dataclass
 class Doctor:
@@ -20,7 +23,7 @@ class Doctor:
 
     def run(self) -> None:
         """Prints one line for each fact; a problem comes with its remedy."""
-        from rfgs.models import catalog, machine
+        from rfgs.models import catalog
 
         from . import checks
 
@@ -34,9 +37,7 @@ class Doctor:
             ("processor", machine.cpu_model()),
             ("torch", f"{versions['torch'] or 'not installed'}, built for {_build()}"),
         ]
-        rows += [("GPU", f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB") for gpu in machine.gpus()] or [
-            ("GPU", "none")
-        ]
+        rows += [("GPU", _gpu(gpu)) for gpu in machine.gpus()] or [("GPU", "none")]
         rows.append(("engine", f"OpenVINO {versions['openvino']}" if versions["openvino"] else _NO_ENGINE))
         compiler = machine.nvcc()
         release = machine.nvcc_version(compiler) if compiler else None
@@ -67,8 +68,8 @@ _NO_ENGINE = "torch; on the CPU models evaluate faster with OpenVINO: `pip insta
 _KERNELS = {
     "absent": "no CUDA kernels",
     "no compiler": "CUDA kernels neither pre-built nor to be compiled (no nvcc)",
-    "to be compiled": "CUDA kernels will be compiled at first use, once, which takes minutes",
-    "compiled": "CUDA kernels compiled",
+    "to be compiled": "CUDA kernels to be compiled, once, by `rfgs warmup` or the first run, which takes minutes",
+    "compiled": "CUDA kernels compiled for this Python, torch and GPU",
     "pre-built": "CUDA kernels pre-built",
 }
 
@@ -94,8 +95,13 @@ def _cards() -> str:
     return "\n".join([*table, key])
 
 
-def _build() -> str:
-    from rfgs.models import machine
+def _gpu(gpu: Gpu) -> str:
+    text = f"{gpu.name}, {gpu.memory / 2**30:.0f} GiB"
+    if gpu.capability:
+        text += ", compute capability {}.{}".format(*gpu.capability)
+    return f"{text}; the driver supports CUDA {machine.driver_cuda()}"
 
+
+def _build() -> str:
     cuda = machine.torch_cuda()
     return f"CUDA {cuda}" if cuda else "the CPU"

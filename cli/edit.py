@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,7 +33,8 @@ class Edit:
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model, as in `rfgs generate`."""
     model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
     steps: Annotated[WholeNumber, default("what suits method and model")] = None
     """Number of steps, of the inversion or of flowedit."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
@@ -89,7 +90,7 @@ class Edit:
         )
         load_checks.check_photo_job(job, job.model, job.device)
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = load_checks.find_files(job, backend, self.model)
         prompts = {"--from": job.source, "--to": job.target}
         remark = Knowledge.of(job.model).check(prompts, any_words=self.any_words)
         name = f"edit {self.photo.stem}"
@@ -100,4 +101,6 @@ class Edit:
                 meter.say(remark)
             from rfgs.flat.runs import edit_photo
 
-            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))
+            meter.print(
+                edit_photo(job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say)
+            )

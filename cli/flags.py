@@ -59,7 +59,9 @@ def in_paragraphs(command: type) -> None:
     for one, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
             name, said = one.target.id, ast.literal_eval(text.value)
-            command.__annotations__[name] = Annotated[hints[name], arg(help=" ".join(said.split()))]
+            # The library's own dataclasses know nothing of flags.
+            kind = Annotated[Text, default("none")] if hints[name] == (str | None) else hints[name]
+            command.__annotations__[name] = Annotated[kind, arg(help=" ".join(said.split()))]
 
 
 Sets = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")]

@@ -46,7 +46,8 @@ class Generate(Typed):
     instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
     guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
@@ -107,7 +108,7 @@ class Generate(Typed):
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
-            catalog.check_source(job.model, t5=job.t5 != "drop")
+            catalog.check_source(job.model, t5=job.t5 != "drop", parts=job.parts)
             folder = self.resume
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
@@ -161,15 +162,14 @@ class Generate(Typed):
                 views=every["views_per_step"],
                 resolution=every.get("resolution", 512),
                 load=methods.load_of(
+                    replace(job, model=source),
                     methods.lora_rank(guidance, job.settings),
-                    offload=job.offload,
-                    dtype=job.dtype,
                     perp_neg=every.get("perp_neg", False),
                     decode=self.viewer or self.keep_viewer,
                 ),
             )
         # Last, since it may ask the model hub.
-        return replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
+        return load_checks.find_files(job, backend, self.model)
 
     def _check_only_steps(self) -> None:
         from rfgs.errors import UserError

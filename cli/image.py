@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -28,7 +28,8 @@ class Image(Typed):
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from, as in `rfgs generate`."""
     model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
     guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "rfds-rev"
     """How the model judges the images, as in `rfgs generate`: sds and vsd with diffusion models, the others with
     rectified flows."""
@@ -55,7 +56,6 @@ class Image(Typed):
         from rfgs.flat.jobs import ImageJob, check_words
         from rfgs.models import catalog
         from rfgs.models.kind import kind_of
-        from rfgs.models.memory import Load
         from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, methods
@@ -86,17 +86,16 @@ class Image(Typed):
                 job.model,
                 views=job.settings.get("particles", ParticleConfig.particles),
                 resolution=job.settings.get("resolution") or 512,
-                load=Load(
+                load=methods.load_of(
+                    job,
                     methods.lora_rank(job.guidance, job.settings),
-                    job.offload,
-                    job.dtype == "float32",
                     encode=job.settings.get("space") == "pixels",
                     decode=True,
                 ),
                 many="--particles",
             )
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = load_checks.find_files(job, backend, self.model)
         knowledge = Knowledge.of(job.model)
         negative = job.settings.get("negative_prompt", "")
         remark = knowledge.check({"": job.prompt}, negative, any_words=self.any_words)
@@ -111,4 +110,6 @@ class Image(Typed):
                 meter.say(remark)
             from rfgs.flat.runs import make_image
 
-            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))
+            meter.print(
+                make_image(job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say)
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,7 +32,8 @@ class Invert:
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model, as in `rfgs generate`."""
     model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, or the id of a model on the hub (owner/name)."""
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
     steps: Annotated[WholeNumber, default("what suits method and model")] = None
     """Number of steps of the inversion."""
     resolution: Annotated[WholeNumber, default("the model's own")] = None
@@ -79,7 +80,7 @@ class Invert:
         )
         load_checks.check_photo_job(job, job.model, job.device)
         # Last, since it may ask the model hub.
-        job = replace(job, model=catalog.find_model(backend, self.model, t5=job.t5 != "drop"))
+        job = load_checks.find_files(job, backend, self.model)
         remark = Knowledge.of(job.model).check({"": job.prompt}, any_words=self.any_words)
         name = f"invert {self.photo.stem}"
         folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
@@ -89,4 +90,8 @@ class Invert:
                 meter.say(remark)
             from rfgs.flat.runs import invert_photo
 
-            meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop, phase=meter.say))
+            meter.print(
+                invert_photo(
+                    job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say
+                )
+            )

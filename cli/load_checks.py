@@ -8,16 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from rfgs.errors import UserError
 from rfgs.flat.jobs import EditJob, InvertJob
-from rfgs.models import catalog, machine, memory, ram, weighing
+from rfgs.models import catalog, machine, memory, quantized, ram, single_file, weighing
+from rfgs.models.catalog import Backend
+from rfgs.models.families import FLUX, SD3, Family
 from rfgs.models.kind import family_of
 from rfgs.models.loading import Loading
+from rfgs.models.lora_file import check_lora
 from rfgs.runs import methods
 
 from . import checks
+
+L = TypeVar("L", bound=Loading)
 
 
 def check_loading(
@@ -49,17 +55,67 @@ def check_loading(
             "--t5 8bit: bitsandbytes is not installed; install it with `pip install 'rfgs[t5-8bit]'`, or use "
             "--t5 keep or --t5 drop"
         )
+    file, place = single_file.find(source), catalog.locate(source).folder()
+    if loading.quantize == "nf4":
+        _check_nf4(device, family, small=small, already=file is not None and file.quantized)
+    if loading.lora is not None:
+        if file and file.quantized or loading.quantize != "none":
+            raise UserError(
+                f"--lora {loading.lora}: cannot be added to quantized weights; take some that are not"
+            )
+        check_lora(loading.lora, loading.lora_scale, family, source)
+    elif loading.lora_scale != 1:
+        raise UserError(
+            f"--lora-scale {loading.lora_scale:g}: there is no --lora that it could be of; leave it out"
+        )
+    if place:
+        quantized.check_methods(source, place, device)
     if loading.dtype == "float16" and device == "cpu":
         raise UserError(
             "--dtype float16: this run is on the CPU, which computes in float32 or bfloat16; use --dtype bfloat16"
         )
     if loading.offload:
         _check_offload(loading, device, guidance, small=small)
+        if (
+            loading.quantize == "nf4"
+            or (file and file.quantized)
+            or (place and dict(quantized.methods(place)))
+        ):
+            raise UserError(
+                "--offload: quantized weights stay on the GPU, for which they are small enough; leave it out"
+            )
     if loading.compile and family and not family.network:
         raise UserError(f"--compile: {source} has no network to compile; leave it out")
     problem = compile_problem(device) if loading.compile else None
     if problem:
         raise UserError(f"--compile: {problem}, or leave it out")
+
+
+def _check_nf4(device: Literal["cpu", "cuda"], family: Family | None, *, small: bool, already: bool) -> None:
+    if family and family not in (SD3, FLUX):
+        raise UserError("--quantize nf4: is for the transformers of SD3, SD3.5 and FLUX; leave it out")
+    if already:
+        raise UserError("--quantize nf4: the file is quantized already; leave it out")
+    if small:
+        raise UserError("--quantize nf4: this model is small enough for any machine; leave it out")
+    quantized.check_nf4(device)
+
+
+def find_files(job: L, backend: Backend, model: str | None) -> L:
+    """The job with everything that it loads found, and named so that it is found from anywhere. May ask the hub.
+
+    Raises:
+        UserError: something is not there, or not whole.
+    """
+    parts = _absolute(job.parts)
+    source = catalog.find_model(backend, model, t5=job.t5 != "drop", parts=parts)
+    return replace(job, model=source, parts=parts, lora=_absolute(job.lora))  # type: ignore[call-arg]  # All jobs have a model.
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path, absolute if something is there: a hub id stays what it is."""
+    place = Path(path or "").expanduser()
+    return str(place.absolute()) if path and place.exists() else path
 
 
 def check_room(
@@ -125,7 +181,7 @@ def check_photo_job(job: InvertJob | EditJob, source: str, device: Literal["cpu"
     small = catalog.is_small(source)
     check_loading(job, device, source=source, small=small)
     if not small:
-        load = memory.Load(0, job.offload, job.dtype == "float32", encode=False, decode=True)
+        load = methods.load_of(job, 0, encode=False, decode=True)
         check_room(job, device, source, views=1, resolution=job.resolution or 512, load=load, distils=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,12 @@ Command = (
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
 )
+
+_DISK = {
+    getattr(errno, name, None)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENAMETOOLONG")
+} - {None}
+"""What disks and permissions do to programs, which no program can mend."""
 
 DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
 
@@ -80,6 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except OSError as error:
+        # What has a better message of its own does not come here.
+        if error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"rfgs: {where}{(error.strerror or '').lower()}; mend that, and try again", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("rfgs: interrupted", file=sys.stderr)

@@ -20,12 +20,13 @@ case "$*" in
     "-c import sys; sys.exit(sys.version_info"*) exit {too_old} ;;
     "-c import pip") exit 0 ;;
     "-c import torch") exit 1 ;;
+    *cuda.toolkit*) echo "{toolkit}" ;;
     *urllib.request*) exit {unreachable} ;;
     *"--no-index"*) [ -n "{local}" ] && echo "{local}" >.venv/report.json ;;
     *"--dry-run"*) echo '{plain}' >.venv/report.json ;;
     *"-m pip"*)
         echo "$*" | sed 's/.* install -qq //' >>pip.log
-        printf '#!/bin/sh\\necho "rfgs $*" >>pip.log\\n' >.venv/bin/rfgs && chmod +x .venv/bin/rfgs ;;
+        printf '#!/bin/sh\\necho "rfgs $*" >>pip.log; exit {warmup}\\n' >.venv/bin/rfgs && chmod +x .venv/bin/rfgs ;;
     *) exec {real} "$@" ;;
 esac
 """
@@ -56,15 +57,25 @@ class Machine:
         self.has()
 
     def has(
-        self, *, too_old: int = 0, reachable: bool = False, local: str = "", plain: str = CUDA_BUILD
+        self,
+        *,
+        too_old: int = 0,
+        reachable: bool = False,
+        local: str = "",
+        plain: str = CUDA_BUILD,
+        toolkit: str = "",
+        warmup: int = 0,
     ) -> None:
-        """What the interpreter, the CPU index, the wheels on disk and the usual index are like."""
+        """What the interpreter, the CPU index, the wheels on disk, the usual index, the missing CUDA toolkit and the exit
+        code of the kernels' compilation are like."""
         text = PYTHON.format(
             too_old=too_old,
             unreachable=int(not reachable),
             local=local.replace('"', '\\"'),
             plain=plain,
             real=sys.executable,
+            toolkit=toolkit,
+            warmup=warmup,
         )
         self.add("python3", text)
 
@@ -102,6 +113,20 @@ def asked(torch: str, project: str = "--editable .", *, gpu: bool = False) -> li
 def test_with_a_gpu_the_usual_torch(machine: Machine) -> None:
     machine.add("nvidia-smi", "#!/bin/sh\necho 'GPU 0: NVIDIA H100'\n")
     assert machine.setup()[::2] == (0, asked("torch", gpu=True))
+
+
+def test_with_a_gpu_and_no_toolkit_the_one_of_the_index(machine: Machine) -> None:
+    machine.add("nvidia-smi", "#!/bin/sh\necho 'GPU 0: NVIDIA H100'\n")
+    machine.has(toolkit="cuda-toolkit[nvcc]==13.0.*")
+    assert machine.setup()[2] == [*asked("torch", gpu=True)[:-1], "cuda-toolkit[nvcc]==13.0.*", "rfgs warmup"]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_kernels_that_cannot_be_compiled_leave_the_cpu(warmup: int, machine: Machine) -> None:
+    machine.has(plain=CPU_BUILD, warmup=warmup)
+    code, messages, _ = machine.setup()
+    assert code == (1 if warmup == 1 else 0)
+    assert ("ready: " in messages) == (code == 0) and ("rfgs doctor says" in messages) == (warmup == 2)
 
 
 def test_a_driver_without_a_gpu_is_no_gpu(machine: Machine) -> None:

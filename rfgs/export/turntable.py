@@ -1,9 +1,13 @@
-"""Pictures of splats: turntable videos, and strips or contact sheets of several views."""
+"""Pictures of splats: turntable videos, and strips or contact sheets of several views.
+
+A scene that is no object in our unit ball, but larger, smaller or elsewhere, is framed by what is there (`rfgs.export.framing`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from rfgs.errors import UserError
+from rfgs.export.framing import framed
 from rfgs.export.writing import atomic
 from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, Numbers, orbit, turntable
@@ -58,29 +63,45 @@ def write_turntable(
         fps: frames a second.
 
     Raises:
-        UserError: an odd size, which the video's color format lacks, or a folder that cannot be written to.
+        UserError: an odd size, which the video's color format lacks, or a file that cannot be written.
     """
-    import imageio_ffmpeg
-
     if size % 2:
         raise UserError(f"turntable: size {size} must be even for a video")
     cameras = turntable(frames, size, size, elevation=elevation)
     with atomic(path) as temporary:
-        video = imageio_ffmpeg.write_frames(
-            str(temporary),
-            (size, size),
-            fps=fps,
-            codec="libx264",
-            pix_fmt_out="yuv420p",
-            macro_block_size=2,
-            # -crf sets the quality; with faststart a browser begins before it has the whole file.
-            quality=None,
-            output_params=["-crf", "18", "-movflags", "+faststart"],
-        )
-        with closing(video):
-            video.send(None)
-            for picture in _pictures(splats, cameras, background):
-                video.send(np.ascontiguousarray(picture))
+        _encode(_pictures(splats, cameras, background), temporary, size=size, fps=fps)
+
+
+def _encode(pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float) -> None:
+    """Writes pictures, uint8 [size, size, 3], as a video; OSError if ffmpeg does not say that it is whole."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size}x{size}", "-r", f"{fps:g}", "-i", "-"]
+    # -crf sets the quality; with faststart a browser begins before it has the whole file.
+    video = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart"]
+    try:
+        program = get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise OSError("there is no ffmpeg; install imageio-ffmpeg anew") from error
+    process = subprocess.Popen(
+        [program, "-y", "-v", "error", *raw, *video, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the run, which then still writes its video.
+    )
+    assert process.stdin is not None
+    try:
+        with suppress(BrokenPipeError):  # It has ended before its time, and says why.
+            for picture in pictures:
+                process.stdin.write(picture.tobytes())
+        said = process.communicate()[1].decode(errors="replace").strip()
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        problem = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+        raise OSError(f"ffmpeg: {problem.rpartition('] ')[2]}")
 
 
 def views_strip(
@@ -139,7 +160,7 @@ def write_strip(
 
 def _pictures(splats: Splats, cameras: Cameras, background: Sequence[float]) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] of each camera in turn, rendered at twice the size so that edges come out smooth."""
-    splats = splats.detach()
+    splats = framed(splats.detach())
     cameras = cameras.resized(2 * cameras.width, 2 * cameras.height).to(splats.device)
     color = torch.tensor(background, dtype=torch.float32, device=splats.device)
     for index in range(len(cameras)):

@@ -6,12 +6,12 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,22 +24,47 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to: it becomes `path` at the end, or vanishes on failure.
 
     Raises:
-        UserError: the folder is missing or cannot be written to, or `path` is a folder.
+        Unwritten: the folder is missing or cannot be written to, `path` is a folder, or the disk is full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist; create it or choose another")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the name of a file")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: the folder {path.parent} cannot be written to; choose another")
     # The suffix stays, because encoders choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:60]}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
+        if not path.parent.is_dir():
+            raise Unwritten(
+                path, f"the folder {path.parent} does not exist", "create it or choose another folder"
+            )
+        if path.is_dir():
+            raise Unwritten(path, "it is a folder", "give the name of a file")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise Unwritten(path, f"the folder {path.parent} may not be written to", "choose another folder")
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise Unwritten(path, reason(error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is made if there is none.
+
+    Raises:
+        Unwritten: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unwritten(folder, reason(error)) from error
+    return folder
+
+
+def reason(error: OSError) -> str:
+    """Why the disk refused, in a few words."""
+    # numpy says only how many numbers it wrote.
+    found = error.strerror or str(error)
+    return "the disk is full or faulty" if " requested and " in found else found[:1].lower() + found[1:]
 
 
 OPAQUE, FLAT = 20.0, -20.0

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rfgs.export.writing import atomic
+
 PALE, DARK = (180, 200, 235), (25, 75, 170)
 
 
@@ -14,6 +16,9 @@ def write_curve(path: str | Path, values: Sequence[float], title: str, *, window
 
     Args:
         window: values in the moving average that is drawn dark above the pale curve; 1 draws the values themselves.
+
+    Raises:
+        Unwritten: the disk does not take it.
     """
     from matplotlib.figure import Figure  # Takes half a second.
 
@@ -23,7 +28,8 @@ def write_curve(path: str | Path, values: Sequence[float], title: str, *, window
         axes.plot(range(1, len(line) + 1), line, color=[part / 255 for part in color])
     axes.set(title=title, xlabel="step")
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
 
 
 def moving_average(values: Sequence[float], window: int) -> list[float]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
 from rfgs.errors import UserError
+from rfgs.export.writing import atomic
 from rfgs.flat.photos import read_photo
 
 GRAIN = 16
@@ -56,9 +57,14 @@ def _nearest(size: int, grain: int) -> int:
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Write one image [3, H, W] or [1, 3, H, W] in [0, 1] as 8-bit RGB; values outside are clamped."""
+    """Write one image [3, H, W] or [1, 3, H, W] in [0, 1] as 8-bit RGB; values outside are clamped.
+
+    Raises:
+        Unwritten: the disk does not take it.
+    """
     pixels = image.detach().reshape(image.shape[-3:]).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+    with atomic(path) as temporary:
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary)
 
 
 def side_by_side(images: Sequence[Tensor], gap: int = 4) -> Tensor:

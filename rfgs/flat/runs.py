@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from rfgs.distill.clock import Clock
 from rfgs.distill.gradients import Skipped
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
+from rfgs.export.results import Results
+from rfgs.export.writing import atomic
 from rfgs.flat.curves import write_curve
 from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
@@ -30,7 +34,8 @@ from rfgs.priors import Condition, Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_latents, fit_views, loading
-from rfgs.priors.phases import Say, quiet
+from rfgs.priors.phases import quiet
+from rfgs.runs import methods
 from rfgs.settings import assign, check, declared
 
 Q = ParamSpec("Q")
@@ -40,6 +45,8 @@ LOOKS = 6
 
 Report = Callable[[int, int, str], None]
 """Gets the number of steps done, of all steps, and what is being done."""
+Say = Callable[[str], Any]
+"""Told, in a line, where files are that the folder did not take; or the phases of a big model's start."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,10 @@ class ImageResult:
 class _Run:
     """Collects what a run's folder gets: looks at the way, one curve, seconds of each part, metrics."""
 
-    def __init__(self, job: ImageJob | InvertJob | EditJob, report: Report, stop: Callable[[], bool]) -> None:
-        self.job, self.report, self.stop = job, report, stop
+    def __init__(
+        self, job: ImageJob | InvertJob | EditJob, report: Report, stop: Callable[[], bool], say: Say
+    ) -> None:
+        self.job, self.report, self.stop, self.say = job, report, stop, say
         self.looks: list[Tensor] = []
         self.curve: list[float] = []
         self.settings: dict[str, Any] = {}
@@ -85,7 +94,7 @@ class _Run:
             return
         embed_and_release(prior, prompts)
         known, job = weighing.footprint(self.job.model), self.job
-        load = memory.Load(offload=job.offload, full=job.dtype == "float32")
+        load = methods.load_of(job, 0)
         if encodes:
             reserve, sliced = (
                 memory.beside_the_encoder(known, views=images, slice_views=one_by_one, size=side, load=load)
@@ -109,12 +118,22 @@ class _Run:
         self.report(index, total, what)
 
     def write(
-        self, folder: Path, image: Tensor, title: str, *, before: list[Tensor], window: int
+        self,
+        folder: Path,
+        image: Tensor,
+        title: str,
+        *,
+        before: list[Tensor],
+        window: int,
+        extra: dict[str, bytes] | None = None,
     ) -> ImageResult:
-        image = image.cpu()
-        save_image(side_by_side(list(image)), folder / "image.png")
-        save_image(side_by_side([*before, *self.looks]), folder / "strip.png")
-        write_curve(folder / "curve.png", self.curve, title, window=window)
+        """Writes what there is; `extra` has other files by name. Where it went, if not into the folder, is said."""
+        image, results = image.cpu(), Results(folder)
+        results.write("image.png", lambda path: save_image(side_by_side(list(image)), path))
+        results.write("strip.png", lambda path: save_image(side_by_side([*before, *self.looks]), path))
+        results.write("curve.png", lambda path: write_curve(path, self.curve, title, window=window))
+        for name, content in (extra or {}).items():
+            results.write(name, functools.partial(_write, content))
         self.lap("files")
         record = {
             "command": {ImageJob: "image", InvertJob: "invert", EditJob: "edit"}[type(self.job)],
@@ -136,9 +155,13 @@ class _Run:
         }
         # JSON has no infinity: an image that came back exactly has no finite PSNR.
         text = json.dumps(_plain(record), indent=2, default=str, allow_nan=False)
-        (folder / "run.json").write_text(text + "\n", encoding="utf-8")
-        names = ("image.png", "strip.png", "curve.png", "run.json")
-        return ImageResult(image, [folder / name for name in names], record)
+        results.write("run.json", functools.partial(_write, (text + "\n").encode()))
+        elsewhere = results.line()
+        if "image.png" in results.lost:
+            raise Unwritten(folder / "image.png", results.problem)
+        if elsewhere:
+            self.say(elsewhere)
+        return ImageResult(image, results.paths, record)
 
 
 def _memory_told(work: Callable[Q, ImageResult]) -> Callable[Q, ImageResult]:
@@ -164,10 +187,11 @@ def make_image(
     *,
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Say = warnings.warn,
     phase: Say = quiet,
 ) -> ImageResult:
     """Optimize images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
-    run = _Run(job, report, stop)
+    run = _Run(job, report, stop, say)
 
     def settings(prior: Prior) -> ParticleConfig:
         config = particle_recipe(prior, job.guidance)
@@ -214,6 +238,7 @@ def invert_photo(
     *,
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Say = warnings.warn,
     phase: Say = quiet,
 ) -> ImageResult:
     """Find the noise of a photograph and sample from it again; image.png is that reconstruction, noise.pt the noise.
@@ -221,7 +246,7 @@ def invert_photo(
     Metrics: PSNR and SSIM of the reconstruction to the photograph as the model gets it (scaled, cut to whole grains),
     the same for the autoencoder alone, which is the best that any inversion can reach, and the noise's statistics.
     """
-    run = _Run(job, report, stop)
+    run = _Run(job, report, stop, say)
     prior, image, x = _load(run, job, [job.prompt, ""], phase)
     prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
@@ -236,10 +261,10 @@ def invert_photo(
     run.metrics.update(_compare(reconstruction, image, "reconstruction"))
     run.metrics.update(_compare(prior.decode(x).cpu(), image, "autoencoder"))
     run.metrics.update({f"noise_{name}": value for name, value in asdict(noise_statistics(noise)).items()})
-    torch.save(noise.cpu(), folder / "noise.pt")
-    window = 20 if job.method == "irfds" else 1
-    result = run.write(folder, reconstruction, title, before=[image[0]], window=window)
-    return ImageResult(result.image, [*result.paths, folder / "noise.pt"], result.record)
+    content = io.BytesIO()
+    torch.save(noise.cpu(), content)
+    window, extra = 20 if job.method == "irfds" else 1, {"noise.pt": content.getvalue()}
+    return run.write(folder, reconstruction, title, before=[image[0]], window=window, extra=extra)
 
 
 @_memory_told
@@ -249,6 +274,7 @@ def edit_photo(
     *,
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Say = warnings.warn,
     phase: Say = quiet,
 ) -> ImageResult:
     """Bring a photograph under another prompt; strip.png starts with the source.
@@ -256,7 +282,7 @@ def edit_photo(
     irfds and ode find the noise under the source prompt and sample from it under the target; flowedit goes there
     directly. Metrics: PSNR and SSIM between edit and source, which say how much was left as it was.
     """
-    run = _Run(job, report, stop)
+    run = _Run(job, report, stop, say)
     prior, image, x = _load(run, job, [job.source, job.target, ""], phase)
     prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
@@ -368,6 +394,11 @@ def _compare(image: Tensor, reference: Tensor, name: str) -> dict[str, float]:
     if min(image.shape[-2:]) >= 11:
         found[f"{name}_ssim"] = ssim(image, reference)
     return found
+
+
+def _write(content: bytes, path: Path) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _plain(value: Any) -> Any:

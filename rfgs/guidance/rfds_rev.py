@@ -46,6 +46,8 @@ def reversed_noise(
 ) -> Tensor:
     """The inner loop of algorithm 1: `steps` iRFDS steps on the noise e [B, c, h, w], all at the same t [B], without CFG.
 
+    One of step size 1 moves x_t by -(1 - t) (x0_hat - x), against the step that RFDS would take there.
+
     Args:
         step_size, exact: see `noise_step`.
         optimizer: "gradient" takes `noise_step`, the released code; "adam" gives the same gradient to an Adam that

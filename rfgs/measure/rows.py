@@ -12,15 +12,17 @@ off is no row.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from rfgs.errors import UserError
-from rfgs.export.writing import atomic
+from rfgs.errors import Unwritten, UserError
+from rfgs.export.writing import atomic, made, reason
 from rfgs.models import machine
 
 Row = dict[str, Any]
@@ -47,9 +49,7 @@ def lock(path: Path, *, timeout: float = -1) -> FileLock:
     Args:
         timeout: seconds to wait for another process; -1 waits for as long as it takes.
     """
-    folder = path.parent / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / path.name, timeout=timeout)
+    return FileLock(made(path.parent / ".locks") / path.name, timeout=timeout)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -65,14 +65,20 @@ def append_row(path: Path, row: Row) -> None:
     """Add a row, in one write. The folder is made, and a line that was cut off goes.
 
     Raises:
+        Unwritten: the disk does not take it; the table is as it was.
         UserError: the table is damaged.
     """
     with lock(path):
         before = _whole_lines(path)
         text = _text([row], _parsed(path, before)[1])
-        with path.open("ab") as file:
-            file.truncate(len(before))
-            file.write(text)
+        try:
+            with path.open("ab", buffering=0) as file:
+                file.truncate(len(before))
+                if file.write(text) != len(text):
+                    file.truncate(len(before))
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise Unwritten(path, reason(error)) from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -132,11 +138,11 @@ def _parsed(path: Path, content: bytes) -> tuple[list[Row], dict[int, Row]]:
         try:
             found = json.loads(line)
             if "shared" in found:
-                parts[found.pop("shared")] = found
+                parts[int(found.pop("shared"))] = found
                 continue
             for part in found.pop("uses", ()):
                 found |= parts[part]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}: line {number} is damaged; remove it, or take the file from a copy"
             ) from error

@@ -21,6 +21,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
+from rfgs.export.writing import made
 from rfgs.guidance import as_dict, readable, readers
 from rfgs.measure.plan import (
     BOUNDS,
@@ -109,7 +110,7 @@ class Judge:
 
         Prompts that the scorer does not know do not compete, and have no scores of their own.
         """
-        names = self._known(read_prompts([run.prompt_set])[run.prompt_set])
+        names = self.scorer.known(read_prompts([run.prompt_set])[run.prompt_set])
         if run.prompt not in names or len(names) < 2:
             return {}
         vectors = self.scorer.embed_images(images)
@@ -117,20 +118,9 @@ class Judge:
         found = {name: float(getattr(result, name)) for name in SCORE_FIELDS}
         scene = None if run.prompt_set == OPEN else captioned(run.prompt_set).get(run.prompt)
         if scene:
-            others = self._known(rivals(scene))
+            others = self.scorer.known(rivals(scene))
             found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbors).score
         return found
-
-    def _known(self, prompts: Sequence[str]) -> list[str]:
-        """Those prompts of whose words and looks the scorer, which may be older than the world, knows all."""
-
-        def looks_known(prompt: str) -> bool:
-            try:
-                return not any(self.scorer.unknown(scene) for scene in parse(prompt).looks())
-            except UnknownThing:
-                return True
-
-        return [p for p in prompts if not self.scorer.unknown_words([p]) and looks_known(p)]
 
 
 def are_finite(splats: Splats) -> Tensor:
@@ -227,7 +217,7 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
         record["config"] = as_dict(config)
         splats, seconds, evaluations = make(run, config, prior, device)
         path = asset_path(folder, run)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made(path.parent)
         write_ply(splats, path)
         record["splats"] = len(splats)
         scoring = time.perf_counter()
@@ -284,7 +274,7 @@ def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> i
     """Score again what is in a folder with another scorer's score or without the truth; returns how many were replaced."""
     replaced = 0
     for record in records_by_key(folder).values():
-        if record["scorer"] == judge.identity and "truth" in record:
+        if record.get("scorer") == judge.identity and "truth" in record:
             continue
         run = run_of(record)
         if run.column in BOUNDS:

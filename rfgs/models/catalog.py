@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfgs.errors import UserError
-from rfgs.models import embedded, hub, memory, snapshot
+from rfgs.models import embedded, hub, memory, single_file, snapshot
 from rfgs.models.about import INDEX, About, about
 from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
 from rfgs.models.layout import missing
+from rfgs.models.single_file import SingleFile
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,24 @@ class Place:
     """Where a model's files are, and what is known of them before they are read."""
 
     source: str
-    """A folder or a hub id."""
+    """A folder, a single file or a hub id."""
     family: Family | None = None
     style: tuple[str, str] | None = None
 
+    def folder(self) -> Path | None:
+        """The folder of its files where they are here; None for a file, or a hub id that was never downloaded. No network."""
+        folder = Path(self.source).expanduser()
+        if folder.is_dir():
+            return folder
+        return snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
+
     def about(self) -> About:
         """What its files say of it where they are here; nothing of a hub id that was never downloaded. No network."""
-        if Path(self.source).expanduser().is_dir():
-            return about(self.source)
-        found = snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
-        return about(found or self.source)
+        return about(self.folder() or self.source)
 
 
 def locate(source: str) -> Place:
-    """What a model's name stands for: a backend's name, a folder, a hub id, or "instaflow:" before one of the latter two.
+    """What a model's name stands for: a backend's name, a folder, a file, a hub id, or "instaflow:" before a folder or hub id.
 
     What goes for "instaflow:" goes for the name of every other family.
     """
@@ -164,6 +169,9 @@ def locate(source: str) -> Place:
     prefix, place = _split(source)
     if prefix:
         return Place(place, next(family for family in families() if prefix == f"{family.name}:"))
+    if single_file.is_file_name(source):
+        file = single_file.find(source)
+        return Place(str(Path(source).expanduser().absolute()), file.family if file else None)
     backend = next((b for b in BACKENDS if b.hub_id == source), None)
     return Place(source, backend.family if backend else None)
 
@@ -189,7 +197,10 @@ def find_backend(name: str) -> Backend:
 
 
 def name_of(source: str) -> str | None:
-    """The backend whose own weights `find_model` called `source`; None for all other models."""
+    """The backend whose own weights, or a single file of them, `find_model` called `source`; None for all other models."""
+    file = single_file.find(source)
+    if file:
+        return file.backend
     return next((backend.name for backend in BACKENDS if source in (backend.name, source_of(backend))), None)
 
 
@@ -198,21 +209,25 @@ def embedded_folder(backend: Backend) -> Path:
     return embedded.folder(backend.files or backend.name)
 
 
-def find_model(backend: Backend, model: str | None = None, *, t5: bool = True) -> str:
+def find_model(
+    backend: Backend, model: str | None = None, *, t5: bool = True, parts: str | None = None
+) -> str:
     """What to load, after a check that it is there and may be read.
 
     Args:
         backend: the family; its own weights are taken where `model` is None.
-        model: a folder in diffusers' layout or a hub id ("owner/name"); a folder wins where both could be meant.
+        model: a folder in diffusers' layout, a single file, or a hub id ("owner/name"); a folder wins where two could be
+            meant.
         t5: whether T5 is loaded where a model can do without it.
+        parts: a folder or hub id for what a single file lacks; see `parts_of_file`.
 
     Returns:
-        As `rfgs.priors.load_prior` takes it: the name of a backend that is part of the package, a folder, or a hub id.
+        As `rfgs.priors.load_prior` takes it: the name of a backend that is part of the package, a folder, a file, or a hub id.
 
     Raises:
-        UserError: a folder that is missing or holds no model; a hub model that is absent, gated or out of reach.
+        UserError: a folder or file that is missing or holds no model; a hub model that is absent, gated or out of reach.
     """
-    return check_source(source_of(backend, model), t5=t5)
+    return check_source(source_of(backend, model), t5=t5, parts=parts)
 
 
 def source_of(backend: Backend, model: str | None = None) -> str:
@@ -227,8 +242,20 @@ def source_of(backend: Backend, model: str | None = None) -> str:
     return prefix + model.removeprefix(prefix)
 
 
-def check_source(source: str, *, t5: bool = True) -> str:
-    """`source` (as `locate` takes it) if it can be loaded, with T5 or without; UserError if not."""
+def parts_of_file(file: SingleFile, parts: str | None = None) -> str:
+    """Where what a single file lacks is taken from: `parts`, a folder or hub id, or the backend that it is a version of."""
+    return parts or find_backend(file.backend).hub_id or file.backend
+
+
+def check_source(source: str, *, t5: bool = True, parts: str | None = None) -> str:
+    """`source` (as `locate` takes it) if it can be loaded, with T5 or without; UserError if not.
+
+    `parts`: see `parts_of_file`.
+    """
+    if parts is not None and not single_file.is_file_name(_split(source)[1]):
+        raise UserError(
+            f"--parts {parts}: is for what a single file lacks, and --model names none; leave it out"
+        )
     backend = next((backend for backend in BACKENDS if backend.name == source), None)
     if backend and not backend.hub_id:
         folder, remedy = embedded_folder(backend), embedded.remedy(backend.name)
@@ -242,6 +269,12 @@ def check_source(source: str, *, t5: bool = True) -> str:
         return source
     prefix, place = _split(source)
     folder = Path(place).expanduser()
+    if single_file.is_file_name(place):
+        if prefix:
+            raise UserError(
+                f"--model {place}: a model for --backend {prefix[:-1]} is read from a folder in diffusers' layout only"
+            )
+        return _check_file(place, parts, t5=t5)
     if folder.exists() or not snapshot.HUB_ID.fullmatch(place):
         remedy = f"give a folder in diffusers' layout (the one that holds {INDEX}) or a hub id (owner/name)"
         _check_folder(folder, f"--model {place}", remedy, t5=t5)
@@ -342,10 +375,55 @@ def _check_folder(folder: Path, name: str, remedy: str, *, t5: bool = True) -> N
         )
 
 
-def _check_hub_id(hub_id: str, *, t5: bool = True, only: tuple[str, ...] = ()) -> None:
+def _check_file(source: str, parts: str | None, *, t5: bool) -> str:
+    """A single file with, elsewhere, all that it lacks."""
+    file = single_file.read(source)
+    place, name = parts_of_file(file, parts), f"--model {source}"
+    holds = f"holds the {' and '.join(sorted(file.parts))}"
+    remedy = f"give a folder of {file.backend} in diffusers' layout with --parts FOLDER"
+    local, folder = Path(place).expanduser(), Place(place).folder()
+    if parts is not None and (local.exists() or not snapshot.HUB_ID.fullmatch(place)):
+        if not (local / INDEX).is_file():
+            raise UserError(
+                f"--parts {parts}: {f'no {INDEX} in it' if local.exists() else 'no such folder'}; {remedy}"
+            )
+        lacks = missing(local, t5=t5, bare=file.parts)
+        if lacks:
+            raise UserError(
+                f"{name}: {holds} only, and for the rest --parts {parts} is not whole, {lacks}; copy that, or {remedy}"
+            )
+    else:
+        try:
+            _check_hub_id(place, t5=t5, bare=tuple(file.parts))
+        except UserError as error:
+            reason = str(error).replace(hub.LOCAL, remedy)
+            raise UserError(f"{name}: {holds} only, and for the rest {reason}") from error
+    if folder is not None:  # What is still to be downloaded can only be looked at when it is there.
+        check_parts(file, folder, name)
+    return str(file.path)
+
+
+def check_parts(file: SingleFile, folder: Path, name: str) -> None:
+    """That the folder for what a single file lacks is of the same model.
+
+    Raises:
+        UserError: another family, or a transformer of another size.
+    """
+    pipeline = about(folder).pipeline
+    if pipeline not in file.family.pipelines:
+        problem = f"it is a {file.family.pipelines[0]}, and {folder} a {pipeline}"
+    else:
+        problem = single_file.check_config(file, folder) or ""
+    if problem:
+        raise UserError(f"{name}: {problem}; give a folder of the same model with --parts FOLDER")
+
+
+def _check_hub_id(
+    hub_id: str, *, t5: bool = True, only: tuple[str, ...] = (), bare: tuple[str, ...] = ()
+) -> None:
     from huggingface_hub import HfApi
 
-    lacks = snapshot.lacks(hub_id, t5=t5, only=only)
+    lacks = snapshot.lacks(hub_id, t5=t5, only=only, bare=bare)
     if lacks is None:
         return
     known = next((backend for backend in BACKENDS if backend.hub_id == hub_id), None)
@@ -356,7 +434,7 @@ def _check_hub_id(hub_id: str, *, t5: bool = True, only: tuple[str, ...] = ()) -
     begun = snapshot.cached(hub_id)
     with hub.answers(hub_id, lacks if begun else None):
         HfApi().auth_check(hub_id)
-    if known and not only:
+    if known and not only and not bare:
         _check_disk(known, begun, t5=t5)
 
 

@@ -27,6 +27,8 @@ _FILE = re.compile(
 _LIST = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model)\.(?P<suffix>safetensors|bin)\.index(?:\.(?P<variant>[\w-]+))?\.json"
 )
+_LONGEST_HEADER = 100_000_000
+"""Bytes; safetensors' own limit."""
 _VARIANTS = ("", "fp16", "bf16")
 """Kinds of files that hold the same weights, the one that is taken first first."""
 
@@ -107,12 +109,19 @@ def weights(place: Path) -> Weights | None:
     return found[0] if found and not found[0].lacks else None
 
 
-def wanted(index: dict[str, Any], listing: Collection[str], *, t5: bool, only: Collection[str]) -> list[str]:
+def wanted(
+    index: dict[str, Any],
+    listing: Collection[str],
+    *,
+    t5: bool,
+    only: Collection[str],
+    bare: Collection[str] = (),
+) -> list[str]:
     """The files to fetch, of those that a hub lists.
 
     Args:
         index: the content of model_index.json.
-        t5, only: see `missing`.
+        t5, only, bare: see `missing`.
     """
     chosen = [INDEX, OWN]
     for part in parts_of(index, t5=t5, only=only):
@@ -120,7 +129,8 @@ def wanted(index: dict[str, Any], listing: Collection[str], *, t5: bool, only: C
         if part == "scheduler" or part.startswith("tokenizer"):
             mine = [name for name in names if name.endswith((".json", ".txt", ".model"))]
         else:
-            mine = ["config.json", *[file for one in weight_sets(names)[:1] for file in one.files]]
+            sets = [] if part in bare else weight_sets(names)[:1]
+            mine = ["config.json", *[file for one in sets for file in one.files]]
         chosen += [f"{part}/{name}" for name in mine]
     return [name for name in chosen if name in listing]
 
@@ -133,12 +143,20 @@ def parts_of(index: dict[str, Any], *, t5: bool = True, only: Collection[str] = 
     return [part for part in listed if part not in _UNUSED and (t5 or part not in _OPTIONAL)]
 
 
-def missing(folder: Path, *, t5: bool = True, only: Collection[str] = (), strict: bool = False) -> str | None:
+def missing(
+    folder: Path,
+    *,
+    t5: bool = True,
+    only: Collection[str] = (),
+    bare: Collection[str] = (),
+    strict: bool = False,
+) -> str | None:
     """What the model in `folder` lacks, in words, such as "unet/ holds no weights"; None if it is whole.
 
     Args:
         t5: whether T5 is loaded where a model can do without it.
         only: the parts that are loaded; none stands for all of model_index.json.
+        bare: parts whose weights come from elsewhere, so that their configuration is enough.
         strict: T5 has to be there if the model lists it: of a download that is not to be gone on with.
     """
     index = {} if only else _json(folder / INDEX)
@@ -147,13 +165,18 @@ def missing(folder: Path, *, t5: bool = True, only: Collection[str] = (), strict
     parts = parts_of(index, t5=t5, only=only)
     if not strict and not (folder / "text_encoder_3").is_dir():
         parts = [part for part in parts if part not in _OPTIONAL]
-    return next((problem for part in parts for problem in _problems(folder / part, index)), None)
+    return next(
+        (problem for part in parts for problem in _problems(folder / part, index, part in bare)), None
+    )
 
 
-def _problems(place: Path, index: dict[str, Any]) -> Iterator[str]:
+def _problems(place: Path, index: dict[str, Any], bare: bool = False) -> Iterator[str]:
     part = place.name
     if not place.is_dir():
         yield f"the part {part}/ is missing"
+        return
+    if bare:
+        yield from _config(place / "config.json")
         return
     # The hub's cache is made of links, and copies of it may point nowhere.
     for file in sorted(place.iterdir()):
@@ -206,13 +229,14 @@ def _weights(place: Path) -> Iterator[str]:
         yield f"{place.name}/{begun.lacks[0]} is missing"
         return
     for name in sets[0].files:
-        problem = _damage(place / name)
+        problem = damage(place / name)
         if problem:
             yield f"{place.name}/{name} {problem}"
 
 
-def _damage(file: Path) -> str | None:
-    if file.suffix == ".safetensors":
+def damage(file: Path) -> str | None:
+    """What is wrong with a file of weights by its start and its length; None if nothing is."""
+    if file.suffix.lower() in (".safetensors", ".sft"):
         needed, size = _length(file), file.stat().st_size
         if needed is None:
             return "is no file of weights (a placeholder of Git LFS?)"
@@ -239,23 +263,36 @@ def _json(file: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def header(file: Path) -> dict[str, Any] | None:
+    """What a file of safetensors says of its tensors (`dtype`, `shape`, `data_offsets`) by their names; None if nothing."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        text = stream.read(size) if size <= _LONGEST_HEADER else b""
+    try:
+        tensors = json.loads(text)
+    except ValueError:
+        return None
+    return {k: v for k, v in tensors.items() if k != "__metadata__"} if isinstance(tensors, dict) else None
+
+
 def _length(file: Path) -> int | None:
     """How many bytes a file of safetensors has to have by its own header; None if it has no such header."""
     with file.open("rb") as stream:
         start = stream.read(8)
         if len(start) < 8:
             return None
-        header = struct.unpack("<Q", start)[0]
-        if header > 100_000_000:  # As safetensors' own limit.
+        size = struct.unpack("<Q", start)[0]
+        if size > _LONGEST_HEADER:
             return None
-        text = stream.read(header)
-    if len(text) < header:
-        return 8 + header
+        text = stream.read(size)
+    if len(text) < size:
+        return 8 + size
     try:
         tensors = json.loads(text)
         return (
             8
-            + header
+            + size
             + max((v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"), default=0)
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
@@ -16,9 +17,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rfgs.models import threads
+from rfgs.models.cache import cache_folder
 
 LIBRARIES = (
     "torch",
@@ -107,6 +109,8 @@ class Gpu:
     name: str
     memory: int
     """Bytes."""
+    capability: tuple[int, int] | None = None
+    """Compute capability, such as (9, 0)."""
 
 
 def gpus() -> list[Gpu]:
@@ -114,25 +118,44 @@ def gpus() -> list[Gpu]:
 
     Empty without a driver, or with CUDA_VISIBLE_DEVICES hiding them all.
     """
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            cuda = ctypes.CDLL(library)
-            break
-        except OSError:
-            continue
-    else:
-        return []
+    cuda = _driver()
     count = ctypes.c_int()
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    if cuda is None or cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return []
     found = []
     for index in range(count.value):
         device, name, size = ctypes.c_int(), ctypes.create_string_buffer(128), ctypes.c_size_t()
+        major, minor = ctypes.c_int(), ctypes.c_int()
         cuda.cuDeviceGet(ctypes.byref(device), index)
         cuda.cuDeviceGetName(name, len(name), device)
         cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-        found.append(Gpu(name.value.decode(errors="replace"), size.value))
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+        capability = (major.value, minor.value) if major.value else None
+        found.append(Gpu(name.value.decode(errors="replace"), size.value, capability))
     return found
+
+
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the driver's interface."""
+
+
+def driver_cuda() -> str | None:
+    """The newest CUDA release that the NVIDIA driver can run, such as "12.4"; None without a driver."""
+    cuda, found = _driver(), ctypes.c_int()
+    if cuda is None or cuda.cuDriverGetVersion(ctypes.byref(found)) != 0:
+        return None
+    return f"{found.value // 1000}.{found.value % 1000 // 10}"
+
+
+def _driver() -> Any:
+    """The driver's library, None where there is none."""
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            return ctypes.CDLL(library)
+        except OSError:
+            continue
+    return None
 
 
 def torch_cuda() -> str | None:
@@ -150,13 +173,22 @@ def torch_cuda() -> str | None:
 
 
 def nvcc() -> str | None:
-    """The path of the CUDA compiler where torch's extension builder looks: CUDA_HOME, the PATH, /usr/local/cuda."""
+    """The path of the CUDA compiler: from CUDA_HOME, from the package index, from the PATH or /usr/local/cuda.
+
+    Of several, the first that has its headers beside it: some distributions put a mere script on the PATH.
+    """
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
     candidates = [Path(home) / "bin" / "nvcc" for home in homes if home]
+    # NVIDIA's wheels from CUDA 13 on, which torch's own come with; earlier ones have no compiler in them.
+    nvidia = importlib.util.find_spec("nvidia")
+    for place in nvidia.submodule_search_locations or [] if nvidia else []:
+        candidates += sorted(Path(place).glob("cu*/bin/nvcc"), reverse=True)
     on_path = shutil.which("nvcc")
     candidates += [Path(on_path)] if on_path else []
     candidates.append(Path("/usr/local/cuda/bin/nvcc"))
-    return next((str(path) for path in candidates if path.is_file()), None)
+    found = [path for path in candidates if path.is_file()]
+    whole = [path for path in found if (path.parent.parent / "include" / "cuda_runtime.h").is_file()]
+    return next((str(path) for path in [*whole, *found]), None)
 
 
 def nvcc_version(path: str) -> str | None:
@@ -175,20 +207,43 @@ GsplatState = Literal["absent", "no compiler", "to be compiled", "compiled", "pr
 
 
 def gsplat_state() -> GsplatState:
-    """How far gsplat's CUDA kernels are from running; the first two mean that they cannot.
+    """How far gsplat's CUDA kernels are from running with this Python and torch on this GPU.
 
-    gsplat looks for the CUDA toolkit even where it has compiled before, so a cached build alone is not enough.
+    The first two mean that they cannot.
     """
     location = _package_folder("gsplat")
     if location is None:
         return "absent"
-    if any(location.glob("csrc*.so")) or any(location.glob("csrc*.pyd")):
+    if any((location / f"csrc{suffix}").is_file() for suffix in importlib.machinery.EXTENSION_SUFFIXES):
         return "pre-built"
-    if nvcc() is None:
-        return "no compiler"
-    builds = os.environ.get("TORCH_EXTENSIONS_DIR")
-    cache = Path(builds) if builds else Path.home() / ".cache" / "torch_extensions"
-    return "compiled" if any(cache.glob("**/gsplat_cuda/gsplat_cuda*.so")) else "to be compiled"
+    if gsplat_build().is_file():
+        return "compiled"
+    return "no compiler" if nvcc() is None else "to be compiled"
+
+
+def gsplat_build() -> Path:
+    """The file of gsplat's kernels as `rfgs warmup` compiles them: one that is there, or where it would be.
+
+    Its folder is named for all that a build depends on, so that none is ever taken for another.
+    """
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    name = f"gsplat-{version('gsplat')}-python{python}-torch{version('torch')}-cuda{torch_cuda()}-sm"
+    folder, archs = cache_folder() / "kernels", gsplat_archs()
+    for file in sorted(folder.glob(f"{name}*/gsplat_cuda.so")):
+        if archs and set(archs) <= set(file.parent.name[len(name) :].split("+")):
+            return file
+    return folder / (name + "+".join(archs)) / "gsplat_cuda.so"
+
+
+def gsplat_archs() -> list[str]:
+    """Compute capabilities that gsplat is compiled for, such as ["9.0"]: the first GPU's, which rfgs computes on.
+
+    Where there is no GPU, those that TORCH_CUDA_ARCH_LIST names, as for an image of a machine; none without either.
+    """
+    found = gpus()
+    if found and found[0].capability:
+        return ["{}.{}".format(*found[0].capability)]
+    return re.findall(r"\d+\.\d+", os.environ.get("TORCH_CUDA_ARCH_LIST", ""))
 
 
 def _package_folder(name: str) -> Path | None:

@@ -60,6 +60,8 @@ PROGRAM = 1.0 * GIB
 the splats, the page and what the C library keeps."""
 TRAINED = 16
 """Bytes for each parameter that is trained: itself, its gradient and Adam's two moments, float32."""
+NF4 = 9 / 16
+"""Bytes of a parameter in 4 bits: half of one, and a scale of four bytes for each 64."""
 OFFLOADED = 260_000_000
 """Parameters of an offloaded network that are on the GPU at a time: the largest layer's, and those that are not moved
 (a table of positions, above all)."""
@@ -81,12 +83,18 @@ class Load:
     """The network's weights come to the GPU layer by layer."""
     full: bool = False
     """The network is float32 instead of half precision."""
+    weights: int | None = None
+    """Bytes of the network's weights where its file tells them."""
     samples: int = 2
     """Samples of one view in an evaluation for guidance: with and without the prompt, and two more with Perp-Neg."""
     decode: bool = False
     """Pictures are decoded beside a step, as the page does."""
     encode: bool = True
     """Views go through the encoder; not those of runs that move latents themselves."""
+
+    def network(self, footprint: Footprint) -> int:
+        """Bytes of the network's weights, all of them on the GPU."""
+        return (4 if self.full else 2) * footprint.network if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def estimate(
     """
     footprint, area, width = _of(name), (size / 512) ** 2, 2 if half_encoder else 4
     grain = 4 if load.full else 2
-    weights = grain * (OFFLOADED if load.offload else footprint.network) + width * AUTOENCODER
+    weights = (grain * OFFLOADED if load.offload else load.network(footprint)) + width * AUTOENCODER
     weights += TRAINED * (load.lora_rank * footprint.lora + footprint.camera) if load.lora_rank else 0
     encoder = ENCODE_FIRST + ENCODE_NEXT * (views - 1) if slice_views else ENCODE_VIEW * views
     encoder *= area * width / 4
@@ -205,7 +213,7 @@ def on_the_cpu(
     if device == "cuda" and not load.offload:
         fits = CONTEXT + SLACK * grain * (footprint.clip + large) + 2 * GIB < gpu
         return int(PROGRAM + (0 if fits else 2 * large))
-    text, network = grain * (footprint.clip + large), grain * footprint.network + 4 * AUTOENCODER
+    text, network = grain * (footprint.clip + large), load.network(footprint) + 4 * AUTOENCODER
     if device == "cpu":
         # One by one, as `rfgs.priors.fit.fit_views` has them where memory is short.
         found = estimate(name, views=views, slice_views=True, size=size, load=load)

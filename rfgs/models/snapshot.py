@@ -30,14 +30,20 @@ def cached(hub_id: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def lacks(hub_id: str, *, t5: bool = True, only: Collection[str] = ()) -> str | None:
-    """What is still to be downloaded of a hub id, in words; None if nothing. `t5`, `only`: see `layout.missing`."""
+def lacks(
+    hub_id: str, *, t5: bool = True, only: Collection[str] = (), bare: Collection[str] = ()
+) -> str | None:
+    """What is still to be downloaded of a hub id, in words; None if nothing. `t5`, `only`, `bare`: see `layout.missing`."""
     folder = cached(hub_id)
-    return f"{INDEX} is missing" if folder is None else missing(folder, t5=t5, only=only, strict=True)
+    if folder is None:
+        return f"{INDEX} is missing"
+    return missing(folder, t5=t5, only=only, bare=bare, strict=True)
 
 
-def folder_of(source: str, *, t5: bool = True, only: Collection[str] = ()) -> str:
+def folder_of(source: str, *, t5: bool = True, only: Collection[str] = (), bare: Collection[str] = ()) -> str:
     """The folder to load a folder or hub id from, after its download where it is not here.
+
+    `t5`, `only`, `bare`: see `layout.missing`.
 
     Raises:
         UserError: neither, a model that is not whole, one that the hub does not give, or a connection that breaks.
@@ -46,9 +52,9 @@ def folder_of(source: str, *, t5: bool = True, only: Collection[str] = ()) -> st
     if not folder.is_dir():
         _check_name(source)
         found = cached(source)
-        done = found and not lacks(source, t5=t5, only=only)
-        folder = found if found and done else _fetch(source, t5=t5, only=only)
-    problem = missing(folder, t5=t5, only=only)
+        done = found and not lacks(source, t5=t5, only=only, bare=bare)
+        folder = found if found and done else _fetch(source, t5=t5, only=only, bare=bare)
+    problem = missing(folder, t5=t5, only=only, bare=bare)
     if problem:
         raise UserError(f"{source}: not a whole model, {problem}; download or copy it again")
     return str(folder)
@@ -85,13 +91,13 @@ def _fetch_index(hub_id: str) -> Path:
         return Path(hf_hub_download(hub_id, INDEX)).parent
 
 
-def _fetch(hub_id: str, *, t5: bool, only: Collection[str]) -> Path:
+def _fetch(hub_id: str, *, t5: bool, only: Collection[str], bare: Collection[str]) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
-    begun = lacks(hub_id, t5=t5, only=only) if cached(hub_id) else None
+    begun = lacks(hub_id, t5=t5, only=only, bare=bare) if cached(hub_id) else None
     with hub.answers(hub_id, begun):
         listing = HfApi().list_repo_files(hub_id)
-    names = wanted(index_of(hub_id), listing, t5=t5, only=only)
+    names = wanted(index_of(hub_id), listing, t5=t5, only=only, bare=bare)
     for wait in _WAITS:
         try:
             return Path(snapshot_download(hub_id, allow_patterns=names))
@@ -100,5 +106,5 @@ def _fetch(hub_id: str, *, t5: bool, only: Collection[str]) -> Path:
                 break
             time.sleep(wait)
     # What is here stays, so that the last try, and the next run, go on where it broke off.
-    with hub.answers(hub_id, lacks(hub_id, t5=t5, only=only)):
+    with hub.answers(hub_id, lacks(hub_id, t5=t5, only=only, bare=bare)):
         return Path(snapshot_download(hub_id, allow_patterns=names))

@@ -10,10 +10,14 @@ from typing import Any, Literal, cast
 import torch
 
 from rfgs.errors import UserError
+from rfgs.models import single_file
 from rfgs.models.about import INDEX, about
-from rfgs.models.catalog import families, locate, no_adapter
+from rfgs.models.card import check_card, computes_bfloat16
+from rfgs.models.catalog import check_parts, families, locate, no_adapter, parts_of_file
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
+from rfgs.models.lora_file import check_lora
+from rfgs.models.quantized import check_methods, check_nf4, methods
 from rfgs.models.snapshot import folder_of, index_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
 from rfgs.priors.engine import Engine, attach
@@ -39,7 +43,11 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    parts: str | Path | None = None,
     t5: Literal["keep", "8bit", "drop"] = "keep",
+    quantize: Literal["none", "nf4"] = "none",
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
     offload: bool = False,
     compile: bool = False,
     engine: Engine = "auto",
@@ -49,12 +57,16 @@ def load_prior(
     """Load a prior.
 
     Args:
-        name_or_folder: a backend's name (`rfgs.models.catalog`), a folder in diffusers' layout, or a hub id ("owner/name").
+        name_or_folder: a backend's name (`rfgs.models.catalog`), a folder in diffusers' layout, a hub id ("owner/name"), or
+            a single file of Stable Diffusion 3 or FLUX (.safetensors, .gguf).
             InstaFlow's files look like Stable Diffusion's: "instaflow:FOLDER" says what they are.
         kind: what is wanted, a rectified flow or a diffusion model; None takes either.
         dtype: of the network's weights; None takes float32 for small models and on the CPU, half precision on CUDA.
+        parts: a folder or hub id of the same model for what a single file lacks; None takes the hub's own.
         t5: "drop" leaves T5 out where a model can do without it (Stable Diffusion 3), which saves 9.5 GB to download and
             load, and reads prompts less closely; "8bit" halves its memory with bitsandbytes, which wants a GPU.
+        quantize: "nf4" keeps the network's weights in 4 bits (Stable Diffusion 3, FLUX), with bitsandbytes on a GPU.
+        lora: a file with a LoRA that is added to the network's weights, `lora_scale` times.
         offload: leave all weights in the CPU's memory and bring each layer's to `device` when it computes: hardly any GPU
             memory for weights, and each evaluation waits for all of them. No LoRA can be trained then.
         compile: have `torch.compile` make the network's evaluations faster; the first ones take minutes.
@@ -64,21 +76,37 @@ def load_prior(
         say: told each phase of loading a big model, in a line.
 
     Raises:
-        UserError: nothing there, a model of another kind, a pipeline class that has no adapter, or too little memory.
+        UserError: a device that torch cannot compute on, nothing there, a model of another kind, a pipeline class that has no
+            adapter, or too little memory.
     """
+    check_card(torch.device(device))
     name = str(name_or_folder)
     place = locate(name)
+    file = single_file.read(place.source) if single_file.is_file_name(place.source) else None
+    if parts is not None and file is None:
+        raise UserError(f"{name}: parts are for what a single file lacks, and this is none; leave them out")
     family = family_of(name) or _family_of_files(name, place.source)
     if kind not in (None, family.kind):
         raise UserError(f"{name}: {_OTHER_KIND[family.kind]}")
     if t5 == "drop" and not family.can_drop_t5:
         raise UserError(f"{name}: reads prompts with T5 alone; leave --t5 drop out")
     device = torch.device(device)
-    tell_download(place.source, say, t5=t5 != "drop")
+    whole = place.source if file is None else parts_of_file(file, None if parts is None else str(parts))
+    tell_download(whole, say, t5=t5 != "drop", bare=file.parts if file else ())
     # Found once; from here on everything is loaded from this folder, and needs no network.
-    source = folder_of(place.source, t5=t5 != "drop")
+    source = folder_of(whole, t5=t5 != "drop", bare=file.parts if file else ())
+    if file:
+        check_parts(file, Path(source), name)
+    check_methods(name, Path(source), device.type)
+    if lora is not None:
+        if quantize != "none" or (file and file.quantized) or any(methods(Path(source))):
+            raise UserError(f"--lora {lora}: cannot be added to quantized weights; take some that are not")
+        check_lora(str(lora), lora_scale, family, name)
+    if quantize == "nf4":
+        check_nf4(device.type)
     dtype = dtype or _dtype(family, device, small=about(source).small)
-    adapter, setup = family.load_adapter(), Setup(device, dtype, t5, offload)
+    adapter = family.load_adapter()
+    setup = Setup(device, dtype, t5, quantize, offload, file)
     from rfgs.priors.adapter import Adapter
 
     # What is not ours may read its texts and weights as it likes.
@@ -90,7 +118,7 @@ def load_prior(
         embed_and_release(empty, prompts(empty))
         text = empty.text
     if big:
-        tell_network(source, say)
+        tell_network(source, say, file)
     prior = adapter.load(source, name=name, setup=setup)
     if text is not None:
         prior.text = text  # It knows the prompts, and reads new ones as the prior's own would.
@@ -98,6 +126,10 @@ def load_prior(
         tell_text(prior.text, source, say, t5=t5 != "drop")
     if place.style:
         prior.add_style(*place.style)
+    if lora is not None:
+        from rfgs.priors.added_lora import add_lora
+
+        add_lora(prior.network, family, Path(lora).expanduser(), lora_scale)
     if offload and family.network:
         for module in (prior.network, prior.autoencoder.module):
             offload_weights(module, device)
@@ -132,5 +164,5 @@ def _dtype(family: Family, device: torch.device, *, small: bool) -> torch.dtype:
     """Half precision where a big model runs on a GPU: bfloat16 for transformers, whose activations can overflow float16."""
     if small or device.type == "cpu":
         return torch.float32
-    bfloat16 = family.half == "bfloat16" and torch.cuda.is_bf16_supported()
+    bfloat16 = family.half == "bfloat16" and computes_bfloat16()
     return torch.bfloat16 if bfloat16 else torch.float16

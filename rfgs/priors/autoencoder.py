@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.errors import UserError
+from rfgs.models.single_file import SingleFile
 from rfgs.priors.parts import load_module, read_json
 
 
@@ -35,13 +36,16 @@ class Autoencoder:
         self._slice_views = False
 
     @classmethod
-    def load(cls, source: str, *, device: torch.device, grain: int = 1) -> Autoencoder:
-        """From the folder `source`."""
+    def load(
+        cls, source: str, *, device: torch.device, grain: int = 1, file: SingleFile | None = None
+    ) -> Autoencoder:
+        """From the folder `source`, or the single `file` if it holds one."""
         if read_json(source, "vae/config.json").get("_class_name") == "AutoencoderTiny":
             from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
         else:
             from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Kind
-        return cls(load_module(Kind, source, "vae", device=device, dtype=torch.float32), grain=grain)
+        module = load_module(Kind, source, "vae", device=device, dtype=torch.float32, file=file)
+        return cls(module, grain=grain)
 
     @property
     def slice_views(self) -> bool:

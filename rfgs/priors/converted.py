@@ -10,6 +10,7 @@ made anew. A graph is always traced with the same batch, so that results do not 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from rfgs.models import machine
-from rfgs.priors.text import cache_folder
+from rfgs.models.cache import cache_folder
 
 if TYPE_CHECKING:
     from rfgs.priors.engine import Call
@@ -52,13 +53,23 @@ class Program:
             return torch.from_numpy(out.copy())
 
 
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's one entry in this process, which stays.
+
+    Each `Core` gives the thread that makes it a stack for signals and frees that stack when it goes. Where two had been made,
+    Python's handler of the next signal, Ctrl-C or a child's end, then ran on freed memory: a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class Converted:
     """All programs of one network; not for several threads at once."""
 
     def __init__(self, network: Any) -> None:
-        import openvino
-
-        self._network, self._openvino, self._core = network, openvino, openvino.Core()
+        self._network, self._core = network, _core()
         self._digest = _digest(network)
         self._graphs: dict[str, Any] = {}
         self._programs: dict[tuple[str, int, int], Program] = {}
@@ -138,11 +149,13 @@ class Converted:
 
     def _keep(self, graph: Any, folder: Path) -> None:
         """Writes a graph, whole or not at all, and makes room."""
+        import openvino
+
         part = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            self._openvino.serialize(graph, part / "network.xml", part / "network.bin")
+            openvino.serialize(graph, part / "network.xml", part / "network.bin")
             about = {
                 "bin": (part / "network.bin").stat().st_size,
                 "xml": _sum((part / "network.xml").read_bytes()).hex(),

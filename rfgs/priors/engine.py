@@ -106,6 +106,8 @@ def _problem(network: Any) -> str | None:
         return "OpenVINO is not installed; install it with `pip install 'rfgs[openvino]'`"
     if network.device.type != "cpu" or network.dtype not in TOLERANCE:
         return "it evaluates networks on the CPU, in float32 or bfloat16; use --device cpu and --dtype auto"
+    if getattr(network, "hf_quantizer", None) is not None:
+        return "it does not read quantized weights; take some that are not"
     size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
     if size > LARGEST:
         return (

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rfgs.models import ram
+from rfgs.models.card import computes_bfloat16
 from rfgs.models.loading import Loading
 from rfgs.models.memory import DECODE, ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import Prior
@@ -20,8 +21,12 @@ def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
     else:
         dtype = None if distils_on is None else distillation_dtype(distils_on)
     return {
+        "parts": job.parts,
         "t5": job.t5,
         "dtype": dtype,
+        "quantize": job.quantize,
+        "lora": job.lora,
+        "lora_scale": job.lora_scale,
         "offload": job.offload,
         "compile": job.compile,
         "engine": job.engine,
@@ -125,5 +130,5 @@ def _room(prior: Prior, size: int, free: int | None) -> tuple[Any, float, int] |
 
 def _half(prior: Any) -> torch.dtype:
     """The precision to save memory with."""
-    plain = torch.device(prior.device).type == "cpu" or torch.cuda.is_bf16_supported()
+    plain = torch.device(prior.device).type == "cpu" or computes_bfloat16()
     return torch.bfloat16 if plain else torch.float16

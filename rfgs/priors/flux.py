@@ -20,7 +20,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_module, whole_model
+from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
@@ -51,7 +51,7 @@ class FluxPrior(Flow, Adapter):
             self._embed,
             device=self.device,
             dtype=self.dtype,
-            key=text_key(source, "flux", str(self._t5_tokens), setup.t5),
+            key=text_key(source, setup, "flux", str(self._t5_tokens)),
         )
 
     @property
@@ -77,10 +77,8 @@ class FluxPrior(Flow, Adapter):
 
         with whole_model(name, "FLUX"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
-            autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
-            network = load_module(
-                FluxTransformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
-            )
+            autoencoder = Autoencoder.load(source, device=setup.home, grain=2, file=setup.file)
+            network = load_network(FluxTransformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _embed(self, parts: tuple[TextPart, TextPart], prompts: Sequence[str]) -> Condition:

@@ -18,6 +18,8 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models.layout import weights
+from rfgs.models.quantized import methods
+from rfgs.models.single_file import SingleFile
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,12 @@ class Setup:
     """Precision of the network and the text encoders."""
     t5: Literal["keep", "8bit", "drop"] = "keep"
     """T5 as the others, in 8-bit integers by bitsandbytes, or not at all."""
+    quantize: Literal["none", "nf4"] = "none"
+    """The network's weights in 4 bits by bitsandbytes."""
     offload: bool = False
     """Weights stay in the CPU's memory, and each layer's come to the device when it computes."""
+    file: SingleFile | None = None
+    """A single file, whose parts are taken in the place of those in the model's folder."""
     empty: bool = False
     """Network and autoencoder are to have no weights: a prior that embeds prompts before there is room for them."""
 
@@ -44,22 +50,36 @@ class Setup:
 
 
 def load_module(
-    kind: Any, source: str, part: str, *, device: torch.device | None, dtype: torch.dtype, **options: Any
+    kind: Any,
+    source: str,
+    part: str,
+    *,
+    device: torch.device | None,
+    dtype: torch.dtype,
+    file: SingleFile | None = None,
+    **options: Any,
 ) -> Any:
     """A part with weights, of class `kind`, from the folder `source`: on `device`, in evaluation mode, frozen.
 
-    `options` go to diffusers' or transformers' `from_pretrained`; with device None they say where the part is to be.
+    The weights of parts that `file` holds come from there. `options` go to diffusers' or transformers' `from_pretrained`;
+    with device None they say where the part is to be.
 
     Raises:
         OSError: no whole set of weights, or one that leaves parameters without values, which would be random.
     """
     if device is not None and device.type == "meta":
         return _without_weights(kind, source, part, dtype)
+    if file and part in file.parts:
+        from rfgs.priors.from_file import load_from_file
+
+        module = load_from_file(kind, file, part, source, device=device, dtype=dtype, **options)
+        return (module if device is None else module.to(device)).eval().requires_grad_(False)
     found = weights(Path(source) / part)
     if found is None:
         raise OSError(f"{part}/ holds no whole set of weights")
-    if device is not None and device.type != "cpu":
-        # Straight there, tensor by tensor: the whole of it may be more than the CPU's memory holds.
+    if device is not None and (device.type != "cpu" or is_quantized(source, part)):
+        # Straight there, tensor by tensor: the whole of it may be more than the CPU's memory holds, and what bitsandbytes
+        # has loaded cannot be moved.
         options["device_map"], device = {"": device}, None
     options |= {"variant": found.variant, "use_safetensors": found.safetensors, "local_files_only": True}
     module, told = kind.from_pretrained(
@@ -79,6 +99,23 @@ def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> A
         module = kind.from_config(kind.load_config(source, subfolder=part, local_files_only=True))
     # Not diffusers' own `to`, which warns of weights that are none.
     return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
+
+
+def load_network(kind: Any, source: str, part: str, setup: Setup) -> Any:
+    """The network of class `kind`, quantized if `setup` asks for that; see `load_module`."""
+    device, options = setup.home, {}
+    if setup.quantize == "nf4":
+        from diffusers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=setup.dtype
+        )
+    return load_module(kind, source, part, device=device, dtype=setup.dtype, file=setup.file, **options)
+
+
+def is_quantized(source: str, part: str) -> bool:
+    """Whether a part's weights were quantized before they were saved; see `rfgs.models.quantized`."""
+    return part in dict(methods(Path(source)))
 
 
 def offload(module: Any, device: torch.device) -> Any:

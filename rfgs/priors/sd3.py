@@ -20,7 +20,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_module, read_json, whole_model
+from rfgs.priors.parts import Setup, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
@@ -55,7 +55,7 @@ class SD3Prior(Flow, Adapter):
             self._embed,
             device=self.device,
             dtype=self.dtype,
-            key=text_key(source, "sd3", str(self._t5_tokens), setup.t5) if t5 else None,
+            key=text_key(source, setup, "sd3", str(self._t5_tokens)) if t5 else None,
         )
 
     @classmethod
@@ -67,10 +67,9 @@ class SD3Prior(Flow, Adapter):
         with whole_model(name, "SD3"):
             t5 = setup.t5 != "drop" and _has_t5(source)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
-            network = load_module(
-                SD3Transformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
-            )
-            autoencoder = Autoencoder.load(source, device=setup.home, grain=network.config.patch_size)
+            network = load_network(SD3Transformer2DModel, source, "transformer", setup)
+            grain = network.config.patch_size
+            autoencoder = Autoencoder.load(source, device=setup.home, grain=grain, file=setup.file)
         return cls(name, source, setup, network, autoencoder, scheduler, t5=t5)
 
     def _load_text(self) -> list[TextPart]:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rfgs.models import weighing
 from rfgs.models.about import about
+from rfgs.models.cache import cache_folder
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, load_module, offload, revision
+from rfgs.priors.parts import Setup, is_quantized, load_module, offload, revision
 
 _MARGIN = 2 << 30
 """Bytes of GPU memory that have to stay free beside a text encoder, for its activations and the CUDA libraries."""
@@ -51,22 +52,34 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     """
     words = _tokenizer(tokenizer, source, suffix)
     part = f"text_encoder{suffix}"
-    home, dtype = _home(source, part, setup)
+    within = setup.file is not None and part in setup.file.parts
+    # What was quantized by bitsandbytes is on the GPU, which alone can compute with it.
+    quantized = is_quantized(source, part) and not within
+    if quantized:
+        home, dtype = setup.device, setup.dtype
+    elif within:
+        home, dtype = torch.device("cpu"), setup.dtype
+    else:
+        home, dtype = _home(weighing.numbers(Path(source) / part), setup)
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
-        module = load_module(encoder, source, part, device=home, dtype=dtype)
+        module = load_module(encoder, source, part, device=home, dtype=dtype, file=setup.file)
     _check_fits(words, module, suffix)
+    if quantized:
+        return TextPart(words, module, home)
     if setup.offload:
         return TextPart(words, offload(module, setup.device), setup.device)
+    if within:  # Which shows its size only when it is read.
+        home, dtype = _home(sum(parameter.numel() for parameter in module.parameters()), setup)
+        module = module.to(home, dtype)
     return TextPart(words, module, home)
 
 
-def _home(source: str, part: str, setup: Setup) -> tuple[torch.device, torch.dtype]:
-    """Where a text encoder's weights are put, and in which precision, by the room that its files say it takes."""
+def _home(numbers: int, setup: Setup) -> tuple[torch.device, torch.dtype]:
+    """Where a text encoder of so many numbers is put, and in which precision, by the room that there is."""
     cpu = torch.device("cpu")
     if setup.device.type == "cuda" and not setup.offload:
-        size = weighing.numbers(Path(source) / part) * setup.dtype.itemsize
-        if size + _MARGIN >= torch.cuda.mem_get_info(setup.device)[0]:
+        if numbers * setup.dtype.itemsize + _MARGIN >= torch.cuda.mem_get_info(setup.device)[0]:
             return cpu, torch.bfloat16  # float16 is emulated on CPUs.
     return cpu if setup.offload else setup.device, setup.dtype
 
@@ -115,6 +128,7 @@ def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
         f"text_encoder{suffix}",
         device=None,
         dtype=setup.dtype,
+        file=setup.file,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
         device_map={"": setup.device},
     )
@@ -221,12 +235,8 @@ class TextSide:
             pass  # A full disk must not end a run: the embedding is in memory.
 
 
-def text_key(source: str, *what: str) -> str:
-    """Everything that a model's embeddings depend on: where it is, which version of it, and `what` else."""
-    return "\n".join([source, revision(source), *what])
-
-
-def cache_folder() -> Path:
-    """RFGS_CACHE, or rfgs in the user's folder for caches."""
-    own = os.environ.get("RFGS_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rfgs"
+def text_key(source: str, setup: Setup, *what: str) -> str:
+    """Everything that a model's embeddings depend on: where it is, which version of it, T5's precision, and `what` else."""
+    within = setup.file is not None and any(part.startswith("text") for part in setup.file.parts)
+    single = [setup.file.revision()] if setup.file and within else []
+    return "\n".join([source, revision(source), *what, setup.t5, *single])

@@ -13,7 +13,7 @@ from torch import Tensor
 from rfgs.priors.adapter import Adapter
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, load_module, read_json, whole_model
+from rfgs.priors.parts import Setup, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_text
 
 
@@ -48,7 +48,7 @@ class UNetModel(Adapter):
         with whole_model(name, "Stable Diffusion"):
             scheduler = read_json(source, "scheduler/scheduler_config.json")
             autoencoder = Autoencoder.load(source, device=setup.home)
-            network = load_module(UNet2DConditionModel, source, "unet", device=setup.home, dtype=setup.dtype)
+            network = load_network(UNet2DConditionModel, source, "unet", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _load_text(self) -> TextPart:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rfgs.render.cameras import Cameras
     from rfgs.splats import Splats
 
-__all__ = ["Frames", "render", "warmup"]
+__all__ = ["Frames", "prepare", "render", "warmup"]
 
 Backend = Literal["auto", "cpu", "gsplat"]
 
@@ -106,6 +106,18 @@ def _backgrounds(background: Tensor | None, count: int, like: Tensor) -> Tensor 
     if tuple(background.shape) not in ((3,), (count, 3)):
         raise UserError(f"background has the shape {list(background.shape)}, expected [3] or [{count}, 3]")
     return background.to(like).expand(count, 3)
+
+
+def prepare(device: str, report: Callable[[str], None]) -> None:
+    """Have what renders on `device` compiled before other work; on a CPU the kernels do so at their first call, in seconds.
+
+    Raises:
+        UserError: gsplat's CUDA kernels cannot be compiled here.
+    """
+    if device == "cuda":
+        from .gsplat_backend import prepare as prepare_gsplat
+
+        prepare_gsplat(report)
 
 
 def warmup(report: Callable[[str], None] | None = None) -> None:

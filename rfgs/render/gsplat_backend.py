@@ -1,6 +1,9 @@
 """gsplat's CUDA rasterizer behind the same function as `rfgs.render.cpu`."""
 
 import functools
+import sys
+import threading
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ def check_available(device: torch.device) -> None:
         raise UserError(f"render backend 'gsplat': {problem}, or render on the CPU (backend='cpu')")
     if device.type != "cuda":
         raise UserError(f"render backend 'gsplat': the splats are on {device}; move them with .to('cuda')")
+    prepare()
 
 
 @functools.cache
@@ -25,6 +29,34 @@ def _problem() -> str | None:
     from rfgs.models.cuda import cuda_problem, gsplat_problem
 
     return cuda_problem() or gsplat_problem()
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+_preparing = threading.Lock()
+_prepared: set[str] = set()
+"""What this process has loaded."""
+
+
+def prepare(report: Callable[[str], None] = _to_stderr) -> None:
+    """Have gsplat's CUDA kernels compiled, if they are not, and loaded: before a model is, since it takes minutes.
+
+    Raises:
+        UserError: torch cannot compute on the GPU, or they cannot be compiled or loaded.
+    """
+    from rfgs.models import machine
+    from rfgs.models.card import check_card
+    from rfgs.render import gsplat_build
+
+    with _preparing:
+        if "gsplat" in _prepared:
+            return
+        check_card(torch.device("cuda"))
+        if machine.gsplat_state() != "pre-built":
+            gsplat_build.load(gsplat_build.build(report))
+        _prepared.add("gsplat")
 
 
 def rasterization(

@@ -151,7 +151,9 @@ def note_job(folder: Path, job: Job) -> None:
 def leave(folder: Path) -> None:
     """Removes the folder of a run that came to nothing; one with files in it stays."""
     with suppress(OSError, UserError):
-        if (folder / RECORD).exists() and read_record(folder).get("state") == "starting":
+        begun = any((folder / name).exists() for name in (CHECKPOINT, CHECKPOINT_BEFORE))
+        # On a full disk the record may be older than the checkpoint.
+        if not begun and (folder / RECORD).exists() and read_record(folder).get("state") == "starting":
             (folder / RECORD).unlink()
         if not _in_use(folder):
             for name in (LOCK, HOLDER):

@@ -22,6 +22,7 @@ from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.priors.phases import quiet
+from rfgs.render import prepare
 from rfgs.runs import folders, methods
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
@@ -64,16 +65,18 @@ def generate(
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
             ends the run with a checkpoint and nothing exported.
-        say: told, in a line, what does not end the run, such as a damaged checkpoint.
+        say: told, in a line, what does not end the run, such as a damaged checkpoint or a full disk.
         watched: whether a page decodes pictures beside the steps, for which memory is left.
         phase: told each phase of a big model's start, in a line with its size.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
-        UserError: the model cannot be loaded, the checkpoint cannot be read, or the GPU's memory does not suffice.
+        UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, the GPU's
+            memory does not suffice, or neither the folder nor the system's temporary one takes the asset.
     """
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None
+    prepare(job.device, say)
 
     def settings(prior: Prior) -> DistillConfig:
         if checkpoint is None:
@@ -163,9 +166,7 @@ def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool) -> str
     reserve, sliced = 0, None
     if known:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0
-        load = methods.load_of(
-            rank, offload=job.offload, dtype=job.dtype, perp_neg=config.perp_neg, decode=watched
-        )
+        load = methods.load_of(job, rank, perp_neg=config.perp_neg, decode=watched)
         reserve, sliced = (
             memory.beside_the_encoder(known, views=views, slice_views=one_by_one, size=size, load=load)
             for one_by_one in (False, True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,12 +15,24 @@ import torch
 
 from rfgs.distill import DistillConfig, Step
 from rfgs.distill.gradients import overflow
+from rfgs.errors import Unwritten
 from rfgs.export import export
+from rfgs.export.results import Results
 from rfgs.export.turntable import write_strip, write_turntable
-from rfgs.export.writing import atomic
+from rfgs.export.writing import atomic, made
 from rfgs.guidance import as_dict
 from rfgs.models import machine
-from rfgs.runs.folders import PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO, save_checkpoint
+from rfgs.runs.folders import (
+    CHECKPOINT,
+    CHECKPOINT_BEFORE,
+    PREVIEWS,
+    RECORD,
+    SNAPSHOTS,
+    SPLATS,
+    STRIP,
+    VIDEO,
+    save_checkpoint,
+)
 from rfgs.runs.job import Job
 from rfgs.splats import Splats
 
@@ -45,7 +58,7 @@ class Recorder:
         config: of the loop. It may be changed while the loop runs; the record says what was changed when.
         began: `time.perf_counter()` at the start of the program.
         checkpoint: what `rfgs.runs.folders.load_checkpoint` gave, for a run that goes on.
-        say: told in a line, now and then, that gradients overflow.
+        say: told in a line, now and then, that gradients overflow, and once that something cannot be written; the run goes on.
     """
 
     def __init__(
@@ -59,6 +72,7 @@ class Recorder:
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.folder, self.job, self.config = folder, job, config
+        self._say, self._said = say, False
         self.record: dict[str, Any] = {
             "state": "running",
             "job": asdict(job),
@@ -115,19 +129,21 @@ class Recorder:
         finally:
             self._count(part, time.perf_counter() - start)
 
-    def write_preview(self, step: Step) -> Path:
-        """A strip of views all around, as the splats are now, and the splats themselves; returns the strip."""
-        name = f"step-{step.index:06d}"
-        strip, snapshot = self.folder / PREVIEWS / f"{name}.png", self.folder / SNAPSHOTS / f"{name}.ply"
-        for path in (strip, snapshot):
-            path.parent.mkdir(exist_ok=True)
-        write_strip(step.splats, strip, views=6, size=128)
-        export(step.splats, snapshot)
+    def write_preview(self, step: Step) -> Path | None:
+        """A strip of views all around, as the splats are now, and the splats themselves; returns the strip, if it is there."""
+        name, strip = f"step-{step.index:06d}", None
+        with self._bearing():
+            export(step.splats, made(self.folder / SNAPSHOTS) / f"{name}.ply")
+        with self._bearing():
+            path = made(self.folder / PREVIEWS) / f"{name}.png"
+            write_strip(step.splats, path, views=6, size=128)
+            strip = path
         return strip
 
     def write_checkpoint(self, step: Step) -> None:
-        """Everything the next step depends on; a crash while writing leaves the checkpoint before it."""
+        """Everything the next step depends on; a crash while writing, or a full disk, leaves the checkpoint before it."""
         self._settle()
+        self._saved = time.monotonic()  # One that fails is not tried at each step.
         counted = (
             "steps_done",
             "seconds",
@@ -143,13 +159,26 @@ class Recorder:
             "state": step.state(),
             "record": {name: self.record[name] for name in counted},
         }
-        save_checkpoint(self.folder, content)
-        self._saved = time.monotonic()
+        with self._bearing():
+            save_checkpoint(self.folder, content)
         self.write_record()
 
     def finish(self, splats: Splats, state: Literal["finished", "stopped"]) -> list[Path]:
-        """Writes the asset and its turntable; returns what was written, the asset first."""
-        self.timed("files", self._write_asset, splats)
+        """Writes the asset and its turntable; returns what was written, the asset first.
+
+        What the folder does not take goes into the system's temporary folder, and where that is gets said.
+
+        Raises:
+            Unwritten: the asset, there neither.
+        """
+        results = self.timed("files", self._write_asset, splats)
+        elsewhere = results.line()
+        if SPLATS in results.lost:
+            begun = any((self.folder / name).exists() for name in (CHECKPOINT, CHECKPOINT_BEFORE))
+            remedy = f"finish it with rfgs generate --resume {self.folder}" if begun else "start it again"
+            raise Unwritten(self.folder / SPLATS, results.problem, f"free some space, and {remedy}")
+        if elsewhere:
+            self._say(elsewhere)
         self._settle()
         self.record.update(
             state=state,
@@ -159,7 +188,7 @@ class Recorder:
             peak_gpu_memory=torch.cuda.max_memory_allocated() if self.job.device == "cuda" else None,
         )
         self.write_record()
-        return [self.folder / name for name in (SPLATS, VIDEO, STRIP, RECORD)]
+        return [*results.paths, *[path for path in [self.folder / RECORD] if path.exists()]]
 
     def fail(self, error: BaseException) -> None:
         """Notes what ended the run, which then has no asset."""
@@ -169,16 +198,30 @@ class Recorder:
 
     def write_record(self) -> None:
         """Brings run.json up to date."""
-        with atomic(self.folder / RECORD) as path:
+        with self._bearing(), atomic(self.folder / RECORD) as path:
             # Settings may hold what JSON does not know, such as a path; its text will do.
             path.write_text(json.dumps(self.record, indent=2, default=str) + "\n", encoding="utf-8")
 
-    def _write_asset(self, splats: Splats) -> None:
-        splats = splats.detach()
-        export(splats, self.folder / SPLATS, comments=[f"prompt: {self.job.prompt}"])
-        write_strip(splats, self.folder / STRIP)
+    @contextmanager
+    def _bearing(self) -> Iterator[None]:
+        """Within it, what cannot be written is said the first time, and ends nothing: the disk may have room again later."""
+        try:
+            yield
+        except Unwritten as error:
+            if not self._said:
+                self._said = True
+                self._say(
+                    f"{error.path} cannot be written ({error.reason}); the run goes on, and tries again later"
+                )
+
+    def _write_asset(self, splats: Splats) -> Results:
+        splats, results = splats.detach(), Results(self.folder)
+        comments = [f"prompt: {self.job.prompt}"]
+        results.write(SPLATS, lambda path: export(splats, path, comments=comments))
         # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
-        write_turntable(splats, self.folder / VIDEO, frames=60, fps=15, size=384)
+        results.write(VIDEO, lambda path: write_turntable(splats, path, frames=60, fps=15, size=384))
+        results.write(STRIP, lambda path: write_strip(splats, path))
+        return results
 
     def _note_progress(self, step: Step) -> None:
         """What the way to this step's snapshot cost, for curves of convergence: network evaluations and seconds of steps."""

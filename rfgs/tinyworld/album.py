@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfgs.priors.text import cache_folder
+from rfgs.models.cache import cache_folder
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld import tracer
 from rfgs.tinyworld.pictures import IMAGE_SIZE, PATCH, SETS, draw_view, recolor, thing_colors

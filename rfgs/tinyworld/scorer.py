@@ -32,6 +32,7 @@ from rfgs.errors import UserError
 from rfgs.models import embedded
 from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV, Cameras, orbit
+from rfgs.tinyworld.language import UnknownThing, parse
 from rfgs.tinyworld.scorer_net import MAX_WORDS, SIZE, ScorerNet
 
 if TYPE_CHECKING:
@@ -103,6 +104,17 @@ class Scorer:
         """The kinds, colors and finishes of a scene that it has no classes for; its verdicts on such a scene say nothing."""
         names = [(key, getattr(thing, key)) for thing in scene.things for key in ("kind", "color", "finish")]
         return [name for key, name in names if name not in self.labels[key]]
+
+    def known(self, prompts: Sequence[str]) -> list[str]:
+        """Those prompts of whose words and looks the scorer, which may be older than the world, knows all."""
+
+        def looks_known(prompt: str) -> bool:
+            try:
+                return not any(self.unknown(scene) for scene in parse(prompt).looks())
+            except UnknownThing:
+                return True
+
+        return [p for p in prompts if not self.unknown_words([p]) and looks_known(p)]
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
         """The words of prompts that it does not know, in alphabetical order."""

@@ -94,7 +94,9 @@ def figures(
     """
     views = [view for pictures in images for view in len(pictures) // len(VIEWS) * VIEWS]
     owner = torch.tensor([i for i, pictures in enumerate(images) for _ in range(len(pictures))])
-    right = torch.tensor([class_numbers(scenes[i], view) for i, view in zip(owner, views, strict=True)])
+    right = torch.tensor(
+        [class_numbers(scenes[i], view, labels=scorer.labels) for i, view in zip(owner, views, strict=True)]
+    )
     all_images = torch.cat(list(images))
     logits = scorer.classify(all_images)
     names = list(LABELS)
@@ -197,7 +199,8 @@ def check(
     """Add to `results` what it lacks of the samples' figures, the truth first, and call `save` after each of them.
 
     "world" and "autoencoder" are the same figures for the world's own pictures, and for those encoded and decoded: the
-    most that the scorer lets any prior have. "samples" and, of flows, "one_step" (one Euler step) have a table for each scale.
+    most that the scorer lets any prior have. The scorer's figures are of those prompts that it knows.
+    "samples" and, of flows, "one_step" (one Euler step) have a table for each scale.
     """
     steps, count, each, seed = (
         results["settings"][key] for key in ("steps", "prompts", "per_prompt", "seed")
@@ -228,8 +231,12 @@ def check(
                     picture = sample_views(prior, prompt, each, length, scale, seeds)
                 pictures.append(picture.cpu())
             table[name] = truth_figures(pictures, prompts[:count])
-            if name in ASKED:
-                table[name] |= figures(scorer, pictures, scenes[:count], prompts, ASKED[name])
+            known = scorer.known(prompts) if name in ASKED else []
+            judged = [index for index, prompt in enumerate(prompts[:count]) if prompt in known]
+            if judged:
+                shown = [pictures[index] for index in judged], [scenes[index] for index in judged]
+                own = [prompts[index] for index in judged]
+                table[name] |= figures(scorer, *shown, own + [p for p in known if p not in own], ASKED[name])
             save()
             took = time.perf_counter() - start
             label = part if key is None else f"{part} at {key}"

@@ -10,6 +10,9 @@ goes on from such a UNet in three stages (Liu et al. 2023, "InstaFlow"):
     pairs        noise and what that flow makes of it, with guidance                (files of 256; resumes)
     reflowed     2-rectified flow: the same loss on those pairs                     (checkpoint; resumes)
 
+With `--teacher assets/tiny-sd3` that model draws the pairs, and there is no first stage: the teacher's flow is straightened, in a
+network of another make.
+
 Both use the pictures in W/data, which `rfgs.training.train` makes too. Every stage skips what is done.
 """
 
@@ -26,6 +29,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from rfgs.priors import Prior, load_prior
 from rfgs.training.draws import Draw
 from rfgs.training.fitting import Drawing
 from rfgs.training.latents import Latents, load_latents, split
@@ -56,7 +60,7 @@ StageLoss = Callable[[TinyUNet, Any, torch.Generator], Tensor]
 
 
 def make_pairs(
-    work: Path, model: TinyUNet, data: Latents, count: int, seed: int, steps: int, guidance_scale: float
+    work: Path, teacher: Prior, data: Latents, count: int, seed: int, steps: int, guidance_scale: float
 ) -> Pairs:
     """At least `count` pairs, in files of CHUNK that are made once."""
     folder = work / "pairs"
@@ -67,7 +71,7 @@ def make_pairs(
         if not file.exists():
             # Seeds of the stages must not meet: the same noise would be drawn.
             drawn = draw_pairs(
-                model,
+                teacher,
                 data,
                 CHUNK,
                 seed * 1_000_003 + 500_000 + index,
@@ -127,6 +131,8 @@ class Options(Training):
     """What to make."""
     start: Path
     """Folder of the model to begin with."""
+    teacher: Path | None = None
+    """instaflow: folder of a flow that draws the pairs; none is the flow that it becomes first."""
     minutes: float = 40
     """Of processor time, or by the clock with --device cuda."""
     pairs: int = 10_000
@@ -180,25 +186,29 @@ def train_sd(options: Options, tokenizer: CLIPTokenizer, data: Latents, check: L
 
 
 def train_instaflow(options: Options, tokenizer: CLIPTokenizer, data: Latents, check: Latents) -> None:
-    """The rectified flow and its reflow. The flow before its reflow is written to W/one-rectified, for comparison."""
+    """The rectified flow and its reflow; with a teacher only the reflow.
+
+    The flow before its reflow is written to W/one-rectified, for comparison.
+    """
 
     def rectified(model: TinyUNet, drawn: Draw, noise: torch.Generator) -> Tensor:
         x = data.batch(drawn).x
         e = torch.randn(x.shape, generator=noise, device=x.device)
         return rectified_loss(model, x, e, drawn.ids, drawn.t)
 
-    training = {
-        "rectified": train_stage(
+    training: dict[str, Any] = {}
+    start, teacher = options.start, options.teacher
+    if teacher is None:
+        training["rectified"] = train_stage(
             options, "rectified", tokenizer, options.start, options.minutes, data, rectified
         )
-    }
-    before = load_average(options.work / "rectified.pt", tokenizer)
-    training["rectified"]["flow_loss"] = loss_by_level(before, check, "instaflow")
-    export(options.work, "rectified.pt", options.work / "one-rectified", training, "instaflow")
-    before.to(options.device).prepare(compile=False)
+        start, teacher = options.work / "rectified.pt", options.work / "one-rectified"
+        flow = load_average(start, tokenizer)
+        training["rectified"]["flow_loss"] = loss_by_level(flow, check, "instaflow")
+        export(options.work, start.name, teacher, training, "instaflow")
     pairs = make_pairs(
         options.work,
-        before,
+        load_prior(teacher, device=options.device),
         data,
         options.pairs,
         options.seed,
@@ -214,7 +224,7 @@ def train_instaflow(options: Options, tokenizer: CLIPTokenizer, data: Latents, c
         options,
         "reflowed",
         tokenizer,
-        options.work / "rectified.pt",
+        start,
         options.reflow_minutes,
         data,
         reflow,

@@ -14,7 +14,8 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from rfgs.priors.flow import classifier_free
+from rfgs.guidance.ode import OdeConfig, sample_ode
+from rfgs.priors import Prior
 from rfgs.training.draws import Draw
 from rfgs.training.fitting import autocast
 from rfgs.training.latents import Latents
@@ -151,20 +152,6 @@ def rectified_loss(model: nn.Module, x: Tensor, e: Tensor, ids: Tensor, t: Tenso
     return (_predict(model, (1 - mix) * x + mix * e, 1000 * t, ids) - (x - e)).square().mean()
 
 
-@torch.no_grad()
-def sample(
-    model: nn.Module, e: Tensor, ids: Tensor, empty: Tensor, *, steps: int, guidance_scale: float
-) -> Tensor:
-    """Latents [B, 16, 16, 16] of a rectified flow by equal Euler steps from noise e of the same shape."""
-    x = e
-    both = torch.cat([ids, empty.expand_as(ids)])
-    for step in range(steps):
-        label = torch.full((2 * len(x),), 1000 * (1 - step / steps))
-        text, null = _predict(model, torch.cat([x, x]), label, both).chunk(2)
-        x = x + classifier_free(text, null, guidance_scale) / steps
-    return x
-
-
 @dataclass
 class Pairs:
     """Noise [N, 16, 16, 16], what a rectified flow makes of it [N, 16, 16, 16], and the captions' ids [N, 24]."""
@@ -181,11 +168,21 @@ class Pairs:
 
 
 def draw_pairs(
-    model: nn.Module, data: Latents, count: int, seed: int, *, steps: int, guidance_scale: float
+    teacher: Prior, data: Latents, count: int, seed: int, *, steps: int, guidance_scale: float
 ) -> Pairs:
-    """`count` pairs of noise and picture for captions of the data, a tenth of them empty and a tenth without view words."""
+    """`count` pairs of noise and what a flow makes of it by equal Euler steps, for captions of the data as training draws them.
+
+    Args:
+        teacher: a flow on the same latents, with the same words; where `data` is.
+    """
     generator = torch.Generator().manual_seed(seed)
     ids = data.draws.draw(count, 1, generator).ids
     e = torch.randn(count, *SHAPE, generator=generator).to(data.device)
-    made = sample(model, e, ids, data.draws.ids([""]), steps=steps, guidance_scale=guidance_scale)
-    return Pairs(e.half().cpu(), made.half().cpu(), ids)
+    texts = data.draws.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    config = OdeConfig(steps=steps, guidance_scale=guidance_scale)
+    made = []
+    for some in range(0, count, 8):
+        text = teacher.embed(texts[some : some + 8])
+        null = teacher.embed([""] * len(text))
+        made.append(list(sample_ode(teacher, e[some : some + 8], text, null, config))[-1].x)
+    return Pairs(e.half().cpu(), torch.cat(made).half().cpu(), ids)

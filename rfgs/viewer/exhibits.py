@@ -10,6 +10,7 @@ from pathlib import Path
 import viser
 
 from rfgs.errors import UserError
+from rfgs.export.framing import framing
 from rfgs.export.ply import read_ply
 from rfgs.splats import Splats
 from rfgs.viewer.page import Page, Served
@@ -74,7 +75,7 @@ class FileViewer(Served):
         self.exhibits = exhibits
         # Everything is read once before there is a page, so that a damaged file is the user's to hear of.
         first = [one.read(len(one.frames) - 1) for one in exhibits]
-        balls = [bounding_ball(splats) for splats in first]
+        balls = [framing(splats) for splats in first]
         radius = max(r for _, r in balls)
         half = SPACING * radius * (len(exhibits) - 1) / 2
         # Seen from the front, +Y is on the right: the first file stands on the left.
@@ -139,20 +140,6 @@ class FileViewer(Served):
         self._page.stage.draw()
         self._summary.content = small("".join(lines))
         self._page.pictures.wake()
-
-
-def bounding_ball(splats: Splats) -> tuple[tuple[float, float, float], float]:
-    """Center and radius in world units of what matters: our unit ball, if the splats fit it, else most of them.
-
-    Captured scenes have stray splats far away, so the radius is that of the nearest 95 percent.
-    """
-    means = splats.means
-    if len(means) == 0 or float(means.norm(dim=-1).max()) <= 1.5:
-        return (0.0, 0.0, 0.0), 1.0
-    center = means.median(dim=0).values
-    distances = (means - center).norm(dim=-1).sort().values
-    x, y, z = center.tolist()
-    return (x, y, z), max(float(distances[int(0.95 * (len(distances) - 1))]), 1e-3)
 
 
 def view_files(

@@ -68,6 +68,9 @@ def aim(
         z + distance * sin(e),
     )
     server.initial_camera.look_at = (x, y, z)
+    server.initial_camera.near = min(
+        0.01, 0.01 * radius
+    )  # Of a tiny object, the usual plane would cut off all.
 
 
 def look_from_front(server: viser.ViserServer, client: viser.ClientHandle) -> None:

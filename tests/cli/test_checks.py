@@ -52,12 +52,16 @@ def test_enough_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     check_memory("flux-dev", "cpu", views=4)
     # Without its weights the largest fits.
     check_memory("flux-dev", "cuda", views=1, load=Load(offload=True))
+    # A file of four bits a weight.
+    check_memory("flux-dev", "cuda", views=1, load=Load(weights=5 << 29))
 
 
 def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A LoRA, or a network in float32, where four views in half precision just fit."""
     monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 17 << 29)])
     check_memory("sd35-medium", "cuda", views=4)
-    for more in (Load(lora_rank=4), Load(full=True)):
+    for more in (Load(lora_rank=4), Load(full=True), Load(weights=6 << 30)):
         with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
             check_memory("sd35-medium", "cuda", views=4, load=more)
+    with pytest.raises(UserError, match="--model my.safetensors: 4 views of 512 pixels: wants about"):
+        check_memory("sd35-medium", "cuda", views=4, load=more, model="my.safetensors")

@@ -27,6 +27,21 @@ from rfgs.runs.job import Loading
             "rfds",
             "--t5 8bit: bitsandbytes is not installed; install it with `pip",
         ),
+        (Loading(quantize="nf4"), "cpu", "rfds", "--quantize nf4: bitsandbytes computes on an NVIDIA GPU"),
+        (
+            Loading(quantize="nf4"),
+            "cuda",
+            "rfds",
+            r"--quantize nf4: bitsandbytes is not installed; install it with `pip install 'rfgs\[nf4\]'`",
+        ),
+        (Loading(lora="none.safetensors"), "cpu", "rfds", "--lora none.safetensors: no such file"),
+        (
+            Loading(lora="x", quantize="nf4"),
+            "cpu",
+            "rfds",
+            "--quantize nf4: bitsandbytes computes on an NVIDIA",
+        ),
+        (Loading(lora_scale=0.5), "cpu", "rfds", "--lora-scale 0.5: there is no --lora that it could be of"),
         (Loading(dtype="float16"), "cpu", "rfds", "--dtype float16: this run is on the CPU.*use --dtype bfl"),
         (Loading(offload=True), "cpu", "rfds", "--offload: this run is on the CPU"),
         (Loading(offload=True), "cuda", "vsd", "--offload: --guidance vsd trains a LoRA"),
@@ -53,6 +68,11 @@ def test_ways_to_load_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     check_loading(Loading(t5="drop", dtype="bfloat16", compile=True), "cpu", "vsd", source="sd15")
     check_loading(Loading(t5="8bit", dtype="float16", compile=True), "cuda", "rfds-vsd", source="flux-dev")
     check_loading(Loading(t5="8bit", offload=True), "cuda", "rfds", source="sd3")
+    check_loading(Loading(quantize="nf4", compile=True), "cuda", "rfds-vsd", source="flux-dev")
+    with pytest.raises(UserError, match="--quantize nf4: is for the transformers of SD3, SD3.5 and FLUX"):
+        check_loading(Loading(quantize="nf4"), "cuda", "sds", source="sd15")
+    with pytest.raises(UserError, match="--offload: quantized weights stay on the GPU"):
+        check_loading(Loading(quantize="nf4", offload=True), "cuda", "rfds", source="sd3")
     with pytest.raises(UserError, match="--offload: this model is small enough"):
         check_loading(Loading(offload=True), "cuda", "rfds", source="tiny-sd3", small=True)
 

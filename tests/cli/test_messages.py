@@ -5,6 +5,7 @@ The messages are written out here, so that a change of wording is seen and meant
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -119,6 +120,13 @@ MESSAGES = {
     ("generate", "x", "--model", "./nothing"): (
         "--model ./nothing: no such folder; give a folder in diffusers' layout (the one that holds "
         "model_index.json) or a hub id (owner/name)"
+    ),
+    ("generate", "x", "--model", "models/sd3.safetensors"): (
+        "--model models/sd3.safetensors: no such file; give a file (.safetensors, .gguf), a folder in diffusers' layout, "
+        "or a hub id"
+    ),
+    ("image", "x", "--parts", "models/sd3"): (
+        "--parts models/sd3: is for what a single file lacks, and --model names none; leave it out"
     ),
     ("generate", "x", "--model", "."): (
         "--model .: no model_index.json in it, so it is no model; give a folder in diffusers' layout "
@@ -289,8 +297,8 @@ def test_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine, "nvcc", lambda: "/cuda/bin/nvcc")
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "13.0")
     assert message_of(cuda, capsys) == (
-        "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; set "
-        f"CUDA_HOME to a toolkit 12.8, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
+        "--device cuda: torch is built for CUDA 12.8 but /cuda/bin/nvcc is 13.0, so gsplat cannot compile; "
+        f"install the toolkit for CUDA 12.8 and set CUDA_HOME, install a pre-built gsplat ({GSPLAT_INSTALL}), or use --device cpu"
     )
     monkeypatch.setattr(machine, "nvcc_version", lambda path: "12.4")
     assert checks.check_device("auto") == "cuda"
@@ -370,3 +378,17 @@ def test_ctrl_c_outside_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit) as exit_:
         main(["generate", "x"])
     assert exit_.value.code == 130 and capsys.readouterr().err == "rfgs: interrupted\n"
+
+
+@pytest.mark.parametrize("name", ["/mnt/full/a.txt", None])
+def test_a_disk_that_fails_where_nobody_looks_is_a_line_too(
+    name: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr("rfgs.cli.settings.Settings.run", full)
+    with pytest.raises(SystemExit, match="2"):
+        main(["settings"])
+    where = f"{name}: " if name else ""
+    assert capsys.readouterr().err == f"rfgs: {where}no space left on device; mend that, and try again\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 from rfgs.export import export
 from rfgs.export.turntable import turntable_frames, views_strip, write_strip, write_turntable
 from rfgs.splats import SH_C0, Splats
@@ -87,6 +87,20 @@ def test_video(tmp_path):
     assert name(frames[0][32, 32]) == "red"
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays before it is loaded
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_video_that_ffmpeg_could_not_finish_is_none(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        "#!/bin/sh\nfor path; do :; done\necho half > $path\n"
+        "echo '[out#0/mp4 @ 0x1] Error closing file: No space left on device' >&2\nexit 228\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(Unwritten, match=r"a.mp4: cannot be written \(ffmpeg: Error closing file: No space"):
+        write_turntable(four_balls(), tmp_path / "out" / "a.mp4", frames=2, size=16)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_odd_video(tmp_path):

@@ -1,12 +1,15 @@
+import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 from rfgs.export import FORMATS, export, format_of, read_ply
+from rfgs.export.results import Results
 from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import ball
 
@@ -37,14 +40,60 @@ def test_a_success_replaces_the_old_file(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
 
 
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [(NO_SPACE, "no space left on device"), (OSError("120 requested and 7 written"), "full or faulty")],
+)
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, problem, said):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(Unwritten, match=f"a.txt: cannot be written .*{said}.*; free some space") as caught:
+        with atomic(target) as temporary:
+            temporary.write_text("new, but")
+            raise problem
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_folder_does_not_take_is_elsewhere_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    results = Results(folder)
+
+    def write(path):
+        if path.parent == folder and path.name != "c":
+            raise Unwritten(path, "no space left on device")
+        path.write_text(path.name)
+
+    for name in "abc":
+        results.write(name, write)
+    assert [path.read_text() for path in results.paths] == ["a", "b", "c"] and results.lost == []
+    (other,) = {path.parent for path in results.paths} - {folder}
+    assert results.line() == f"{folder} takes no more (no space left on device): a and b are in {other}"
+    results.write("d", lambda path: write(folder / path.name))
+    assert results.lost == ["d"] and results.line().endswith("; d could not be written there either")
+
+    nowhere = Results(folder)
+    nowhere.write("a", lambda path: write(folder / path.name))
+    assert (
+        nowhere.line()
+        == f"{folder} takes no more (no space left on device): a could not be written elsewhere either"
+    )
+    assert len(list(tmp_path.iterdir())) == 2  # No empty folder stays.
+
+
 def test_bad_folders(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="does not exist; create it"):
+    with pytest.raises(UserError, match=r"does not exist\); create it"):
         export(splats(), tmp_path / "none" / "a.ply")
     (tmp_path / "folder.ply").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         export(splats(), tmp_path / "folder.ply")
     monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may write anywhere
-    with pytest.raises(UserError, match="cannot be written to"):
+    with pytest.raises(UserError, match="may not be written to"):
         export(splats(), tmp_path / "a.ply")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 from rfgs.flat.images import read_image, save_image
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo, make_image
@@ -48,6 +51,32 @@ def test_an_image(photo: Path, tmp_path: Path) -> None:
     image, strip = (Image.open(tmp_path / "run" / name) for name in ("image.png", "strip.png"))
     assert image.size == (3 * 32 + 2 * 4, 32) and strip.size == (6 * 32 + 5 * 4, 32)
     assert result.image.mean().item() == pytest.approx(0.75, abs=0.1)
+
+
+def test_a_full_disk_loses_no_image(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, said = tmp_path / "run", list[str]()
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    replace = os.replace
+
+    def replacing(source: Path, target: Path) -> None:
+        if Path(target).parent == folder:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    job = InvertJob(str(photo), "dark", method="ode", steps=2)
+    result = invert_photo(job, folder, say=said.append)
+    assert list(folder.iterdir()) == [] and len(said) == 1
+    (other,) = {path.parent for path in result.paths}
+    names = "image.png, strip.png, curve.png, noise.pt and run.json"
+    assert said[0] == f"{folder} takes no more (no space left on device): {names} are in {other}"
+    written(other)
+    assert torch.load(other / "noise.pt", weights_only=True).shape[0] == 1
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(Unwritten, match="image.png: cannot be written .no space left on device"):
+        invert_photo(job, folder, say=said.append)
 
 
 def test_an_early_end_keeps_what_there_is(photo: Path, tmp_path: Path) -> None:

@@ -184,6 +184,18 @@ def test_parity_with_the_equations_written_out(steps: int, exact: bool) -> None:
     torch.testing.assert_close(x.grad, residual / 2, rtol=1e-9, atol=1e-12)
 
 
+def test_the_noise_found_moves_the_noisy_view_against_the_step_of_rfds() -> None:
+    """By (1 - t) d, where d = x0_hat - x is that step: why what the prior is unsure of is averaged (bench/found_noise.py)."""
+    prior, generator = GaussianPrior(), torch.Generator().manual_seed(2)
+    x, e = (torch.randn(3, 2, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    condition = prior.embed(["1"] * 3)
+    d = rfds(prior, x, condition, condition, t=t, e=e, guidance_scale=1).x0_hat - x
+    found = reversed_noise(prior, x, condition, t=t, e=e)
+    expected = interpolate(prior, x, e, t) - (1 - t[:, None, None, None]) * d
+    torch.testing.assert_close(interpolate(prior, x, found, t), expected)
+
+
 def test_no_gradient_reaches_the_noise_found() -> None:
     x = torch.zeros(1, 1, 2, 2, requires_grad=True)
     found = reversed_noise(

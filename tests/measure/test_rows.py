@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 from rfgs.measure.rows import append_row, change_rows, check_settings, made_by, read_rows, write_rows
 
 MACHINE = {"cpu": "one", "gpu": None, "versions": {"rfgs": "0.1.0", "bitsandbytes": None}}
@@ -30,6 +30,20 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     write_rows(whole, rows)
     assert whole.read_bytes() == path.read_bytes()
     assert read_rows(tmp_path / "c.jsonl") == []
+
+
+def test_a_full_disk_leaves_the_table_as_it_was(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a.jsonl"
+    append_row(path, row(0))
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 9, limits[1]))
+    try:
+        with pytest.raises(Unwritten, match="a.jsonl: cannot be written"):
+            append_row(path, row(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
 
 
 def test_what_made_rows_is_written_once_and_numbered(tmp_path: Path) -> None:

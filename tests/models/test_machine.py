@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,22 +58,81 @@ def test_missing_library() -> None:
 
 
 def test_state_of_gsplat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, cache = tmp_path / "gsplat", tmp_path / "cache"
+    package = tmp_path / "gsplat"
     package.mkdir()
     monkeypatch.setattr(machine, "_package_folder", lambda name: package)
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(cache))
+    monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a GPU", 2**34, (8, 6))])
     monkeypatch.setattr(machine, "nvcc", lambda: None)
-    (cache / "py311_cu128" / "gsplat_cuda").mkdir(parents=True)
-    (cache / "py311_cu128" / "gsplat_cuda" / "gsplat_cuda.so").touch()
     assert machine.gsplat_state() == "no compiler"
     monkeypatch.setattr(machine, "nvcc", lambda: "/cuda/bin/nvcc")
-    assert machine.gsplat_state() == "compiled"
-    (cache / "py311_cu128" / "gsplat_cuda" / "gsplat_cuda.so").unlink()
     assert machine.gsplat_state() == "to be compiled"
-    (package / "csrc.cpython-311-x86_64-linux-gnu.so").touch()
+    machine.gsplat_build().parent.mkdir(parents=True)
+    machine.gsplat_build().touch()
+    assert machine.gsplat_state() == "compiled"
+    monkeypatch.setattr(machine, "nvcc", lambda: None)
+    assert machine.gsplat_state() == "compiled", "what is compiled needs no compiler"
+    machine.gsplat_build().unlink()
+    (package / "csrc.cpython-27.so").touch()
+    assert machine.gsplat_state() == "no compiler", "of another Python"
+    (package / f"csrc{EXTENSION_SUFFIXES[0]}").touch()
     assert machine.gsplat_state() == "pre-built"
     monkeypatch.setattr(machine, "_package_folder", lambda name: None)
     assert machine.gsplat_state() == "absent"
+
+
+class FakeDriver:
+    """The driver's library of a machine with one GPU."""
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDriverGetVersion(self, found: Any) -> int:
+        found._obj.value = 12040
+        return 0
+
+    def cuDeviceGetCount(self, found: Any) -> int:
+        found._obj.value = 1
+        return 0
+
+    def cuDeviceGet(self, device: Any, index: int) -> int:
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
+        name.value = b"NVIDIA H100"
+        return 0
+
+    def cuDeviceTotalMem_v2(self, found: Any, device: Any) -> int:
+        found._obj.value = 80 << 30
+        return 0
+
+    def cuDeviceGetAttribute(self, found: Any, attribute: int, device: Any) -> int:
+        found._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+
+def test_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda library: FakeDriver())
+    assert machine.driver_cuda() == "12.4"
+    assert machine.gpus() == [machine.Gpu("NVIDIA H100", 80 << 30, (9, 0))]
+
+
+def test_the_compiler_with_its_headers_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "script"))
+    monkeypatch.setenv("PATH", str(tmp_path / "whole" / "bin"))
+    for name in ("script", "whole"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "nvcc").touch(mode=0o755)
+    assert machine.nvcc() in (str(tmp_path / "script/bin/nvcc"), "/usr/local/cuda/bin/nvcc")
+    (tmp_path / "whole" / "include").mkdir()
+    (tmp_path / "whole" / "include" / "cuda_runtime.h").touch()
+    assert machine.nvcc() == str(tmp_path / "whole/bin/nvcc")
+    package = tmp_path / "site" / "nvidia" / "cu13"
+    for file in ("bin/nvcc", "include/cuda_runtime.h"):
+        (package / file).parent.mkdir(parents=True)
+        (package / file).touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert machine.nvcc() == str(package / "bin" / "nvcc"), "what came with torch, before others"
 
 
 def test_release_of_the_compiler(tmp_path: Path) -> None:

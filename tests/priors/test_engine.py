@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import os
+import signal
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -125,6 +128,25 @@ def test_it_is_converted_once(
     engine.attach(other.network, "openvino")
     evaluation(other)
     assert "NoneType" in engine.used(other)  # It wanted to convert: these are other weights.
+
+
+@needs_openvino
+def test_signals_are_handled_after_networks_are_gone(sd3: Path) -> None:
+    """Each OpenVINO core frees the stack that Python's handlers run on; without its being one core, this crashes."""
+    priors = [load_prior(sd3, engine="openvino") for _ in range(2)]
+    for prior in priors:
+        evaluation(prior)
+    del prior
+    while priors:
+        priors.pop(0)
+        gc.collect()
+    handled: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handled == [signal.SIGUSR1]
 
 
 @needs_openvino

@@ -39,20 +39,20 @@ def test_texts_are_embedded_and_gone_before_the_network_is_read(
 ) -> None:
     encoders: list[weakref.ref] = []
     alive: list[int] = []
-    load = parts.load_module
+    load, load_whole = parts.load_module, parts.load_network
 
     def load_encoder(*args: Any, **options: Any) -> Any:
         module = load(*args, **options)
         encoders.append(weakref.ref(module))
         return module
 
-    def load_network(*args: Any, device: torch.device, **options: Any) -> Any:
-        if device.type != "meta":
+    def load_network(kind: Any, source: str, part: str, setup: parts.Setup) -> Any:
+        if not setup.empty:
             alive.append(sum(encoder() is not None for encoder in encoders))
-        return load(*args, device=device, **options)
+        return load_whole(kind, source, part, setup)
 
     monkeypatch.setattr(text, "load_module", load_encoder)
-    monkeypatch.setattr(sd3, "load_module", load_network)
+    monkeypatch.setattr(sd3, "load_network", load_network)
     said: list[str] = []
     gc.collect()
     gc.disable()  # As while `rfgs generate` starts.
@@ -127,11 +127,12 @@ def test_weights_go_straight_to_the_gpu(folder: Path) -> None:
 
 
 def test_t5_is_on_the_cpu_where_the_card_has_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 2 * weighing.numbers(folder / "text_encoder_3")
+    numbers = weighing.numbers(folder / "text_encoder_3")
+    size = 2 * numbers
     setup = parts.Setup(torch.device("cuda"), torch.float16)
     for free, expected in ((size + (2 << 30) + 1, (setup.device, torch.float16)), (size + (2 << 30), None)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
-        found = text._home(str(folder), "text_encoder_3", setup)
+        found = text._home(numbers, setup)
         assert found == (expected or (torch.device("cpu"), torch.bfloat16))
 
 

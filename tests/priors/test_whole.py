@@ -143,7 +143,7 @@ def test_memory_that_runs_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("Unable to load weights") from OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("rfgs.priors.sd3.load_module", fails)
+    monkeypatch.setattr("rfgs.priors.sd3.load_network", fails)
     assert "this machine's memory does not suffice to load it" in said(model)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rfgs.errors import UserError
+from rfgs.errors import Unwritten, UserError
 from rfgs.export import read_ply
+from rfgs.export.writing import atomic
 from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
@@ -84,6 +88,11 @@ def fake_distill(
         )
 
 
+def fake_turntable(splats: Splats, path: Path, **options: Any) -> None:
+    with atomic(path) as temporary:
+        temporary.touch()
+
+
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
@@ -100,7 +109,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "distill", fake_distill)
 
     # A video takes a second; that they can be written is for the exporters' tests.
-    monkeypatch.setattr("rfgs.runs.recorder.write_turntable", lambda splats, path, **options: path.touch())
+    monkeypatch.setattr("rfgs.runs.recorder.write_turntable", fake_turntable)
 
 
 def stop_after(index: int) -> dict[str, Callable]:
@@ -332,6 +341,81 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(
         assert ended[name] == unbroken[name]
 
 
+class Disk:
+    """A disk that takes nothing new in `folder` while it is full, but at the end of a file, when it is renamed."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.full = folder, True
+        replace_file = os.replace
+        monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
+
+        def replacing(source: Path, target: Path) -> None:
+            if self.full and folder in Path(target).parents:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            replace_file(source, target)
+
+        monkeypatch.setattr(os, "replace", replacing)
+
+
+def test_a_full_disk_costs_a_line_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    generate(JOB, whole)
+    note_job(parts, JOB)
+    disk, said = Disk(parts, monkeypatch), list[str]()
+    result = generate(JOB, parts, say=said.append)
+    first, last = said
+    reason = "(no space left on device)"
+    assert first == f"{parts / 'run.json'} cannot be written {reason}; the run goes on, and tries again later"
+    (other,) = {path.parent for path in result.paths[:3]}
+    assert (
+        last == f"{parts} takes no more {reason}: splats.ply, turntable.mp4 and turntable.png are in {other}"
+    )
+    assert other.parent == tmp_path and result.paths[0] == other / "splats.ply"
+    assert result.paths[0].read_bytes() == (whole / "splats.ply").read_bytes()
+    assert [path.name for path in parts.rglob("*") if path.is_file() and path.name[0] != "."] == ["run.json"]
+    assert not [path for path in parts.rglob(".*.*.*")]
+
+    # With room again the files come into their folder.
+    disk.full = False
+    generate(job_to_resume(parts), parts, resume=True)
+    assert (parts / "splats.ply").read_bytes() == (whole / "splats.ply").read_bytes()
+
+
+def test_a_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    disk, said, previews = Disk(tmp_path / "run", monkeypatch), list[str](), list[Path]()
+
+    def empty(step: FakeStep) -> None:
+        disk.full = step.index < 8
+
+    result = generate(JOB, tmp_path / "run", say=said.append, on_step=empty, on_preview=previews.append)
+    assert len(said) == 1 and {path.parent for path in result.paths} == {tmp_path / "run"}
+    assert [path.name for path in previews] == PREVIEWS[3:]
+    assert record_of(tmp_path / "run")["state"] == "finished"
+    assert (tmp_path / "run" / "checkpoint-before.pt").exists()
+
+
+def test_no_room_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    disk, said = Disk(folder, monkeypatch), list[str]()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    def fill(step: FakeStep) -> None:
+        disk.full = step.index > 10
+
+    with pytest.raises(
+        Unwritten, match=f"free some space, and finish it with rfgs generate --resume {folder}"
+    ):
+        generate(JOB, folder, say=said.append, on_step=fill)
+    assert len(said) == 1 and not list(folder.glob("rfgs-*"))
+    disk.full = False
+    result = generate(job_to_resume(folder), folder, resume=True)
+    assert result.record["resumed_after_steps"] == [10] and result.record["state"] == "finished"
+
+
 def test_an_impatient_end_leaves_a_checkpoint_of_its_last_step(tmp_path: Path) -> None:
     seen: list[int] = []
 
@@ -519,3 +603,15 @@ def test_a_big_model_embeds_all_prompts_before_the_loop(
     )
     asked = {"views": 4, "size": 32, "reserve": reserve, "reserve_sliced": sliced}
     assert record_of(tmp_path)["memory"] == str(asked)
+
+
+def test_kernels_are_compiled_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiler(device: str, say: Any) -> None:
+        raise UserError(f"no kernels for {device}")
+
+    monkeypatch.setattr("rfgs.runs.generate.prepare", compiler)
+    monkeypatch.setattr("rfgs.runs.generate.load_prior", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(UserError, match="no kernels for cuda"):
+        generate(Job("a red cube", device="cuda"), tmp_path)

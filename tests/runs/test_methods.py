@@ -12,7 +12,9 @@ from rfgs.errors import UserError
 from rfgs.guidance import check_values, guides
 from rfgs.models.catalog import BACKENDS
 from rfgs.models.kind import kind_of
-from rfgs.runs.methods import check_pair, usual_guidance
+from rfgs.models.memory import FOOTPRINTS, Load, estimate
+from rfgs.runs.job import Job
+from rfgs.runs.methods import check_pair, load_of, usual_guidance
 
 
 def test_kinds_of_backends_without_their_weights() -> None:
@@ -97,3 +99,12 @@ def test_the_usual_guidance_suits_the_model_and_what_is_asked_of_it() -> None:
         assert usual_guidance("tiny-sd3", True, names) == "rfds-rev"
     for names in (["steps"], ["time_weight"], ["guidance_scale", "noise_range"]):
         assert usual_guidance("tiny-sd3", True, names) == "rfds"
+
+
+def test_what_a_way_of_loading_means_for_memory() -> None:
+    assert load_of(Job("", model="sd3", offload=True, dtype="float32"), 4) == Load(4, True, True)
+    # Half a byte and its share of the scales, where half precision has two.
+    load, network = load_of(Job("", model="flux-dev", quantize="nf4"), 0), FOOTPRINTS["flux-dev"].network
+    assert load.weights == network * 9 // 16
+    plain, small = (estimate("flux-dev", views=4, load=one).weights for one in (Load(), load))
+    assert plain - small == 2 * network - network * 9 // 16

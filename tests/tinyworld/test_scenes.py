@@ -31,7 +31,17 @@ from rfgs.tinyworld.scenes import (
     second_color,
     unit_height,
 )
-from rfgs.tinyworld.tracer import CYLINDER, DOTTED, PLAIN, STRIPED, render_scene
+from rfgs.tinyworld.tracer import (
+    CONE,
+    CYLINDER,
+    DOTTED,
+    FRUSTUM,
+    PLAIN,
+    SPHERE,
+    STRIPED,
+    TORUS,
+    render_scene,
+)
 
 Surface = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 Inside = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -287,6 +297,31 @@ HELD = {
 }
 
 
+def half_extent(row: np.ndarray) -> np.ndarray:
+    """How far a primitive reaches from its place along the axes of the world, [3]; no less than it does."""
+    code, (a, b, c) = int(row[0]), row[13:16].astype(np.float64)
+    wide = {
+        SPHERE: (a, a, a),
+        TORUS: (a + b, a + b, b),
+        CYLINDER: (a, a, b),
+        CONE: (a, a, b),
+        FRUSTUM: (max(a, b), max(a, b), c),
+    }
+    return np.array(wide.get(code, (a, b, c))) @ np.abs(row[4:13].reshape(3, 3).astype(np.float64))
+
+
+def filled(rows: np.ndarray, axes: tuple[np.ndarray, ...], inside: Inside) -> np.ndarray:
+    """Which points [X * Y, Z] of a grid lie in any of primitives, each of which is asked no farther than it reaches."""
+    found = np.zeros([len(axis) for axis in axes], dtype=bool)
+    for row in rows:
+        low, high = row[1:4] - half_extent(row) - 1e-6, row[1:4] + half_extent(row) + 1e-6
+        near = [slice(*np.searchsorted(axis, ends)) for axis, *ends in zip(axes, low, high, strict=True)]
+        part = np.meshgrid(*(axis[cut] for axis, cut in zip(axes, near, strict=True)), indexing="ij")
+        points = np.stack(part, axis=-1).reshape(-1, 3)
+        found[tuple(near)] |= inside(row[None], points).reshape(part[0].shape)
+    return found.reshape(-1, len(axes[-1]))
+
+
 def lowest_gap(upper: np.ndarray, lower: np.ndarray, columns: int, inside: Inside, surface: Surface) -> float:
     """How far `upper` is above `lower` where they are nearest, by `columns` squared columns of samples every 0.02.
 
@@ -295,8 +330,7 @@ def lowest_gap(upper: np.ndarray, lower: np.ndarray, columns: int, inside: Insid
     (low, high), (low_2, high_2) = (extent(rows, surface, 200) for rows in (upper, lower))
     x, y = (np.linspace(max(low[i], low_2[i]), min(high[i], high_2[i]), columns) for i in (0, 1))
     z = np.arange(-1.06, 1.06, 0.02)
-    points = np.stack(np.meshgrid(x, y, z, indexing="ij"), axis=-1).reshape(-1, 3)
-    above, below = (inside(rows, points).reshape(columns**2, len(z)) for rows in (upper, lower))
+    above, below = (filled(rows, (x, y, z), inside) for rows in (upper, lower))
     both = above.any(axis=1) & below.any(axis=1)
     gaps = z[above.argmax(axis=1)] - z[::-1][below[:, ::-1].argmax(axis=1)]
     return gaps[both].min(initial=np.inf)

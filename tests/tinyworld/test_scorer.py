@@ -224,6 +224,9 @@ def test_an_older_scorer_has_its_own_numbers_and_none_for_what_it_does_not_know(
     assert (numbers(cat)["kind"], numbers(cat)["second_kind"], numbers(cat)["color"]) == (-100, 0, 1)
     assert older.unknown(Scene((Thing("mug", "wooden", "dotted"),))) == ["wooden"]
     assert older.unknown_words(["a red cat, front view", "the mug"]) == ["cat", "front", "the", "view"]
+    # "A mug" may be of a color that it has no class for, and what the world does not have is a matter of words alone.
+    prompts = ["a red mug", "a small red mug", "a mug", "a red cat", "a blue red"]
+    assert older.known(prompts) == ["a red mug", "a blue red"]
 
 
 def test_what_an_older_scorer_does_not_know_is_left_out_and_told_in_a_line(

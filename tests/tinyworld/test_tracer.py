@@ -73,11 +73,13 @@ def true_box(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:
 
 
 def true_revolved(rho: np.ndarray, z: np.ndarray, outline: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Distance in the half plane to the nearest of very many points along `outline` [K, 2], negative where `inside`."""
-    pieces = [np.linspace(a, b, 20_000) for a, b in zip(outline[:-1], outline[1:], strict=True)]
-    points = np.concatenate(pieces)
-    nearest = np.array([np.hypot(*(points - q).T).min() for q in np.stack([rho, z], axis=1)])
-    return np.where(inside, -nearest, nearest)
+    """Distance in the half plane to the nearest of the segments of `outline` [K, 2], negative where `inside`."""
+    points = np.stack([rho, z], axis=1)
+    found = []
+    for a, b in zip(outline[:-1], outline[1:], strict=True):
+        along = ((points - a) @ (b - a) / ((b - a) @ (b - a))).clip(0, 1)
+        found.append(np.linalg.norm(points - a - along[:, None] * (b - a), axis=1))
+    return np.where(inside, -1, 1) * np.min(found, axis=0)
 
 
 def true_cylinder(p: np.ndarray, sizes: tuple[float, ...]) -> np.ndarray:

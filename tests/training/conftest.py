@@ -21,6 +21,9 @@ class Counted:
     def __call__(self, texts: list[str], **options: object) -> SimpleNamespace:
         return SimpleNamespace(input_ids=[[len(text.split())] * MAX_TOKENS for text in texts])
 
+    def batch_decode(self, ids: torch.Tensor, **options: object) -> list[str]:
+        return [" ".join(["word"] * count) for count in ids[:, 0].tolist()]
+
 
 def _constant(count: int = 4, value: float = 0.5) -> Latents:
     """Pictures whose latents are `value` everywhere in any colors over any grey; their ids are numbers of words."""

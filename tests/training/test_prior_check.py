@@ -17,7 +17,7 @@ from rfgs.priors.flow import Flow
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.training import prior_check
-from rfgs.training.prior_check import ASKED, VIEWS, best_scale, check, figures, straightness
+from rfgs.training.prior_check import ASKED, VIEWS, best_scale, check, figures, set_prompts, straightness
 from rfgs.training.scorer_labels import LABELS, class_numbers
 
 S = 0.5
@@ -61,6 +61,10 @@ class Oracle:
     """A scorer that reads its verdicts from the pictures: pixel k of the first row is the class of the k-th of LABELS."""
 
     labels = LABELS
+    strange: tuple[str, ...] = ()
+
+    def known(self, prompts: Sequence[str]) -> list[str]:
+        return [prompt for prompt in prompts if prompt not in self.strange]
 
     def classify(self, images: Tensor) -> dict[str, Tensor]:
         return {
@@ -170,6 +174,21 @@ class Measured:
         return {"iou": 0.9 if self.good else 0.5, "psnr": 20.0} | (
             {"decisiveness": 0.75} if self.open else {}
         )
+
+
+def test_a_scorer_is_asked_only_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior_check, "world_pictures", lambda scene, *rest: verdicts(scene, 0))
+    monkeypatch.setattr(prior_check, "measure_picture", Measured)
+    asked = []
+    scorer = Oracle()
+    scorer.strange = tuple(set_prompts("single"))[:2] + tuple(set_prompts("multiple"))[:1]
+    monkeypatch.setattr(prior_check, "figures", lambda *arguments: asked.append(arguments[3]) or {})
+    results: dict[str, Any] = {"settings": {"steps": 3, "prompts": 2, "per_prompt": 1, "seed": 0}}
+    check(Painter(), scorer, results, lambda: None, scales=[], say=print)  # type: ignore[arg-type]
+    surroundings, multiple = list(set_prompts("surroundings")), list(set_prompts("multiple"))
+    # The world's own pictures, and those encoded and decoded.
+    assert asked == 2 * [surroundings, [multiple[1], *multiple[2:]]]
+    assert results["world"]["single"] == {"iou": 90, "psnr": 20}
 
 
 def test_a_check_finds_the_best_scale_and_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:

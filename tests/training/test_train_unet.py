@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior
+from rfgs.priors.base import guided
 from rfgs.training import data, latents, train_unet, unet
 from rfgs.training.text import MAX_TOKENS
 
@@ -120,3 +121,24 @@ def test_the_reflow_begins_with_the_rectified_flow_and_its_pairs_are_made_once(m
     assert torch.load(work / "reflowed.pt", weights_only=True)["step"] > steps
     # Before the reflow it can be loaded too, to compare.
     assert load_prior(work / "one-rectified").kind == "flow"
+
+
+def test_a_teacher_draws_the_pairs_and_there_is_no_flow_before(made: dict[str, Path], tmp_path: Path) -> None:
+    more = ["--teacher", str(START), "--pairs", "4", "--pair-steps", "3", "--reflow-minutes", "0.0001"]
+    (tmp_path / "work").mkdir()
+    for name in ("data", "latents.pt", "vae.pt", "tokenizer"):
+        (tmp_path / "work" / name).symlink_to(made["work"] / name)
+    flow = json.loads((call(tmp_path, "instaflow", made["sd"], *more) / "training.json").read_text())
+    assert flow["arguments"]["teacher"] == str(START) and "rectified" not in flow
+    assert not (tmp_path / "work" / "rectified.pt").exists()
+    pair = torch.load(tmp_path / "work" / "pairs" / "0000.pt", weights_only=True)
+    # As the teacher's own sampler draws it.
+    teacher = load_prior(START, engine="torch")
+    tokenizer = CLIPTokenizer.from_pretrained(made["work"] / "tokenizer")
+    texts = tokenizer.batch_decode(pair["ids"], skip_special_tokens=True)
+    again = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS).input_ids
+    assert torch.equal(torch.tensor(again), pair["ids"])
+    x, text, null = pair["noise"].float(), teacher.embed(texts), teacher.embed([""] * 4)
+    for t in (1.0, 2 / 3, 1 / 3):
+        x = x - guided(teacher, x, torch.full((4,), t), text, null, 1.5) / 3
+    torch.testing.assert_close(pair["made"].float(), x, atol=5e-3, rtol=5e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from rfgs.priors.base import Condition
+from rfgs.priors.flow import Flow
 from rfgs.training import unet
 from rfgs.training.latents import Latents
 from rfgs.training.text import MAX_TOKENS, write_tokenizer
@@ -24,7 +27,6 @@ from rfgs.training.unet import (
     new_scheduler,
     new_unet,
     rectified_loss,
-    sample,
 )
 
 Constant = Callable[..., Latents]
@@ -76,24 +78,23 @@ def test_the_rectified_loss_wants_data_minus_noise_at_a_thousand_t() -> None:
     assert rectified_loss(Known(check), x, e, ids, t).item() == pytest.approx(0.04, rel=1e-4)
 
 
-def test_sampling_data_of_one_point_ends_there_with_guidance_extrapolated() -> None:
-    def network(x_t: Tensor, label: Tensor, first: Tensor) -> Tensor:
-        return (first - x_t) / (label / 1000)  # x - e for data that is `first` everywhere.
+class Straight(Flow):
+    """A flow from noise e to e + n for a text of n words."""
 
-    e = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
-    ids, empty = torch.tensor([3, 7])[:, None].expand(2, MAX_TOKENS), torch.full((MAX_TOKENS,), 1)
-    made = sample(Known(network), e, ids, empty, steps=5, guidance_scale=4.0)
-    expected = torch.tensor([1.0 + 4 * 2, 1.0 + 4 * 6])[:, None, None, None].expand(2, *SHAPE)
-    torch.testing.assert_close(made, expected, atol=1e-3, rtol=1e-4)
+    def embed(self, prompts: list[str]) -> Condition:
+        return Condition(torch.tensor([[[float(len(prompt.split()))]] for prompt in prompts]))
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return -condition.tokens[..., None].expand_as(x_t)
 
 
 def test_pairs_are_noise_and_what_the_flow_makes_of_it(constant: Constant) -> None:
-    network = Known(lambda x_t, label, first: first + 0 * x_t)  # A straight flow: x = e + u.
-    drawn = draw_pairs(network, constant(), 64, 3, steps=4, guidance_scale=1.0)
+    teacher: Any = Straight()
+    drawn = draw_pairs(teacher, constant(), 64, 3, steps=4, guidance_scale=1.0)
     first = drawn.ids[:, 0, None, None, None].float()
     torch.testing.assert_close(drawn.made.float(), drawn.noise.float() + first, atol=2e-2, rtol=0)
     assert (drawn.ids[:, 0] == 0).any() and drawn.noise.float().std().item() == pytest.approx(1, abs=0.01)
-    again, other = (draw_pairs(network, constant(), 64, s, steps=4, guidance_scale=1.0) for s in (3, 4))
+    again, other = (draw_pairs(teacher, constant(), 64, s, steps=4, guidance_scale=1.0) for s in (3, 4))
     assert torch.equal(again.noise, drawn.noise) and not torch.equal(other.noise, drawn.noise)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
-import torch
 
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.viewer import view_files
-from rfgs.viewer.exhibits import bounding_ball, exhibit
+from rfgs.viewer.exhibits import Exhibit, FileViewer, exhibit
 from rfgs.viewer.share import share_page
 from tests.viewer.chromium import Chromium
 from tests.viewer.plain_client import connect_to, until
@@ -68,15 +68,6 @@ def test_names_are_text_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         assert browser.evaluate("document.title") != "run"
 
 
-def test_bounding_balls() -> None:
-    assert bounding_ball(three_balls(300)) == ((0, 0, 0), 1.0)
-    room = three_balls(300)
-    room.means = 40 * room.means + torch.tensor([100.0, 0, 0])
-    room.means[7] = 1e6
-    (x, y, z), radius = bounding_ball(room)
-    assert abs(x - 100) < 25 and abs(y) < 25 and abs(z) < 25 and 20 < radius < 80
-
-
 def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tmp_path: Path) -> None:
     write_ply(three_balls(75), tmp_path / "other.ply")
     with view_files([tmp_path / "other.ply", run_folder], port=0) as viewer:
@@ -90,6 +81,16 @@ def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tm
         saved = browser.wait_download("other-run.ply")
         assert len(read_ply(saved)) == 75 + 60
         assert viewer.problems == [] and "The run goes on" not in browser.text()
+
+
+def test_a_tiny_object_fills_a_page_too() -> None:
+    tiny = three_balls(300)
+    tiny.means, tiny.log_scales = tiny.means / 1000, tiny.log_scales - math.log(1000)
+    one = Exhibit("tiny.ply", [("tiny.ply", Path("tiny.ply"))], {0: tiny})
+    with FileViewer([one], "127.0.0.1", 0, server_render=False) as viewer:
+        camera = viewer._page.server.initial_camera
+        distance = math.dist(camera.position, camera.look_at)
+        assert 1e-3 < distance < 8e-3 and camera.near < 1e-3 * distance * 10
 
 
 def test_pictures_of_files_can_be_rendered_here(browser: Chromium, tmp_path: Path) -> None:
