@@ -13,7 +13,6 @@ from rfgs.errors import UserError
 from rfgs.models import catalog, single_file
 from rfgs.models.kind import family_of, kind_of
 from rfgs.models.memory import FOOTPRINTS, NF4, Load
-from rfgs.runs.job import Job
 from rfgs.settings import declared
 
 
@@ -76,13 +75,16 @@ def lora_rank(guidance: str, given: Mapping[str, Any]) -> int:
     return given.get("lora_rank", known["lora_rank"].default) if trains(guidance) else 0
 
 
-def load_of(job: Job, rank: int) -> Load:
-    """What a job's way of loading means for memory; `rank`: see `lora_rank`."""
+def load_of(
+    job: Any, rank: int, *, perp_neg: bool = False, decode: bool = False, encode: bool = True
+) -> Load:
+    """What a job's settings and its way of loading (it is a `Loading` with a model) mean for memory; `rank`: see `lora_rank`."""
     file, full, name = single_file.find(job.model), job.dtype == "float32", catalog.name_of(job.model)
     weights = file.network_bytes(full=full) if file else None
     if job.quantize == "nf4" and name in FOOTPRINTS:
         weights = int(NF4 * (file.parameters if file else FOOTPRINTS[name].network))
-    return Load(rank, job.offload, full, weights)
+    samples = 4 if perp_neg else 2
+    return Load(rank, job.offload, full, weights, samples=samples, decode=decode, encode=encode)
 
 
 def _own(guidance: str) -> set[str]:
