@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -96,7 +98,11 @@ def _encode(pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float
         process.kill()
         process.wait()
     if process.returncode:
-        problem = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+        full = os.strerror(errno.ENOSPC)
+        if full in said or process.returncode == 256 - errno.ENOSPC:
+            raise OSError(errno.ENOSPC, full)
+        # The first line is the cause, and those after it are what came of that.
+        problem = said.splitlines()[0] if said else f"exit code {process.returncode}"
         raise OSError(f"ffmpeg: {problem.rpartition('] ')[2]}")
 
 
