@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rfgs.errors import UserError
 from rfgs.guidance.common import Estimate, GuidanceConfig, Guide, Views, arguments, own
 from rfgs.priors.base import Condition
+from rfgs.priors.sending import send
 from rfgs.settings import setting
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
@@ -82,7 +83,11 @@ class Student:
         self._camera_mlp = _camera_mlp(width, generator).to(device)
         self._camera: Tensor | None = None
         self._optimizer = torch.optim.AdamW(
-            [*self._lora.values(), *self._camera_mlp.parameters()], lr=1e-4, betas=(0.9, 0.99), eps=1e-15
+            [*self._lora.values(), *self._camera_mlp.parameters()],
+            lr=1e-4,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            fused=True,
         )
         network.disable_adapters()
         seen = weakref.ref(self)  # A hook that held the student would keep it from ever going.
@@ -125,10 +130,12 @@ class Student:
         parameters = [*self._lora.values(), *self._camera_mlp.parameters()]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         torch._foreach_div_(gradients, squares.numel())
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._optimizer.step()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        # Where any is not finite the fused kernel takes no step, as after a GradScaler, and nothing waits for the GPU.
+        largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
+        self._optimizer.found_inf = (~largest.isfinite().all()).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return squares.detach().mean()
 
@@ -147,7 +154,10 @@ class Student:
             for name, parameter in self._lora.items():
                 parameter.copy_(state["lora"][name])
         self._camera_mlp.load_state_dict(state["camera"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        kept = state["optimizer"]
+        # Checkpoints of earlier versions have another kernel.
+        groups = [{**group, "fused": True, "foreach": None} for group in kept["param_groups"]]
+        self._optimizer.load_state_dict({**kept, "param_groups": groups})
 
     @contextmanager
     def _awake(self, cameras: Tensor | None) -> Iterator[None]:
@@ -242,8 +252,8 @@ class StudentGuide(Guide):
         """Trains the student on the views as they are, over all noise levels, without guidance."""
         x, learning = views.x.detach(), own(StudentSettings, config)
         for _ in range(learning.lora_steps):
-            t = torch.rand(len(x), generator=views.generator).to(x)
-            e = torch.randn(x.shape, generator=views.generator).to(x)
+            t = send(torch.rand(len(x), generator=views.generator), x.device, x.dtype)
+            e = send(torch.randn(x.shape, generator=views.generator), x.device, x.dtype)
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
             x_t, target = self.lesson(x, e, t)
             cameras = None if dropped else views.cameras

@@ -95,26 +95,29 @@ def parts(name: str) -> list[Part]:
 
 
 def build(
-    name: str, part: Part, *, device: str = "meta", dtype: torch.dtype = torch.float32
+    name: str, part: Part, *, device: str = "meta", dtype: torch.dtype = torch.float32, **changes: Any
 ) -> torch.nn.Module:
-    """A part of the backend `name` without its weights, in evaluation mode, frozen."""
+    """A part of the backend `name` without its weights, in evaluation mode, frozen.
+
+    `changes` are other arguments for a network or an autoencoder, to have one of the same kind in small.
+    """
     with torch.device(device):
-        module = _make(name, part)
+        module = _make(name, part, changes)
     # Not diffusers' own `to`, which warns of weights that are none.
     return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
-def _make(name: str, part: Part) -> torch.nn.Module:
+def _make(name: str, part: Part, changes: dict[str, Any]) -> torch.nn.Module:
     kind = family(name)
     if part == "network":
         from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
 
         network = {"sd3": SD3Transformer2DModel, "flux": FluxTransformer2DModel, "sd": UNet2DConditionModel}
-        return network[kind](**NETWORKS[name])
+        return network[kind](**NETWORKS[name] | changes)
     if part == "autoencoder":
         from diffusers import AutoencoderKL
 
-        return AutoencoderKL(**(_KL if kind == "sd" else _KL16))
+        return AutoencoderKL(**(_KL if kind == "sd" else _KL16) | changes)
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
