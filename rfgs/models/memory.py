@@ -36,7 +36,7 @@ class Footprint:
 
     @property
     def large_text(self) -> int:
-        """Parameters of the text encoder that may not fit beside the network."""
+        """Parameters of the text encoder that may not fit on the GPU."""
         return self.t5 + self.qwen
 
 
