@@ -1,4 +1,4 @@
-"""Commands of rfgs in processes of their own that begin with everything imported: forks of this one, which take no start.
+"""Commands of rfgs in processes of their own that begin with everything loaded: forks of this one, which take no start.
 
 What a fork may be limited or killed by is done to a real process: a full disk, SIGKILL, its limits.
 """
@@ -6,18 +6,20 @@ What a fork may be limited or killed by is done to a real process: a full disk, 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Threads do not survive a fork.
 
 DRAFT = (
     "a red cube", "--quality", "draft", "--steps", "20", "--splats", "200", "--views-per-step", "1", "--device", "cpu",
-    "--no-viewer", "--engine", "torch",
+    "--no-viewer", "--engine", "torch", "--resolution", "32",
 )  # fmt: skip
 """A short run, as short as one with previews, checkpoints and a video can be."""
 
@@ -39,13 +41,50 @@ class Ended:
         return "Traceback" in self.text
 
 
-def warm_up() -> None:
-    """Imports what a run does. Nothing is computed: a fork has none of torch's threads."""
-    import rfgs.cli.main
-    import rfgs.runs.generate  # noqa: F401
-    from rfgs.render import warmup
+def warm_up(folder: Path) -> None:
+    """Does a run in this process, in `folder`, so that forks have all imported.
 
-    warmup()
+    Their model, which is not what these programs are about, is one grey in closed form, and their videos are short.
+    """
+    import tqdm
+
+    from rfgs.cli.main import main
+    from rfgs.export.turntable import write_turntable
+    from rfgs.runs import generate, recorder
+
+    tqdm.tqdm.monitor_interval = 0  # A thread, which forks do not have.
+
+    def short(splats: Any, path: Path, **_: Any) -> None:
+        write_turntable(splats, path, frames=6, fps=6, size=64)
+
+    generate.load_prior, recorder.write_turntable = lambda *_, **__: grey(), short
+    main(["generate", *DRAFT, "--output", str(folder)])
+
+
+def grey() -> Any:
+    """A rectified flow that knows one grey, in latents that are blocks of 4x4 pixels."""
+    import torch
+    from torch.nn.functional import avg_pool2d, interpolate
+
+    from rfgs.priors import Condition
+    from rfgs.priors.flow import Flow, per_sample
+
+    class Grey(Flow):
+        name, image_size, vocabulary = "grey", 32, frozenset({"a", "red", "cube"})
+
+        def embed(self, prompts: Sequence[str]) -> Condition:
+            return Condition(torch.zeros(len(prompts), 1, 1))
+
+        def encode(self, images: Any) -> Any:
+            return avg_pool2d(2 * images - 1, 4)
+
+        def decode(self, latents: Any) -> Any:
+            return interpolate(latents / 2 + 0.5, scale_factor=4)
+
+        def predict(self, x_t: Any, t: Any, condition: Condition) -> Any:
+            return (x_t - 0.5) / per_sample(t, x_t)
+
+    return Grey()
 
 
 def command(arguments: Sequence[str], log: Path, before: Callable[[], object] = lambda: None) -> Ended:
@@ -56,11 +95,9 @@ def command(arguments: Sequence[str], log: Path, before: Callable[[], object] = 
         _be(arguments, log, before)
     _, status, used = os.wait4(child, 0)
     text = log.read_text(encoding="utf-8", errors="replace")
-    # A bar is written over and over after a carriage return.
-    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
     return Ended(
         os.waitstatus_to_exitcode(status),
-        "\n".join(line for line in lines if "step/s" not in line and "s/step" not in line),
+        "\n".join(line for line in text.splitlines() if not re.search(r"\d(step/s|s/step)", line)),
         used.ru_utime + used.ru_stime,
     )
 

@@ -53,7 +53,7 @@ WAYS: dict[str, dict[str, Any] | None] = {
 class Options:
     prompts: tuple[str, ...] = ("a mug", "a hat")
     """Open ones, each of one shape in several colors."""
-    draws: int = 64
+    draws: int = 32
     """Of noise, at each time."""
     seed: int = 0
     output: Path = RESULTS / "found_noise.json"

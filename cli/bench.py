@@ -150,9 +150,10 @@ def report(folder: Path) -> str:
     from rfgs.export.writing import atomic
     from rfgs.measure import ablations, plan, sheets, table
     from rfgs.measure.markdown import markdown
-    from rfgs.measure.records import read_records
+    from rfgs.measure.records import check_figures, read_records
 
     records = read_records(folder)
+    check_figures(folder, records)
     figures = table.table(records)
     parts = [f"warning: {warning}" for warning in table.warnings(records)]
     for key, (title, digits) in TRUTHS.items():

@@ -16,6 +16,7 @@ from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS, format_of
 from rfgs.models import catalog, machine, memory, single_file, weighing
 from rfgs.models.cuda import cuda_problem, gsplat_problem
+from rfgs.models.words import check_text
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -27,7 +28,7 @@ def check_prompt(prompt: str) -> str:
         raise UserError(
             'the prompt is empty; say what to make, as in: rfgs generate "a red cube on a blue cylinder"'
         )
-    return words
+    return check_text(words)
 
 
 def check_count(flag: str, value: int, example: int) -> int:

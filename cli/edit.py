@@ -63,7 +63,7 @@ class Edit:
         """Checks, the photograph too, then edits."""
         from rfgs.flat import photos
         from rfgs.flat.jobs import EditJob, check_side, check_strength, check_words, config_of
-        from rfgs.models import catalog
+        from rfgs.models import catalog, distilled
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders
 
@@ -97,8 +97,9 @@ class Edit:
         folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"editing {job.photo} with {job.model} on the {job.device}; writing to {folder}")
-            if remark:
-                meter.say(remark)
+            for line in (remark, distilled.remark(job.model, job.guidance_scale)):
+                if line:
+                    meter.say(line)
             from rfgs.flat.runs import edit_photo
 
             meter.print(

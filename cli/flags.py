@@ -14,6 +14,7 @@ from tyro.conf import UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from rfgs.errors import UserError
+from rfgs.models.places import expanded
 from rfgs.runs.job import BIG_QUALITIES, QUALITIES, QualityName
 from rfgs.settings import Unfit, declared, parse, shown
 
@@ -38,7 +39,8 @@ def _optional(parse: Callable[[str], Any], metavar: str, kind: str) -> Primitive
 
 WholeNumber = Annotated[int | None, _optional(int, "N", "a whole number")]
 Number = Annotated[float | None, _optional(float, "X", "a number")]
-Folder = Annotated[Path | None, _optional(Path, "FOLDER", "a folder")]
+Folder = Annotated[Path | None, _optional(expanded, "FOLDER", "a folder")]
+"""With "~" as the user's own, which a shell leaves as it is after "--output="."""
 Text = Annotated[str | None, _optional(str, "TEXT", "text")]
 
 

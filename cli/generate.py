@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
-ALLOWED = ("resume", "steps", "viewer", "port", "host", "server_render", "keep_viewer", "any_words")
+ALLOWED = ("resume", "steps", "viewer", "port", "host", "origin", "server_render", "keep_viewer", "any_words")
 """Flags that go with --resume."""
 SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
@@ -42,8 +42,9 @@ class Generate(Typed):
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model to learn from: tiny-sd3, tiny-instaflow and tiny-sd are part of rfgs and run anywhere, as
-    does tiny-exact, which is no network but their world's own pictures in closed form; sd3, sd35-medium, sd35-large,
-    instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the model hub.
+    does tiny-exact, which is no network but their world's own pictures in closed form; flux2-klein, z-image, sd3,
+    sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the
+    model hub.
     `rfgs doctor` says which would run here."""
     model: Annotated[Text, default("the backend's own")] = None
     """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
@@ -80,6 +81,8 @@ class Generate(Typed):
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of that page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by
     whoever has the token that is printed in its address."""
+    origin: Annotated[Text, default("no forwarder")] = None
+    """Where a forwarder (GitHub Codespaces, nginx) shows that page, such as https://name.example; it is let in too."""
     server_render: bool = False
     """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False
@@ -185,6 +188,8 @@ class Generate(Typed):
 
     def _generate(self, job: Job, folder: Path, remark: str) -> None:
         # From here on it is seconds and no longer milliseconds: the viewer, torch, the model, the kernels.
+        from rfgs.models import distilled
+
         from .console import Progress, StopOnInterrupt, print_result
 
         with ExitStack() as stack:
@@ -197,8 +202,9 @@ class Generate(Typed):
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
-            if remark:
-                progress.say(remark)
+            for line in (remark, distilled.remark(job.model, job.settings.get("guidance_scale"))):
+                if line:
+                    progress.say(line)
             from rfgs.runs.generate import generate
             from rfgs.runs.holding import release
 
@@ -253,13 +259,14 @@ class Generate(Typed):
                 self.host,
                 self.port,
                 about=about,
+                origin=self.origin,
                 server_render=self.server_render or None,
                 any_words=self.any_words,
             )
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as
             # a sandbox, makes assets all the same.
-            if isinstance(problem, UserError) and self.host != Generate.host:
+            if isinstance(problem, UserError) and (self.host != Generate.host or self.origin is not None):
                 raise
             say(f"no page: {problem}")
             return None

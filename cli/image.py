@@ -54,7 +54,7 @@ class Image(Typed):
     def run(self) -> None:
         """Checks, then makes."""
         from rfgs.flat.jobs import ImageJob, check_words
-        from rfgs.models import catalog
+        from rfgs.models import catalog, distilled
         from rfgs.models.kind import kind_of
         from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
@@ -106,8 +106,9 @@ class Image(Typed):
             meter.say(
                 f'making an image of "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}'
             )
-            if remark:
-                meter.say(remark)
+            for line in (remark, distilled.remark(job.model, job.settings.get("guidance_scale"))):
+                if line:
+                    meter.say(line)
             from rfgs.flat.runs import make_image
 
             meter.print(

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from rfgs.errors import UserError
 from rfgs.flat.jobs import EditJob, InvertJob
-from rfgs.models import catalog, machine, memory, quantized, ram, single_file, weighing
+from rfgs.models import catalog, libraries, machine, memory, ram, single_file, weighing
 from rfgs.models.catalog import Backend
 from rfgs.models.families import FLUX, SD3, Family
 from rfgs.models.kind import family_of
@@ -69,7 +69,7 @@ def check_loading(
             f"--lora-scale {loading.lora_scale:g}: there is no --lora that it could be of; leave it out"
         )
     if place:
-        quantized.check_methods(source, place, device)
+        libraries.check_libraries(source, place, device, t5=loading.t5 != "drop")
     if loading.dtype == "float16" and device == "cpu":
         raise UserError(
             "--dtype float16: this run is on the CPU, which computes in float32 or bfloat16; use --dtype bfloat16"
@@ -79,7 +79,7 @@ def check_loading(
         if (
             loading.quantize == "nf4"
             or (file and file.quantized)
-            or (place and dict(quantized.methods(place)))
+            or (place and any(libraries.quantized_parts(place)))
         ):
             raise UserError(
                 "--offload: quantized weights stay on the GPU, for which they are small enough; leave it out"
@@ -98,7 +98,7 @@ def _check_nf4(device: Literal["cpu", "cuda"], family: Family | None, *, small: 
         raise UserError("--quantize nf4: the file is quantized already; leave it out")
     if small:
         raise UserError("--quantize nf4: this model is small enough for any machine; leave it out")
-    quantized.check_nf4(device)
+    libraries.check_nf4(device)
 
 
 def find_files(job: L, backend: Backend, model: str | None) -> L:

@@ -14,6 +14,7 @@ from rfgs import __version__
 from rfgs.errors import UserError
 from rfgs.models import threads
 from rfgs.models.loading import Loading
+from rfgs.models.places import expanded
 
 from . import flags, streams
 from .bench import Bench
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:]
         streams.outlive()
         _set_threads()
-    arguments = list(arguments)
+    arguments = [_with_home(argument) for argument in arguments]
     if arguments == ["--version"]:
         print(f"rfgs {__version__}")
         return
@@ -98,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("rfgs: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _with_home(argument: str) -> str:
+    """A flag with its folder as a shell would give it, which leaves "--output=~/x" as it is."""
+    flag, equals, value = argument.partition("=~")
+    if flag.startswith("--") and equals and value[:1] in ("", "/", os.sep):
+        return f"{flag}={expanded('~' + value)}"
+    return argument
 
 
 def _set_threads() -> None:

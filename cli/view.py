@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from .flags import Text, default
+
 
 @dataclass
 class View:
@@ -22,6 +24,8 @@ class View:
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Network interface of the page; the default can be reached from this machine only, 0.0.0.0 from everywhere, by whoever
     has the token that is printed in its address."""
+    origin: Annotated[Text, default("no forwarder")] = None
+    """Where a forwarder (GitHub Codespaces, nginx) shows the page, such as https://name.example; it is let in too."""
     server_render: bool = False
     """Open with pictures that this machine renders, for browsers without a GPU and many splats."""
 
@@ -33,4 +37,10 @@ class View:
         checks.check_exhibits(self.paths)
         from rfgs.viewer import view
 
-        view(self.paths, host=self.host, port=self.port, server_render=self.server_render)
+        view(
+            self.paths,
+            host=self.host,
+            port=self.port,
+            server_render=self.server_render,
+            origin=self.origin,
+        )

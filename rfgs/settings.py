@@ -15,9 +15,11 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rfgs.errors import UserError
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,40 @@ def find(name: str, known: Mapping[str, Setting]) -> Setting:
         hint = f"did you mean {near[0]}?" if near else "`rfgs settings` lists what there is"
         raise UserError(f"there is no setting {name}; {hint}")
     return known[name]
+
+
+def of_plain(kind: type[D], values: Any) -> D:
+    """A dataclass out of somebody's file: `values` by the names of its fields, each in the field's type.
+
+    Raises:
+        UserError: no such values, or not in these types; in a few words.
+    """
+    if not isinstance(values, dict):
+        raise UserError("it is no list of names and values")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints or not _is_of(value, hints[name]):
+            raise UserError(f"{name[:40]} is {str(value)[:40]!r}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError("something is missing in it") from error
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value as JSON has them is of a field's type."""
+    if hint is Any:
+        return True
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_is_of(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if hint is float:
+        return _is_number(value)
+    if hint is int:
+        return _is_number(value) and isinstance(value, int)
+    return isinstance(value, origin or hint)
 
 
 def assign(config: Any, values: Mapping[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
+import io
 import re
 import runpy
 import shlex
@@ -115,8 +118,14 @@ def test_what_is_written_otherwise_is_there() -> None:
 # --- Commands ---------------------------------------------------------------------------------------------------------
 
 
-def commands() -> Iterator[tuple[Path, list[str]]]:
-    """The words of every command that a page shows: in fenced and indented blocks, and in the text between backticks."""
+@functools.cache
+def commands() -> list[tuple[Path, list[str]]]:
+    """The words of every command that a page shows, in order."""
+    return list(read_commands())
+
+
+def read_commands() -> Iterator[tuple[Path, list[str]]]:
+    """Those in fenced and indented blocks, and in the text between backticks."""
     for page in PAGES:
         text = page.read_text()
         if page.suffix == ".py":
@@ -214,9 +223,16 @@ def test_what_readme_shows_of_a_refusal_is_what_is_said(capsys: pytest.CaptureFi
     assert exit_.value.code == 2 and capsys.readouterr().err.strip() == shown[2]
 
 
-def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+@functools.cache
+def help_of(*arguments: str) -> str:
     """What a program of this repository says of itself: a file or `-m MODULE`, with words that come before --help."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), pytest.raises(SystemExit) as exit_:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()) as said,
+        contextlib.redirect_stderr(said),
+        pytest.raises(SystemExit) as exit_,
+    ):
         warnings.simplefilter("ignore")  # That a module is run which is imported already.
         patch.syspath_prepend(str(ROOT / "bench"))
         if arguments[0] == "-m":
@@ -225,12 +241,12 @@ def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         else:
             patch.setattr(sys, "argv", [*arguments, "--help"])
             runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
-    assert not exit_.value.code, capsys.readouterr().err
-    return capsys.readouterr().out
+    assert not exit_.value.code, said.getvalue()
+    return said.getvalue()
 
 
 @pytest.mark.parametrize("words", cases("python", least=1))
-def test_programs_are_there_and_have_the_flags(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_are_there_and_have_the_flags(words: list[str]) -> None:
     if words[0] == "-m":
         assert importlib.util.find_spec(words[1]) is not None
     else:
@@ -238,7 +254,7 @@ def test_programs_are_there_and_have_the_flags(words: list[str], capsys: pytest.
     flags = [word for word in words[1:] if word.startswith("--")]
     if flags and words[:2] != ["-m", "pytest"]:  # Whose help would be told by the pytest that runs this.
         before = words[: words.index(flags[0])]
-        told = help_of(before, capsys)
+        told = help_of(*before)
         for flag in flags:
             assert re.search(rf"{flag}\b(?!-)", told), f"{' '.join(words)}: no {flag}"
     for word in words[2:]:
@@ -281,7 +297,7 @@ def test_flags_between_backticks_exist(capsys: pytest.CaptureFixture[str]) -> No
             if program[-1].startswith(("tests.", "pytest")):
                 continue
             try:
-                strange -= set(re.findall(r"--[a-z][\w-]*", help_of(list(program), capsys)))
+                strange -= set(re.findall(r"--[a-z][\w-]*", help_of(*program)))
             except (UserError, AssertionError):
                 continue
         assert not strange, f"{names(page)}: {', '.join(sorted(strange))}"

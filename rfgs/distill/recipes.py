@@ -10,6 +10,14 @@ from rfgs.guidance import GuidanceConfig, check_values, find_guide, guides
 from rfgs.priors.base import Prior, Recipe, is_small
 from rfgs.settings import assign, check, declared
 
+_BAKED = Recipe(
+    splats={"guidance_scale": 1.0},
+    images={"guidance_scale": 1.0},
+    # What edits is the difference of the two prompts.
+    edits={"source_scale": 1.0, "target_scale": 1.0},
+)
+"""Of models with guidance baked in. *Untested on hardware.*"""
+
 A = TypeVar("A")
 C = TypeVar("C", bound=GuidanceConfig)
 
@@ -25,8 +33,13 @@ def recipe(prior: Prior, guidance: str = "rfds-rev") -> DistillConfig:
 
 
 def own(prior: Prior) -> Recipe:
-    """What the prior says of the settings that suit it; most say nothing."""
-    return getattr(prior, "recipe", Recipe())
+    """What the prior says of the settings that suit it, most nothing, and of one that was distilled that it wants no guidance."""
+    said = getattr(prior, "recipe", Recipe())
+    if not getattr(prior, "distilled", False):
+        return said
+    return Recipe(
+        {**said.splats, **_BAKED.splats}, {**said.images, **_BAKED.images}, {**said.edits, **_BAKED.edits}
+    )
 
 
 def changed(config: A, settings: Mapping[str, Any]) -> A:

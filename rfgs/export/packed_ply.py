@@ -8,26 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from plyfile import PlyElement
 
 from rfgs.splats import SH_C0
 
 CHUNK = 256
 
 
-def is_packed(elements: Mapping[str, PlyElement]) -> bool:
-    """Whether these elements of a PLY, by name, are a compressed one's."""
-    return {"chunk", "vertex"} <= set(elements) and "packed_position" in elements["vertex"].data.dtype.names
+def is_packed(elements: Mapping[str, np.ndarray]) -> bool:
+    """Whether these elements of a PLY, structured arrays by name, are a compressed one's."""
+    return {"chunk", "vertex"} <= set(elements) and "packed_position" in (
+        elements["vertex"].dtype.names or ()
+    )
 
 
-def unpack(elements: Mapping[str, PlyElement]) -> dict[str, np.ndarray]:
-    """The columns of an ordinary splat PLY, [N] float32 by property name."""
-    chunks, vertices = elements["chunk"].data, elements["vertex"].data
+def unpack(elements: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of an ordinary splat PLY, [N] float32 by property name.
+
+    Raises:
+        ValueError, IndexError, KeyError, TypeError: a column, or a chunk, that is missing or of another type.
+    """
+    chunks, vertices = elements["chunk"], elements["vertex"]
     chunk = np.arange(len(vertices)) // CHUNK
     columns: dict[str, np.ndarray] = {}
 
     def between(low: str, high: str, fraction: np.ndarray) -> np.ndarray:
-        return chunks[low][chunk] * (1 - fraction) + chunks[high][chunk] * fraction
+        with np.errstate(
+            all="ignore"
+        ):  # Bounds that are not finite make splats that are not, and are dropped.
+            return chunks[low][chunk] * (1 - fraction) + chunks[high][chunk] * fraction
 
     position, scale = (
         _bits(vertices["packed_position"], 11, 10, 11),
@@ -39,7 +47,7 @@ def unpack(elements: Mapping[str, PlyElement]) -> dict[str, np.ndarray]:
     *rgb, alpha = _bits(vertices["packed_color"], 8, 8, 8, 8)
     for index, channel in enumerate("rgb"):
         # Early files have no bounds for colors: they span 0 to 1.
-        if f"min_{channel}" in chunks.dtype.names:
+        if f"min_{channel}" in (chunks.dtype.names or ()):
             rgb[index] = between(f"min_{channel}", f"max_{channel}", rgb[index])
         columns[f"f_dc_{index}"] = (rgb[index] - 0.5) / SH_C0
     # Opaque and transparent have infinite logits; half of a quantization step away from them nothing is lost.
@@ -47,11 +55,14 @@ def unpack(elements: Mapping[str, PlyElement]) -> dict[str, np.ndarray]:
     columns["opacity"] = np.log(alpha / (1 - alpha))
     columns |= _rotations(vertices["packed_rotation"])
     if "sh" in elements:
-        for name in elements["sh"].data.dtype.names:
-            byte = elements["sh"].data[name].astype(np.float32)
+        if len(elements["sh"]) != len(vertices):
+            raise ValueError(f"harmonics of {len(elements['sh'])} for {len(vertices)} of them")
+        for name in elements["sh"].dtype.names or ():
+            byte = elements["sh"][name].astype(np.float32)
             # Middles of 256 equal bins of [-4, 4], except for the outermost, which stand for the ends.
             columns[name] = np.where(byte == 0, -4, np.where(byte == 255, 4, (byte + 0.5) / 32 - 4))
-    return {name: column.astype(np.float32) for name, column in columns.items()}
+    with np.errstate(all="ignore"):
+        return {name: column.astype(np.float32) for name, column in columns.items()}
 
 
 def _rotations(packed: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,23 +6,33 @@ One row of floats per splat, before activation: opacities are logits, scales are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyParseError
+from plyfile import PlyData, PlyElement
 
 import rfgs
 from rfgs.errors import UserError
 from rfgs.export import packed_ply
 from rfgs.export.axes import WORLD_TO_Y_DOWN, WORLD_TO_Y_UP, rotate
-from rfgs.export.writing import atomic, finite_splats
-from rfgs.splats import Splats
+from rfgs.export.ply_rows import Damaged, Rows, read_rows
+from rfgs.export.writing import FLAT, atomic, finite_splats
+from rfgs.splats import SH_C0, Splats
 
 UP_AXES = {"-y": WORLD_TO_Y_DOWN, "+y": WORLD_TO_Y_UP, "+z": torch.eye(3)}
 """Rotation from our world, by the axis that points up in the file."""
 UP_COMMENT = "rfgs up: "
+
+OTHERS = {
+    b"glTF": "a glTF file, which is written and not read; give the .ply that it was made from",
+    b"\x1f\x8b": "compressed with gzip; unpack it first (gunzip), or give the .ply if it is an .spz",
+    b"PK": "a ZIP archive; unpack it first",
+    b"\xef\xbb\xbf": "a PLY that a text editor has put a byte order mark before; give the original",
+}
+"""What people give for a PLY, by its first bytes."""
 
 POSITION = ("x", "y", "z")
 NORMAL = ("nx", "ny", "nz")
@@ -85,33 +95,34 @@ def read_ply(path: str | Path) -> Splats:
     """Reads splats from a PLY: ours, any other in the usual layout, or PlayCanvas' compressed one.
 
     Our own files come back into the axes they came from. All others are taken to have -Y up, as is usual, so
-    that they stand upright in our world. Splats that are not finite are dropped with a warning.
+    that they stand upright in our world. Splats that are not finite are dropped with a warning. Discs of 2D Gaussian
+    splatting, which have two scales, become flat splats, and red, green and blue stand in for `f_dc_0` to `f_dc_2`.
 
     Raises:
         UserError: there is no such file, or it is damaged, or holds something other than splats.
     """
     path = Path(path)
-    ply = _parse(path)
-    elements = {element.name: element for element in ply.elements}
-    if packed_ply.is_packed(elements):
+    rows = _rows(path)
+    if packed_ply.is_packed(rows.elements):
         try:
-            columns = packed_ply.unpack(elements)
-        except (IndexError, ValueError) as error:
+            columns = packed_ply.unpack(rows.elements)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged: its compressed splats do not unpack, {error}") from error
     else:
-        vertices = elements.get("vertex")
+        vertices = rows.elements.get("vertex")
         if vertices is None:
             raise UserError(f"{path} is not a splat PLY: it has no vertices")
-        columns = {p.name: vertices[p.name] for p in vertices.properties}
+        columns = _as_usual({name: vertices[name] for name in vertices.dtype.names or ()})
     missing = [n for n in (*POSITION, *COLOR, "opacity", *SCALE, *ROTATION) if n not in columns]
     if missing:
         raise UserError(f"{path} is not a splat PLY: its vertices have no {', '.join(missing)}")
-    rest = [name for name in columns if name.startswith("f_rest_")]
+    rest = [name for name in columns if re.fullmatch(r"f_rest_\d+", name)]
     if len(rest) not in (0, 9, 24, 45) or set(rest) != {f"f_rest_{i}" for i in range(len(rest))}:
         raise UserError(f"{path} has {len(rest)} columns f_rest; spherical harmonics fill 0, 9, 24 or 45")
 
     def tensor(names: Sequence[str]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([np.asarray(columns[n], np.float32) for n in names], axis=-1))
+        with np.errstate(all="ignore"):  # What does not fit into float32 becomes infinite, and is dropped.
+            return torch.from_numpy(np.stack([np.asarray(columns[n], np.float32) for n in names], axis=-1))
 
     channels = tensor([f"f_rest_{i}" for i in range(len(rest))]) if rest else None
     splats = Splats(
@@ -122,22 +133,39 @@ def read_ply(path: str | Path) -> Splats:
         sh0=tensor(COLOR)[:, None],
         shN=None if channels is None else channels.unflatten(1, (3, -1)).mT.contiguous(),
     )
-    ups = [comment.removeprefix(UP_COMMENT) for comment in ply.comments if comment.startswith(UP_COMMENT)]
+    ups = [comment.removeprefix(UP_COMMENT) for comment in rows.comments if comment.startswith(UP_COMMENT)]
     return rotate(finite_splats(splats, path), UP_AXES.get(ups[0] if ups else "-y", WORLD_TO_Y_DOWN).T)
 
 
-def _parse(path: Path) -> PlyData:
+def _rows(path: Path) -> Rows:
     try:
         with path.open("rb") as stream:
-            ply = PlyData.read(stream)
-            left = b"" if ply.text else stream.read(1)
+            start = stream.read(4)
+        for magic, what in OTHERS.items():
+            if start.startswith(magic):
+                raise UserError(f"{path} is {what}")
+        return read_rows(path, ("chunk", "vertex", "sh"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (PlyParseError, UnicodeDecodeError) as error:
+    except (Damaged, MemoryError) as error:
+        if path.suffix.lower() == ".splat":
+            raise UserError(
+                f"{path} is a .splat file, which is written and not read; give the .ply"
+            ) from error
         raise UserError(f"{path} is damaged or no PLY file: {error}") from error
-    if left:
-        raise UserError(f"{path} is damaged: it goes on after the data that its header announces")
-    return ply
+
+
+def _as_usual(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns with those that some programs leave out or name otherwise."""
+    if "scale_2" not in columns and "scale_1" in columns:
+        columns["scale_2"] = np.full(len(columns["scale_1"]), FLAT, np.float32)
+    plain = [columns.get(channel) for channel in ("red", "green", "blue")]
+    for name, values in zip(COLOR, plain, strict=True):
+        if name not in columns and values is not None and values.dtype.kind in "fu":
+            # Whole numbers go up to the largest of their type, and others to 1.
+            most = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+            columns[name] = (np.asarray(values, np.float32) / np.float32(most) - 0.5) / SH_C0
+    return columns
 
 
 def _one_ascii_line(text: str) -> str:

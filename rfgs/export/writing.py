@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Removes what processes that were killed while they wrote `path` left beside it; nobody may be writing it now."""
+    name = re.compile(rf"\.{re.escape(path.stem[:60])}\.[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        if name.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def made(folder: Path) -> Path:

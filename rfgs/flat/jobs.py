@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from rfgs.errors import UserError
 from rfgs.models.loading import Loading
+from rfgs.models.words import check_text
 
 InvertMethod = Literal["irfds", "ode"]
 EditMethod = Literal["irfds", "ode", "flowedit"]
@@ -80,7 +81,7 @@ def check_words(flag: str, text: str, example: str) -> str:
     words = " ".join(text.split())
     if not words:
         raise UserError(f'{flag}: is empty; say what the image shows, as in {flag} "{example}"')
-    return words
+    return check_text(words)
 
 
 def check_strength(strength: float | None, method: EditMethod) -> float | None:

@@ -303,7 +303,8 @@ def edit_photo(
         run.lap("inversion")
         run.looks, run.curve = [], []
         sampling = ode_recipe(prior)
-        sampling.guidance_scale = 2.0 if job.guidance_scale is None else job.guidance_scale
+        usual = 1.0 if getattr(prior, "distilled", False) else 2.0
+        sampling.guidance_scale = usual if job.guidance_scale is None else job.guidance_scale
         run.settings["sampling"] = asdict(sampling)
         path = sample_ode(prior, noise, target, negative, sampling, finite=run.skipped.finite)
     for step in path:

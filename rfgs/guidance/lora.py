@@ -19,8 +19,13 @@ from rfgs.guidance.common import Estimate, Finite, GuidanceConfig, Guide, Views,
 from rfgs.priors.base import Condition
 from rfgs.settings import setting
 
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
-"""The attention's projections in diffusers' UNets (the first four) and transformers."""
+ATTENTION = [
+    *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    "to_qkv_mlp_proj",
+]
+"""The attention's projections in diffusers' UNets (the first four) and transformers (the last is FLUX.2's, all in one)."""
+TIME = ("time_text_embed", "time_embedding", "time_guidance_embed", "t_embedder")
+"""What diffusers' networks call their embedding of time, which every block sees."""
 CAMERA_DROPPED = 0.1
 """Share of the training steps without a camera (threestudio's VSD)."""
 LARGE = 500_000_000
@@ -46,7 +51,7 @@ class Student:
 
     def __init__(self, prior: Any, *, rank: int, generator: torch.Generator) -> None:
         network = getattr(prior, "network", None)
-        embedding = getattr(network, "time_text_embed", None) or getattr(network, "time_embedding", None)
+        embedding = time_embedding(network)
         if network is None or embedding is None or not hasattr(network, "add_adapter"):
             raise UserError(
                 f"{prior.name}: has no network that a LoRA can be trained on; take another --guidance"
@@ -192,6 +197,11 @@ def _leave(network: Any, name: str, hook: Any, frugal: bool) -> None:
     network.delete_adapters(name)
     if not getattr(network, "peft_config", None):  # Newer versions of peft delete it with the last adapter.
         network.unload_lora()
+
+
+def time_embedding(network: Any) -> nn.Module | None:
+    """The part of a diffusers network that embeds the time; None where it is not known."""
+    return next((getattr(network, name) for name in TIME if hasattr(network, name)), None)
 
 
 def _last_linear(embedding: nn.Module) -> nn.Linear:

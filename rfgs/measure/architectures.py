@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-Part = Literal["network", "autoencoder", "clip", "clip_2", "t5"]
+Part = Literal["network", "autoencoder", "clip", "clip_2", "t5", "qwen"]
+Kind = Literal["sd3", "sd", "flux", "flux2", "z-image"]
 
 _SD3 = {
     "sample_size": 128,
@@ -57,8 +58,16 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "flux-dev": {"guidance_embeds": True},  # All else are the class's own defaults.
     "flux-schnell": {"guidance_embeds": False},
+    "flux2-klein": {
+        "num_layers": 5,
+        "num_single_layers": 20,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 7680,
+        "guidance_embeds": False,
+    },
+    "z-image": {},  # All are the class's own defaults.
 }
-"""Arguments of `SD3Transformer2DModel`, `UNet2DConditionModel` or `FluxTransformer2DModel`."""
+"""Arguments of the networks' classes (`_make`)."""
 
 _KL = {
     "block_out_channels": (128, 256, 512, 512),
@@ -81,16 +90,32 @@ _T5 = {
     "num_heads": 64,
     "feed_forward_proj": "gated-gelu",
 }
+_QWEN3_4B = {
+    "vocab_size": 151_936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
 
 
-def family(name: str) -> Literal["sd3", "sd", "flux"]:
+def family(name: str) -> Kind:
     """Which classes a backend is made of (InstaFlow's are Stable Diffusion's)."""
-    return "sd3" if name.startswith("sd3") else "flux" if name.startswith("flux") else "sd"
+    begins: dict[str, Kind] = {"sd3": "sd3", "flux-": "flux", "flux2-": "flux2", "z-image": "z-image"}
+    return next((kind for begin, kind in begins.items() if name.startswith(begin)), "sd")
 
 
 def parts(name: str) -> list[Part]:
     """The parts that the backend `name` has."""
-    own: dict[str, list[Part]] = {"sd3": ["clip", "clip_2", "t5"], "flux": ["clip", "t5"], "sd": ["clip"]}
+    own: dict[Kind, list[Part]] = {
+        "sd3": ["clip", "clip_2", "t5"],
+        "flux": ["clip", "t5"],
+        "sd": ["clip"],
+        "flux2": ["qwen"],
+        "z-image": ["qwen"],
+    }
     return ["network", "autoencoder", *own[family(name)]]
 
 
@@ -107,22 +132,34 @@ def build(
 def _make(name: str, part: Part) -> torch.nn.Module:
     kind = family(name)
     if part == "network":
-        from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+        import diffusers
 
-        network = {"sd3": SD3Transformer2DModel, "flux": FluxTransformer2DModel, "sd": UNet2DConditionModel}
-        return network[kind](**NETWORKS[name])
+        network = {
+            "sd3": "SD3Transformer2DModel",
+            "flux": "FluxTransformer2DModel",
+            "sd": "UNet2DConditionModel",
+            "flux2": "Flux2Transformer2DModel",
+            "z-image": "ZImageTransformer2DModel",
+        }
+        return getattr(diffusers, network[kind])(**NETWORKS[name])
     if part == "autoencoder":
-        from diffusers import AutoencoderKL
+        from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
+        if kind == "flux2":
+            return AutoencoderKLFlux2()
         return AutoencoderKL(**(_KL if kind == "sd" else _KL16))
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
         CLIPTextModelWithProjection,
+        Qwen3Config,
+        Qwen3Model,
         T5Config,
         T5EncoderModel,
     )
 
+    if part == "qwen":
+        return Qwen3Model(Qwen3Config(**_QWEN3_4B))
     if part == "t5":
         return T5EncoderModel(T5Config(**_T5))
     if part == "clip_2":

@@ -122,7 +122,10 @@ def lesson(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = torch
 
     def work() -> Any:
         with _fused_attention():
-            network(*arguments, return_dict=False)[0].float().square().sum().backward()
+            output = network(*arguments, return_dict=False)[0]
+            # Z-Image's gives each sample by itself.
+            output = torch.stack(output) if isinstance(output, list) else output
+            output.float().square().sum().backward()
 
     return peak(work)
 
@@ -153,6 +156,11 @@ def _arguments(name: str, network: Any, batch: int, size: int, dtype: torch.dtyp
     if family(name) == "sd3":
         return (empty(16, side, side), empty(333, 4096), empty(2048), time)
     tokens = side * side // 4
+    if family(name) == "flux2":
+        places = [torch.empty(count, 4, device="meta") for count in (tokens, 512)]
+        return (empty(tokens, 128), empty(512, 7680), time, *places)
+    if family(name) == "z-image":
+        return (list(empty(16, 1, side, side)), time, list(empty(512, 2560)))
     text = 512 if config.guidance_embeds else 256
     places = [torch.empty(count, 3, device="meta", dtype=dtype) for count in (tokens, text)]
     guidance = time if config.guidance_embeds else None

@@ -18,9 +18,10 @@ from typing import Any
 from filelock import Timeout
 
 from rfgs.errors import UserError
-from rfgs.measure.plan import Key, Run
+from rfgs.measure.plan import BOUNDS, Key, Run
 from rfgs.measure.rows import change_rows, lock, read_rows
 from rfgs.runs.folders import slug
+from rfgs.settings import of_plain
 
 Record = dict[str, Any]
 
@@ -47,13 +48,52 @@ def records_by_key(folder: Path) -> dict[Key, Record]:
     Raises:
         UserError: the table is damaged, or is another program's.
     """
-    path = table_path(folder)
-    try:
-        return {run_of(record).key: record for record in read_rows(path)}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: has rows that are no runs of `rfgs bench`; choose another folder"
-        ) from error
+    path, found = table_path(folder), {}
+    for number, record in enumerate(read_rows(path), 1):
+        try:
+            run = of_plain(Run, record.get("run"))
+        except UserError as error:
+            raise UserError(
+                f"{path}: has rows that are no runs of `rfgs bench` (row {number}: {error}); remove them, or choose "
+                "another folder"
+            ) from error
+        found[run.key] = record
+    return found
+
+
+def check_figures(folder: Path, records: Sequence[Record]) -> None:
+    """That records have what tables are made of.
+
+    Raises:
+        UserError: one has not.
+    """
+    for record in records:
+        problem = _lack(record)
+        if problem:
+            run = run_of(record)
+            raise UserError(
+                f"{table_path(folder)}: {run.column}, {run.prompt!r}, seed {run.seed} {problem}; remove its line"
+            )
+
+
+def _lack(record: Record) -> str:
+    for name in ("score", "truth", "seconds", "evaluations"):
+        figures = record.get(name, {})
+        if not isinstance(figures, dict) or not all(map(_is_figure, figures.values())):
+            return f"has a {name} that is no list of numbers"
+    needed = {"score": dict, "scorer": str, "seconds": dict, "evaluations": dict, "versions": dict}
+    lacking = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
+    lacking += ["total of seconds"] * ("total" not in record.get("seconds", {}))
+    lacking += ["splats"] * (run_of(record).column not in BOUNDS and not _is_figure(record.get("splats")))
+    lacking += ["git_commit"] * (not isinstance(record.get("git_commit", 0), str | None))
+    if not lacking and not isinstance(record["versions"].get("rfgs"), str):
+        lacking = ["version"]
+    return f"has no {lacking[0]}" if lacking else ""
+
+
+def _is_figure(value: Any) -> bool:
+    # Python's whole numbers may be larger than any float.
+    return isinstance(value, float) or isinstance(value, int) and abs(value) < 2**63
 
 
 def read_records(folder: Path) -> list[Record]:

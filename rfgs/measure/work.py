@@ -21,7 +21,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
-from rfgs.export.writing import made
+from rfgs.export.writing import made, sweep
 from rfgs.guidance import as_dict, readable, readers
 from rfgs.measure.plan import (
     BOUNDS,
@@ -218,6 +218,7 @@ def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = 
         splats, seconds, evaluations = make(run, config, prior, device)
         path = asset_path(folder, run)
         made(path.parent)
+        sweep(path)
         write_ply(splats, path)
         record["splats"] = len(splats)
         scoring = time.perf_counter()

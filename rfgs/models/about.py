@@ -1,4 +1,4 @@
-"""What a model in diffusers' layout says of itself, in the two small files at its top: read here and nowhere else."""
+"""What a model in diffusers' layout says of itself, in the two small files at its top and its network's configuration."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rfgs.models.places import expanded
+
 INDEX = "model_index.json"
 """The file that makes a folder a model in diffusers' layout."""
+LARGEST = 256 << 20
+"""Bytes of a JSON file; the vocabularies of tokenizers have some ten million."""
 OWN = "rfgs.json"
 """The file beside it in which our own small models say more."""
 
@@ -27,6 +31,8 @@ class About:
     """Tokens that T5's place in the prompt has."""
     image_size: int | None = None
     """Width and height of its images, pixels."""
+    distilled: bool = False
+    """Whether it says that guidance was distilled into it; see `rfgs.models.distilled` for those that do not say."""
 
     @property
     def small(self) -> bool:
@@ -36,23 +42,42 @@ class About:
 
 def about(folder: str | Path) -> About:
     """What the model in `folder` says of itself. No network: a hub id says nothing here."""
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     own = _read(place / OWN)
     words = own.get("vocabulary")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         words = None
+    index, network = _read(place / INDEX), _read(place / "transformer/config.json")
     return About(
-        pipeline=_read(place / INDEX).get("_class_name"),
-        family=own.get("family"),
+        pipeline=_text(index.get("_class_name")),
+        family=_text(own.get("family")),
         vocabulary=None if words is None else frozenset(word.lower() for word in words),
-        max_sequence_length=own.get("max_sequence_length"),
-        image_size=own.get("image_size"),
+        max_sequence_length=whole_number(own.get("max_sequence_length")),
+        image_size=whole_number(own.get("image_size")),
+        # FLUX.2 klein's pipeline says it itself; a network that takes the scale as an input was taught what it does.
+        distilled=index.get("is_distilled") is True or network.get("guidance_embeds") is True,
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or none that holds one."""
     try:
+        if path.stat().st_size > LARGEST:
+            return None
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # Whoever loads it will tell.
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def whole_number(value: Any, most: int = 1 << 20) -> int | None:
+    """A count or a size out of somebody's file, if it is one: from 1 to `most`."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_object(path) or {}  # Whoever loads it will tell what is wrong.

@@ -14,8 +14,9 @@ from pathlib import Path
 from rfgs.errors import UserError
 from rfgs.models import embedded, hub, memory, single_file, snapshot
 from rfgs.models.about import INDEX, About, about
-from rfgs.models.families import EXACT, FLUX, INSTAFLOW, SD, SD3, Family, Kind
+from rfgs.models.families import EXACT, FLUX, INSTAFLOW, KLEIN, SD, SD3, ZIMAGE, Family, Kind
 from rfgs.models.layout import missing
+from rfgs.models.places import expanded, is_folder
 from rfgs.models.single_file import SingleFile
 
 
@@ -122,6 +123,14 @@ BACKENDS = [
         FLUX,
         "Apache 2.0",
     ),
+    Backend(
+        "flux2-klein",
+        "FLUX.2 klein base, 4 billion parameters, undistilled",
+        "black-forest-labs/FLUX.2-klein-base-4B",
+        KLEIN,
+        "Apache 2.0",
+    ),
+    Backend("z-image", "Z-Image, undistilled", "Tongyi-MAI/Z-Image", ZIMAGE, "Apache 2.0"),
 ]
 """A model of your own takes part in every command once it is put in here."""
 
@@ -148,8 +157,8 @@ class Place:
 
     def folder(self) -> Path | None:
         """The folder of its files where they are here; None for a file, or a hub id that was never downloaded. No network."""
-        folder = Path(self.source).expanduser()
-        if folder.is_dir():
+        folder = expanded(self.source)
+        if is_folder(folder):
             return folder
         return snapshot.cached(self.source) if snapshot.HUB_ID.fullmatch(self.source) else None
 
@@ -268,7 +277,7 @@ def check_source(source: str, *, t5: bool = True, parts: str | None = None) -> s
             _check_hub_id(hub_id, t5=t5, only=only)
         return source
     prefix, place = _split(source)
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if single_file.is_file_name(place):
         if prefix:
             raise UserError(
@@ -356,7 +365,7 @@ def download_size(backend: Backend, *, t5: bool = True) -> int:
     if backend.name not in memory.FOOTPRINTS:
         return 0
     parts, one = memory.FOOTPRINTS[backend.name], backend.family.hub_bytes
-    text = (parts.clip + (parts.t5 if t5 or not backend.family.can_drop_t5 else 0)) * one
+    text = (parts.clip + parts.qwen + (parts.t5 if t5 or not backend.family.can_drop_t5 else 0)) * one
     # A style is two more UNets and one more autoencoder.
     extra = 2 * parts.network + memory.AUTOENCODER if backend.style else 0
     return text + (parts.network + memory.AUTOENCODER + extra) * one

@@ -63,6 +63,24 @@ FLUX = Family(
     grain=16,
     hub_bytes=2,
 )
+KLEIN = Family(
+    "flux2",
+    "flow",
+    "rfgs.priors.klein:KleinPrior",
+    pipelines=("Flux2KleinPipeline",),
+    half="bfloat16",
+    grain=16,
+    hub_bytes=2,
+)
+ZIMAGE = Family(
+    "z-image",
+    "flow",
+    "rfgs.priors.zimage:ZImagePrior",
+    pipelines=("ZImagePipeline",),
+    half="bfloat16",
+    grain=16,
+    hub_bytes=2,
+)
 INSTAFLOW = Family(
     "instaflow",
     "flow",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfgs.models.about import INDEX, OWN
+from rfgs.models.about import INDEX, OWN, read_object
 
 # What pipelines list and distillation never loads, and what a model may do without: SD3 runs without its T5.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -29,6 +29,10 @@ _LIST = re.compile(
 )
 _LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
+_NAME = re.compile(r"[\w.-]{1,120}")
+"""Of a part or a file; anything else in a list is no name that a model's files have."""
+_CHAT = "chat_template.jinja"
+"""How a prompt is put to a language model that reads it, in the folder of its tokenizer."""
 _VARIANTS = ("", "fp16", "bf16")
 """Kinds of files that hold the same weights, the one that is taken first first."""
 
@@ -96,11 +100,12 @@ def _set(
 
 
 def _pieces(listed: Path) -> list[str] | None:
-    content = _json(listed)
+    content = read_object(listed)
     names = content.get("weight_map") if content else None
     if not isinstance(names, dict) or not names:
         return None
-    return sorted({str(name) for name in names.values()})
+    pieces = {str(name) for name in names.values()}
+    return sorted(pieces) if all(_NAME.fullmatch(piece) for piece in pieces) else None
 
 
 def weights(place: Path) -> Weights | None:
@@ -127,7 +132,7 @@ def wanted(
     for part in parts_of(index, t5=t5, only=only):
         names = [name.removeprefix(f"{part}/") for name in listing if name.startswith(f"{part}/")]
         if part == "scheduler" or part.startswith("tokenizer"):
-            mine = [name for name in names if name.endswith((".json", ".txt", ".model"))]
+            mine = [name for name in names if name.endswith((".json", ".txt", ".model", ".jinja"))]
         else:
             sets = [] if part in bare else weight_sets(names)[:1]
             mine = ["config.json", *[file for one in sets for file in one.files]]
@@ -139,7 +144,11 @@ def parts_of(index: dict[str, Any], *, t5: bool = True, only: Collection[str] = 
     """The parts that are loaded of a model with this model_index.json."""
     if only:
         return list(only)
-    listed = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0] is not None]
+    listed = [
+        name
+        for name, kind in index.items()
+        if isinstance(kind, list) and kind and kind[0] is not None and _NAME.fullmatch(name)
+    ]
     return [part for part in listed if part not in _UNUSED and (t5 or part not in _OPTIONAL)]
 
 
@@ -159,15 +168,18 @@ def missing(
         bare: parts whose weights come from elsewhere, so that their configuration is enough.
         strict: T5 has to be there if the model lists it: of a download that is not to be gone on with.
     """
-    index = {} if only else _json(folder / INDEX)
+    index = {} if only else read_object(folder / INDEX)
     if index is None:
         return f"{INDEX} cannot be read" if (folder / INDEX).is_file() else f"{INDEX} is missing"
     parts = parts_of(index, t5=t5, only=only)
     if not strict and not (folder / "text_encoder_3").is_dir():
         parts = [part for part in parts if part not in _OPTIONAL]
-    return next(
-        (problem for part in parts for problem in _problems(folder / part, index, part in bare)), None
-    )
+    try:
+        return next(
+            (problem for part in parts for problem in _problems(folder / part, index, part in bare)), None
+        )
+    except OSError as error:  # Of another user, or on a disk that fails.
+        return f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()})"
 
 
 def _problems(place: Path, index: dict[str, Any], bare: bool = False) -> Iterator[str]:
@@ -194,7 +206,7 @@ def _problems(place: Path, index: dict[str, Any], bare: bool = False) -> Iterato
 def _config(file: Path) -> Iterator[str]:
     if not file.is_file():
         yield f"{file.parent.name}/{file.name} is missing"
-    elif _json(file) is None:
+    elif read_object(file) is None:
         yield f"{file.parent.name}/{file.name} cannot be read"
 
 
@@ -212,6 +224,10 @@ def _tokenizer(place: Path, kind: str) -> Iterator[str]:
         for name in ("vocab.json", "merges.txt"):
             if name not in names:
                 yield f"{place.name}/{name} is missing"
+    # Older versions of transformers wrote the form of a chat into the configuration.
+    configured = (_json(place / "tokenizer_config.json") or {}).get("chat_template")
+    if "Qwen" in kind and not configured and _CHAT not in names:
+        yield f"{place.name}/{_CHAT} is missing"
 
 
 def _weights(place: Path) -> Iterator[str]:
@@ -295,5 +311,5 @@ def _length(file: Path) -> int | None:
             + size
             + max((v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"), default=0)
         )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None

@@ -54,6 +54,4 @@ def check_lora(file: str, scale: float, family: Family | None, source: str) -> N
     if family and wanted is None:
         raise UserError(f"{name}: {source} has no network that it could be added to; leave it out")
     if made_for and wanted and made_for != wanted:
-        raise UserError(
-            f"{name}: was made for {made_for}, and {source} is {wanted} inside; give one that was made for it"
-        )
+        raise UserError(f"{name}: is for {made_for}, and {source} is {wanted}; give one that was made for it")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfgs.models import threads
-from rfgs.models.cache import cache_folder
+from rfgs.models.places import cache_folder
 
 LIBRARIES = (
     "torch",

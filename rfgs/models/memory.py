@@ -31,9 +31,17 @@ class Footprint:
     """Parameters of a LoRA of rank 1; they grow with the rank."""
     camera: int
     """Parameters of what tells the LoRA's student the camera."""
+    qwen: int = 0
+    """Parameters of Qwen3, where that reads the prompts; 0 where the model has none."""
+
+    @property
+    def large_text(self) -> int:
+        """Parameters of the text encoder that may not fit on the GPU."""
+        return self.t5 + self.qwen
 
 
 _T5 = 4_762_310_656
+_QWEN3_4B = 4_022_468_096
 FOOTPRINTS = {
     "sd3": Footprint(2_084_951_104, 818_310_144, _T5, 43 << 20, 185 << 20, 586_752, 2_386_944),
     "sd35-medium": Footprint(2_469_663_936, 818_310_144, _T5, 46 << 20, 229 << 20, 746_496, 2_386_944),
@@ -44,11 +52,13 @@ FOOTPRINTS = {
     "sd21": Footprint(865_910_724, 340_387_840, 0, 66 << 20, 207 << 20, 207_488, 1_661_440),
     "flux-dev": Footprint(11_901_408_320, 123_060_480, _T5, 155 << 20, 811 << 20, 1_634_304, 9_492_480),
     "flux-schnell": Footprint(11_891_178_560, 123_060_480, _T5, 130 << 20, 676 << 20, 1_634_304, 9_492_480),
+    "flux2-klein": Footprint(3_875_544_576, 0, 0, 194 << 20, 667 << 20, 860_160, 9_492_480, _QWEN3_4B),
+    "z-image": Footprint(6_154_908_736, 0, 0, 178 << 20, 880 << 20, 1_044_480, 70_144, _QWEN3_4B),
 }
 """By the backend's name."""
 
 AUTOENCODER = 83_819_683
-"""Parameters of the autoencoder, float32; those of all families differ by a fifth of a percent."""
+"""Parameters of the autoencoder, float32; those of all families differ by a third of a percent."""
 ENCODE_VIEW = 3.08 * GIB
 """Bytes for encoding one view of 512 pixels with the way back, float32."""
 ENCODE_FIRST, ENCODE_NEXT = 1.91 * GIB, 0.22 * GIB
@@ -164,7 +174,7 @@ class Plan:
     half_encoder: bool
     """Encode in half precision: a coarser gradient."""
     t5: bool
-    """Whether T5 embeds the prompts on the GPU; where it does not fit there it does so on the CPU."""
+    """Whether T5 or Qwen3 embeds the prompts on the GPU; where it does not fit there it does so on the CPU."""
     total: int
     """Estimated peak, bytes."""
 
@@ -178,8 +188,8 @@ def plan(
     """
     footprint, grain = _of(name), 4 if load.full else 2
     # The network is not there yet when the prompts are embedded.
-    text = 0 if load.offload else grain * (footprint.clip + footprint.t5)
-    t5 = footprint.t5 > 0 and CONTEXT + SLACK * text + 2 * GIB < memory
+    text = 0 if load.offload else grain * (footprint.clip + footprint.large_text)
+    t5 = footprint.large_text > 0 and CONTEXT + SLACK * text + 2 * GIB < memory
     while views >= 1:
         for slice_views, half in ((False, False), (True, False), (True, True)):
             total = estimate(
@@ -209,7 +219,7 @@ def on_the_cpu(
         t5: whether T5 is loaded.
     """
     footprint, grain = _of(name), 4 if load.full else 2
-    large = footprint.t5 if t5 else 0
+    large = footprint.qwen + (footprint.t5 if t5 else 0)
     if device == "cuda" and not load.offload:
         fits = CONTEXT + SLACK * grain * (footprint.clip + large) + 2 * GIB < gpu
         return int(PROGRAM + (0 if fits else 2 * large))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 from rfgs.errors import UserError
 from rfgs.models import catalog, snapshot
+from rfgs.models.about import read_object, whole_number
 from rfgs.models.kind import family_of
+from rfgs.models.places import expanded, is_folder
+
+_JOINED = {"FluxTransformer2DModel": 2, "Flux2Transformer2DModel": 2, "ZImageTransformer2DModel": 2}
+"""Networks that join more latents than `patch_size` says: FLUX's are given squares of them, and Z-Image has a list of sizes."""
 
 
 def check_resolution(source: str, size: int) -> int:
@@ -31,26 +32,20 @@ def check_resolution(source: str, size: int) -> int:
 def limits(source: str) -> tuple[int, int | None]:
     """The pixels that a side has to be a multiple of, and the largest side; None where there is no such bound."""
     place = catalog.locate(source)
-    folder = Path(place.source).expanduser()
-    if not folder.is_dir() and snapshot.HUB_ID.fullmatch(place.source):
+    folder = expanded(place.source)
+    if not is_folder(folder) and snapshot.HUB_ID.fullmatch(place.source):
         folder = snapshot.cached(place.source) or folder
-    vae, network = (_read(folder / part / "config.json") for part in ("vae", "transformer"))
+    # Whoever loads them will tell what cannot be read.
+    vae, network = (read_object(folder / part / "config.json") or {} for part in ("vae", "transformer"))
     blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
     family = family_of(source)
-    if not isinstance(blocks, list):
+    if not isinstance(blocks, list) or len(blocks) > 16:
         return (family.grain if family else 8), None
     grain = 2 ** (len(blocks) - 1)
     if family and not family.network:
         return grain, None
-    # Latents along a side of one token; FLUX joins 2 x 2 of them before its network, whose configuration says 1.
-    grain *= 2 if network.get("_class_name") == "FluxTransformer2DModel" else network.get("patch_size") or 1
-    most = network.get("pos_embed_max_size")
+    # Latents along a side of one token.
+    joined = _JOINED.get(str(network.get("_class_name")))
+    grain *= joined or whole_number(network.get("patch_size")) or 1
+    most = whole_number(network.get("pos_embed_max_size"))
     return grain, grain * most if most else None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # Whoever loads it will tell.
-    return content if isinstance(content, dict) else {}

@@ -5,7 +5,6 @@ It is found once, and everything is loaded from it, so that a model that is here
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Collection
@@ -14,8 +13,9 @@ from typing import Any
 
 from rfgs.errors import UserError
 from rfgs.models import hub
-from rfgs.models.about import INDEX
+from rfgs.models.about import INDEX, read_object
 from rfgs.models.layout import missing, wanted
+from rfgs.models.places import expanded, is_folder
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WAITS = (2.0, 10.0)
@@ -26,7 +26,10 @@ def cached(hub_id: str) -> Path | None:
     """The folder of a hub id in the hub's cache, whole or not; None where there is none. No network."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_id, INDEX)
+    try:
+        found = try_to_load_from_cache(hub_id, INDEX)
+    except (ValueError, OSError):  # No id that the hub or the disk takes.
+        return None
     return Path(found).parent if isinstance(found, str) else None
 
 
@@ -48,8 +51,8 @@ def folder_of(source: str, *, t5: bool = True, only: Collection[str] = (), bare:
     Raises:
         UserError: neither, a model that is not whole, one that the hub does not give, or a connection that breaks.
     """
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = expanded(source)
+    if not is_folder(folder):
         _check_name(source)
         found = cached(source)
         done = found and not lacks(source, t5=t5, only=only, bare=bare)
@@ -73,15 +76,11 @@ def index_of(source: str) -> dict[str, Any]:
     Raises:
         UserError: the hub does not give it.
     """
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = expanded(source)
+    if not is_folder(folder):
         _check_name(source)
         folder = cached(source) or _fetch_index(source)
-    try:
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_object(folder / INDEX) or {}
 
 
 def _fetch_index(hub_id: str) -> Path:

@@ -48,8 +48,9 @@ def footprint(source: str) -> Footprint | None:
     if not network:
         return None
     nearest = min(relatives, key=lambda relative: abs(relative.network - network))
-    t5 = sum(count for count in text if count > LARGE_TEXT)
-    return replace(nearest, network=network, clip=sum(text) - t5, t5=t5)
+    large = sum(count for count in text if count > LARGE_TEXT)
+    t5, qwen = (0, large) if nearest.qwen else (large, 0)
+    return replace(nearest, network=network, clip=sum(text) - large, t5=t5, qwen=qwen)
 
 
 def folder_of(source: str) -> Path | None:

@@ -281,6 +281,20 @@ class Knowledge:
         return self.remark(*prompts.values(), negative)
 
 
+def check_text(text: str) -> str:
+    """The text, if it is one.
+
+    Raises:
+        UserError: bytes of another encoding than the terminal's, which no tokenizer takes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f'"{shown}": is no text in this terminal\'s encoding; type it anew') from error
+    return text
+
+
 def _words(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation; a hyphen parts two."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())

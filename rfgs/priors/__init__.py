@@ -16,8 +16,8 @@ from rfgs.models.card import check_card, computes_bfloat16
 from rfgs.models.catalog import check_parts, families, locate, no_adapter, parts_of_file
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
+from rfgs.models.libraries import check_libraries, check_nf4, quantized_parts
 from rfgs.models.lora_file import check_lora
-from rfgs.models.quantized import check_methods, check_nf4, methods
 from rfgs.models.snapshot import folder_of, index_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
 from rfgs.priors.engine import Engine, attach
@@ -97,9 +97,9 @@ def load_prior(
     source = folder_of(whole, t5=t5 != "drop", bare=file.parts if file else ())
     if file:
         check_parts(file, Path(source), name)
-    check_methods(name, Path(source), device.type)
+    check_libraries(name, Path(source), device.type, t5=t5 != "drop")
     if lora is not None:
-        if quantize != "none" or (file and file.quantized) or any(methods(Path(source))):
+        if quantize != "none" or (file and file.quantized) or any(quantized_parts(Path(source))):
             raise UserError(f"--lora {lora}: cannot be added to quantized weights; take some that are not")
         check_lora(str(lora), lora_scale, family, name)
     if quantize == "nf4":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
+from rfgs.models.distilled import is_distilled
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior, guided, in_batches
 from rfgs.priors.parts import Setup, enough_memory
@@ -28,6 +29,8 @@ class Adapter:
         self.network, self.autoencoder = network, autoencoder
         self.device, self.dtype = setup.device, network.dtype
         self.vocabulary = about(source).vocabulary
+        self.distilled = is_distilled(name) or is_distilled(source)
+        """Whether guidance is baked in: it is then at its best without."""
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
@@ -43,11 +46,12 @@ class Adapter:
         self.text.release()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/8, W/8]; UserError for sizes that leave a rest."""
+        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/f, W/f], f the pixels per latent; UserError for sizes that leave a
+        rest."""
         return self.autoencoder.encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]."""
+        """Latents [B, c, h, w] to images [B, 3, f h, f w] in [0, 1]."""
         return self.autoencoder.decode(latents)
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -27,7 +27,7 @@ def add_lora(network: Any, family: Family, file: Path, scale: float = 1.0) -> No
     """
     name, part = f"--lora {file}", "transformer" if family in (SD3, FLUX) else "unet"
     try:
-        tensors, alphas, config = _in_diffusers_names(file, network, family)
+        tensors, alphas, config = _in_diffusers_names(file, network, family, part)
     except (ValueError, LookupError, TypeError, RuntimeError, NotImplementedError, OSError) as error:
         raise UserError(f"{name}: cannot be read as one for this model ({_line(error)})") from error
     own = {k: v for k, v in tensors.items() if k.startswith(f"{part}.")}
@@ -48,9 +48,9 @@ def add_lora(network: Any, family: Family, file: Path, scale: float = 1.0) -> No
 
 
 def _in_diffusers_names(
-    file: Path, network: Any, family: Family
+    file: Path, network: Any, family: Family, part: str
 ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any] | None]:
-    """Tensors in peft's names behind "transformer." or "unet.", alphas that are not multiplied in yet, and peft's settings."""
+    """Tensors in peft's names behind that of the part, alphas that are not multiplied in yet, and peft's settings."""
     from diffusers.loaders import lora_pipeline
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 
@@ -72,7 +72,19 @@ def _in_diffusers_names(
         found, alphas, config = mixin.lora_state_dict(folder, unet_config=network.config, **how)
     if not any("lora_A" in k for k in found):
         found = convert_unet_state_dict_to_peft(found)
+    if _is_bare(found, network):
+        found = {f"{part}.{k}": value for k, value in found.items()}
+        config = {f"{part}.{k}": value for k, value in (config or {}).items()}
     return found, alphas or {}, config
+
+
+def _is_bare(tensors: dict[str, Tensor], network: Any) -> bool:
+    """Whether names are those of the network's own layers, as its `save_lora_adapter` writes them."""
+    try:
+        network.get_submodule(next(iter(tensors), "none").split(".lora_")[0])
+    except AttributeError:
+        return False
+    return True
 
 
 def _of_peft(tensors: dict[str, Tensor], file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

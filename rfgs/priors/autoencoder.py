@@ -16,6 +16,9 @@ from rfgs.priors.parts import load_module, read_json
 class Autoencoder:
     """diffusers' `AutoencoderKL` or `AutoencoderTiny`; latents are (encoder's mode - shift_factor) * scaling_factor.
 
+    Of FLUX.2's, `AutoencoderKLFlux2`, squares of 2 x 2 latents are made one of four times the channels, as its network takes
+    them, and each channel is shifted and scaled by the statistics that the model brings.
+
     It is float32 whatever the network's precision, since the gradient of every view goes through the encoder, unless
     `to` says otherwise.
     """
@@ -25,12 +28,22 @@ class Autoencoder:
         self.module = module
         config = module.config
         blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
-        self.factor = 2 ** (len(blocks) - 1)
+        norm = getattr(module, "bn", None)
+        self._square = 1 if norm is None else config["patch_size"][0]
+        self.factor = 2 ** (len(blocks) - 1) * self._square
         """Pixels per latent."""
         self._grain = grain * self.factor
-        self._scale = config["scaling_factor"]
-        # Configurations of Stable Diffusion 1 and 2 have none.
-        self._shift = config.get("shift_factor") or 0.0
+        if norm is None:
+            # Configurations of Stable Diffusion 1 and 2 have no shift.
+            shift, scale = config.get("shift_factor") or 0.0, config["scaling_factor"]
+            self._shift, self._scale = torch.tensor(shift), torch.tensor(scale)
+        else:
+            # Copies: half precision and offloading are for weights.
+            variance = norm.running_var + config["batch_norm_eps"]
+            self._shift, self._scale = (
+                statistic[:, None, None].float()
+                for statistic in (norm.running_mean.clone(), variance.rsqrt())
+            )
         self.linear = _fold(module, self.factor) if not any(config.get("num_encoder_blocks") or [1]) else None
         """Kernel [c, 3, 8, 8] and bias [c] of the one convolution that the encoder of our own small models amounts to."""
         self._slice_views = False
@@ -40,8 +53,11 @@ class Autoencoder:
         cls, source: str, *, device: torch.device, grain: int = 1, file: SingleFile | None = None
     ) -> Autoencoder:
         """From the folder `source`, or the single `file` if it holds one."""
-        if read_json(source, "vae/config.json").get("_class_name") == "AutoencoderTiny":
+        name = read_json(source, "vae/config.json").get("_class_name")
+        if name == "AutoencoderTiny":
             from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
+        elif name == "AutoencoderKLFlux2":
+            from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2 as Kind
         else:
             from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Kind
         module = load_module(Kind, source, "vae", device=device, dtype=torch.float32, file=file)
@@ -68,7 +84,7 @@ class Autoencoder:
         torch.nn.Module.to(self.module, dtype)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/8, W/8]: the posterior's mode, shifted and scaled.
+        """Images [B, 3, H, W] in [0, 1] to latents [B, c, H/factor, W/factor]: the posterior's mode, shifted and scaled.
 
         Raises:
             UserError: sizes that leave a rest.
@@ -85,18 +101,21 @@ class Autoencoder:
 
     def _encode(self, images: Tensor) -> Tensor:
         if self.linear:
-            latents = F.conv2d(images.clamp(0, 1), *self.linear, stride=self.factor)
-            return (latents - self._shift) * self._scale
+            return self._normalized(F.conv2d(images.clamp(0, 1), *self.linear, stride=self.factor))
         output = self.module.encode((2 * images.clamp(0, 1) - 1).to(self.module.dtype))
         # The tiny autoencoder has no posterior.
         latents = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latents
-        return (latents.float() - self._shift) * self._scale
+        return self._normalized(F.pixel_unshuffle(latents.float(), self._square))
+
+    def _normalized(self, latents: Tensor) -> Tensor:
+        return (latents - self._shift.to(latents)) * self._scale.to(latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, c, h, w] to images [B, 3, 8h, 8w] in [0, 1]; one by one, so that memory does not grow with B."""
-        latents = latents.float() / self._scale + self._shift
-        latents = latents.to(self.module.dtype)
+        """Latents [B, c, h, w] to images [B, 3, factor h, factor w] in [0, 1]; one by one, to save memory."""
+        latents = latents.float()
+        latents = latents / self._scale.to(latents) + self._shift.to(latents)
+        latents = F.pixel_shuffle(latents, self._square).to(self.module.dtype)
         images = torch.cat([self.module.decode(one).sample for one in latents.split(1)])
         return (images.float() / 2 + 0.5).clamp(0, 1)
 

@@ -60,7 +60,8 @@ class Prior(Protocol):
     """A frozen text-to-image model in the house's conventions (`rfgs.priors.flow`): a rectified flow or a diffusion model.
 
     An adapter is a plain class that has these, one module a family of models. It may also have, and is taken to have none
-    where it does not: `recipe: Recipe`; `time_shift: float`, how far its own sampler leans to the noise (1, not at all);
+    where it does not: `recipe: Recipe`; `distilled: bool`, whether guidance is baked in (`rfgs.models.distilled`);
+    `time_shift: float`, how far its own sampler leans to the noise (1, not at all);
     `max_batch: int | None`, the samples of one evaluation of its network; `release_text()`, which frees its text encoders;
     `network`, which can be adapted (`Trainable`); `dtype` and `device`.
     """

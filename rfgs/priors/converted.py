@@ -19,6 +19,7 @@ import shutil
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from rfgs.models import machine
-from rfgs.models.cache import cache_folder
+from rfgs.models.places import cache_folder
 
 if TYPE_CHECKING:
     from rfgs.priors.engine import Call
@@ -244,7 +245,8 @@ def _write(blob: Path, content: bytes) -> None:
         part.write_bytes(_sum(content) + content)
         part.replace(blob)
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _bytes(exported: Any) -> bytes:

@@ -20,7 +20,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_network, whole_model
+from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
@@ -60,14 +60,7 @@ class FluxPrior(Flow, Adapter):
         config = self._scheduler.config
         if not config.use_dynamic_shifting:
             return float(config.shift)
-        return math.exp(self._log_shift((self.image_size // (2 * self.autoencoder.factor)) ** 2))
-
-    def _log_shift(self, tokens: int) -> float:
-        """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`)."""
-        config = self._scheduler.config
-        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        return low + (tokens - few) * (high - low) / (many - few)
+        return math.exp(log_shift(config, (self.image_size // (2 * self.autoencoder.factor)) ** 2))
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
@@ -77,6 +70,12 @@ class FluxPrior(Flow, Adapter):
 
         with whole_model(name, "FLUX"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            config = read_json(source, "transformer/config.json")
+            pooled, joint = config.get("pooled_projection_dim"), config.get("joint_attention_dim")
+            check_width(source, ("text_encoder",), "hidden_size", pooled, "transformer")
+            check_width(source, ("text_encoder_2",), "d_model", joint, "transformer")
+            latents = config["in_channels"] // 4 if "in_channels" in config else None
+            check_width(source, ("vae",), "latent_channels", latents, "transformer")
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2, file=setup.file)
             network = load_network(FluxTransformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
@@ -133,8 +132,18 @@ class FluxPrior(Flow, Adapter):
         side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
         x = self._noise(len(condition), self._channels, side, generator)
         sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, mu=self._log_shift(side * side // 4))
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(self._scheduler.config, side * side // 4))
         return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
+
+
+def log_shift(config: Any, tokens: int) -> float:
+    """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`).
+
+    `config`: the scheduler's.
+    """
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return low + (tokens - few) * (high - low) / (many - few)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def _tensors(file: SingleFile, part: str, dtype: torch.dtype) -> dict[str, Tenso
     with safe_open(file.path, framework="pt") as content:
         names = [name for name in content.keys() if name.startswith(before)]
         found = {name.removeprefix(before): content.get_tensor(name) for name in names}
-    # Half of them at most are of another precision than the file; those of 8 bit are not computed with anywhere.
+    # Floats of 8 bit have hardly any arithmetic, and diffusers splits and joins what it gets.
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
 
 

@@ -7,8 +7,7 @@ processors), so the adapters load parts and compute what the pipeline computes; 
 from __future__ import annotations
 
 import errno
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any, Literal
 import torch
 
 from rfgs.errors import UserError
+from rfgs.models.about import read_object
 from rfgs.models.layout import weights
-from rfgs.models.quantized import methods
+from rfgs.models.libraries import quantized_parts
 from rfgs.models.single_file import SingleFile
 
 
@@ -113,9 +113,24 @@ def load_network(kind: Any, source: str, part: str, setup: Setup) -> Any:
     return load_module(kind, source, part, device=device, dtype=setup.dtype, file=setup.file, **options)
 
 
+def check_width(source: str, parts: Sequence[str], key: str, wanted: int | None, by: str) -> None:
+    """That the parts of a model go together: `key` of their configurations, added up, is what the network takes.
+
+    Raises:
+        OSError: it is not, so that they are of two models.
+    """
+    found = [read_json(source, f"{part}/config.json").get(key) for part in parts]
+    widths = [width for width in found if isinstance(width, int)]
+    if wanted is not None and len(widths) == len(parts) and sum(widths) != wanted:
+        raise OSError(
+            f"{' and '.join(f'{part}/' for part in parts)} has {sum(widths)} channels ({key}) and {by}/ takes {wanted}, so "
+            "they are of two models"
+        )
+
+
 def is_quantized(source: str, part: str) -> bool:
-    """Whether a part's weights were quantized before they were saved; see `rfgs.models.quantized`."""
-    return part in dict(methods(Path(source)))
+    """Whether a part's weights were quantized before they were saved; see `rfgs.models.libraries`."""
+    return part in dict(quantized_parts(Path(source)))
 
 
 def offload(module: Any, device: torch.device) -> Any:
@@ -129,8 +144,11 @@ def offload(module: Any, device: torch.device) -> Any:
 
 
 def read_json(source: str, file: str) -> dict[str, Any]:
-    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none."""
-    return json.loads((Path(source) / file).read_text(encoding="utf-8"))
+    """A JSON file of the folder `source`, such as "scheduler/scheduler_config.json"; OSError if there is none that is one."""
+    content = read_object(Path(source) / file)
+    if content is None:
+        raise OSError(f"{file} is missing or cannot be read")
+    return content
 
 
 def revision(source: str) -> str:
@@ -184,28 +202,40 @@ def enough_memory(name: str) -> Iterator[None]:
     """Tells a model that the GPU or the machine has no room for, while it is loaded, as the user's problem."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"{name}: the GPU's memory does not suffice to load it; end what else uses the GPU, keep the weights in the "
-            "CPU's memory with --offload, leave T5 out or make it smaller with --t5 drop or --t5 8bit, or take a smaller "
-            "--backend (`rfgs doctor` says what fits)"
-        ) from error
-    except (MemoryError, OSError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except UserError:
+        raise
+    except Exception as error:  # Each library has its own, and its own text for it.
+        short = _out_of_memory(error)
+        if short is None:
             raise
-        raise UserError(
-            f"{name}: this machine's memory does not suffice to load it; end what else uses it, leave T5 out with "
-            "--t5 drop, use --dtype bfloat16, or take a smaller --backend"
-        ) from error
+        raise UserError(f"{name}: {_NO_ROOM[short]}") from error
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory of the CPU ran out, as Python, the system's files and torch's allocator say it."""
+_NO_ROOM = {
+    "GPU": "the GPU's memory does not suffice to load it; end what else uses the GPU, keep the weights in the CPU's memory with "
+    "--offload, leave T5 out or make it smaller with --t5 drop or --t5 8bit, or take a smaller --backend (`rfgs doctor` says "
+    "what fits)",
+    "CPU": "this machine's memory does not suffice to load it; end what else uses it, leave T5 out with --t5 drop, use "
+    "--dtype bfloat16, or take a smaller --backend",
+}
+_SAID_OF_THE_GPU = ("cuda error: out of memory", "cuda out of memory", "alloc_failed")
+_SAID_OF_THE_CPU = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "paging file is too small",
+)
+
+
+def _out_of_memory(error: BaseException | None) -> Literal["GPU", "CPU"] | None:
+    """Whose memory ran out, as Python, the system's files, safetensors and torch's allocators say it; None where none did."""
     while error is not None:
         said = str(error).lower()
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if "can't allocate memory" in said or "cannot allocate memory" in said or "not enough memory" in said:
-            return True
+        if isinstance(error, torch.cuda.OutOfMemoryError) or any(words in said for words in _SAID_OF_THE_GPU):
+            return "GPU"
+        full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+        if full or any(words in said for words in _SAID_OF_THE_CPU):
+            return "CPU"
         error = error.__cause__ or error.__context__
-    return False
+    return None

@@ -20,7 +20,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_network, read_json, whole_model
+from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
 
 _LARGEST = 512
@@ -67,6 +67,12 @@ class SD3Prior(Flow, Adapter):
         with whole_model(name, "SD3"):
             t5 = setup.t5 != "drop" and _has_t5(source)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            config, clips = read_json(source, "transformer/config.json"), ("text_encoder", "text_encoder_2")
+            check_width(source, clips, "projection_dim", config.get("pooled_projection_dim"), "transformer")
+            if t5:
+                joint = config.get("joint_attention_dim")
+                check_width(source, ("text_encoder_3",), "d_model", joint, "transformer")
+            check_width(source, ("vae",), "latent_channels", config.get("in_channels"), "transformer")
             network = load_network(SD3Transformer2DModel, source, "transformer", setup)
             grain = network.config.patch_size
             autoencoder = Autoencoder.load(source, device=setup.home, grain=grain, file=setup.file)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rfgs.models import weighing
 from rfgs.models.about import about
-from rfgs.models.cache import cache_folder
+from rfgs.models.places import cache_folder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, is_quantized, load_module, offload, revision
 
@@ -209,12 +209,14 @@ class TextSide:
         return cache_folder() / "embeddings" / f"{name}.safetensors"
 
     def _read(self, prompt: str) -> Condition | None:
-        if self._key is None or not self._file(prompt).is_file():
+        if self._key is None:
             return None
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
+            if not self._file(prompt).is_file():
+                return None
             return Condition(**load_file(self._file(prompt))).to(self._device, self._dtype)
         except (SafetensorError, OSError, TypeError):
             return None  # A file cut short is written anew.
@@ -222,17 +224,20 @@ class TextSide:
     def _write(self, prompt: str) -> None:
         if self._key is None:
             return
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         condition, file = self._known[prompt], self._file(prompt)
         tensors = {"tokens": condition.tokens, "pooled": condition.pooled}
+        part = file.with_suffix(f".{os.getpid()}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}")
             save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, part)
             part.replace(file)
-        except OSError:
-            pass  # A full disk must not end a run: the embedding is in memory.
+        except (OSError, SafetensorError):
+            # A full disk must not end a run: the embedding is in memory.
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def text_key(source: str, setup: Setup, *what: str) -> str:

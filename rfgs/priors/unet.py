@@ -13,7 +13,7 @@ from torch import Tensor
 from rfgs.priors.adapter import Adapter
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
-from rfgs.priors.parts import Setup, load_network, read_json, whole_model
+from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, TextSide, load_text
 
 
@@ -47,6 +47,12 @@ class UNetModel(Adapter):
 
         with whole_model(name, "Stable Diffusion"):
             scheduler = read_json(source, "scheduler/scheduler_config.json")
+            config = read_json(source, "unet/config.json")
+            width = config.get("cross_attention_dim")
+            # There may be one for each block.
+            width = width if isinstance(width, int) else None
+            check_width(source, ("text_encoder",), "hidden_size", width, "unet")
+            check_width(source, ("vae",), "latent_channels", config.get("in_channels"), "unet")
             autoencoder = Autoencoder.load(source, device=setup.home)
             network = load_network(UNet2DConditionModel, source, "unet", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)

@@ -1,7 +1,8 @@
 """How kernels are compiled, kept on disk, and run on several threads.
 
-A `Kernel` compiles on first use, for one signature, and Numba keeps the machine code on disk (next to this file, or in
-the user's cache directory where that is read-only, or in NUMBA_CACHE_DIR).
+A `Kernel` compiles on first use, for one signature, and Numba keeps the machine code on disk: next to this file, or in
+the user's cache directory where that is read-only, or in NUMBA_CACHE_DIR. Where none of these can be, or somebody else could put
+code there, it is in `rfgs.models.places.cache_folder`.
 
 Kernels are plain functions that release the GIL and take their items from a shared counter; `launch` calls them from a
 small pool of Python threads. Numba's own `parallel=True` is not used: its OpenMP layer next to torch's makes two
@@ -22,6 +23,7 @@ import numba
 import numpy as np
 import torch
 
+from rfgs.models.places import cache_folder, others_can_write
 from rfgs.models.threads import usable
 
 _SOURCES = ("simd.py", "access.py", "project.py", "bin.py", "blocks.py", "composite.py")
@@ -56,19 +58,70 @@ class Kernel:
             return self._compiled
 
     def _load(self, report: Callable[[str], None]) -> Callable:
-        options = {"nogil": True, "error_model": "numpy"}
-        try:
-            dispatcher = numba.njit(cache=True, **options)(self._function)
-        except RuntimeError:  # Numba found no directory that it may write to
-            dispatcher = numba.njit(**options)(self._function)
-        cached = _is_cached(
-            dispatcher, self._function
-        )  # (throws old code away, so it is asked for every kernel)
+        dispatcher = _kept(self._function, report)
+        how = "once, about 10 s"
+        if dispatcher is None:
+            dispatcher = numba.njit(**_OPTIONS)(self._function)
+            how = (
+                "about 10 s, at each start: no folder can be written to that keeps it; name one in RFGS_CACHE"
+            )
+        # (throws old code away, so it is asked for every kernel)
+        cached = _is_cached(dispatcher, self._function)
         if not cached and not Kernel.said_so:
-            report("compiling the CPU rasterizer for this processor (once, about 10 s) ...")
+            report(f"compiling the CPU rasterizer for this processor ({how}) ...")
             Kernel.said_so = True
-        dispatcher.compile(self._signature)
+        try:
+            dispatcher.compile(self._signature)
+        except OSError:  # It cannot be kept, as on a full disk, and works all the same.
+            dispatcher = numba.njit(**_OPTIONS)(self._function)
+            dispatcher.compile(self._signature)
         return dispatcher
+
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def _kept(function: Callable, report: Callable[[str], None]) -> Any:
+    """A dispatcher that keeps its code where Numba would, or in our own folder where that cannot be, or somebody else could
+    change it; None where nothing can be kept."""
+    # Without a home Numba would make a folder called "~".
+    dispatcher = None if os.path.expanduser("~") == "~" else _kept_in(numba.config.CACHE_DIR, function)
+    if dispatcher is not None:
+        folder = Path(dispatcher.stats.cache_path)
+        files = [folder, *folder.glob(f"*.{function.__qualname__}-*")]
+        problem = next(filter(None, map(others_can_write, files)), None)
+        if problem is None:
+            return dispatcher
+        _say_once(
+            f"the compiled kernels in {folder} are not used, since {problem}; rfgs keeps its own", report
+        )
+    own = cache_folder() / "kernels"
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        own.chmod(0o700)  # Whatever the mode of the folders that Numba makes in it.
+    except OSError:
+        return None
+    return _kept_in(str(own), function)
+
+
+def _kept_in(place: str, function: Callable) -> Any:
+    """A dispatcher that keeps its code in a folder, "" for what Numba finds best; None if it cannot."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, place
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # Numba found no directory that it may write to.
+        return None
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+_said: set[str] = set()
+
+
+def _say_once(line: str, report: Callable[[str], None]) -> None:
+    if line not in _said:
+        _said.add(line)
+        report(line)
 
 
 def _is_cached(dispatcher: Any, function: Callable) -> bool:

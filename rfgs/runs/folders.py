@@ -25,12 +25,17 @@ from rfgs.errors import UserError
 from rfgs.export.writing import atomic
 from rfgs.runs.holding import HOLDER, LOCK, Held, check_free, hold, release
 from rfgs.runs.job import Job
+from rfgs.settings import of_plain
 
 CHECKPOINT_BEFORE = "checkpoint-before.pt"
 SUM_MARK = b"rfgs-sum"
 """Comes after a checkpoint's data and before their SHA-256, at the end of the file."""
 _SUM_SIZE = len(SUM_MARK) + 32
 RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
+PROBE = f".{RECORD}"
+"""Written and removed again, to see whether files can be."""
+IMAGES = ("image.png", "strip.png", "curve.png", "noise.pt")
+"""What `rfgs image`, `invert` and `edit` write beside a record."""
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
 
 
@@ -71,7 +76,7 @@ def claim_folder(
         for path in _files_of_a_run(folder):
             path.unlink(missing_ok=True)
         # The one sure test of whether files can be written is to write one: permissions do not bind everybody.
-        probe = folder / f".{RECORD}"
+        probe = folder / PROBE
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -97,14 +102,31 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in `folder`.
 
     Raises:
-        UserError: there is no run in it.
+        UserError: there is no run in it, or its record is damaged.
     """
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{folder}: holds no run ({RECORD} is missing or damaged); give the folder of one, such as those in runs/"
         ) from error
+    if not isinstance(record, dict):
+        raise UserError(f"{folder}: holds no run ({RECORD} is something else); give the folder of one")
+    return record
+
+
+def _check_record(folder: Path, record: dict[str, Any]) -> None:
+    """That a record has what a run is gone on with by.
+
+    Raises:
+        UserError: it has not.
+    """
+    done, config = record.get("steps_done"), record.get("config", {})
+    total = config.get("steps", 1) if isinstance(config, dict) else None
+    if not all(isinstance(count, int) and 0 <= count < 2**31 for count in (done, total)):
+        raise UserError(
+            f"{folder}: its {RECORD} is damaged or another program's; start the run again with --overwrite"
+        )
 
 
 def job_to_resume(folder: Path, *, steps: int | None = None) -> Job:
@@ -124,9 +146,10 @@ def job_to_resume(folder: Path, *, steps: int | None = None) -> Job:
             f"--resume {folder}: cannot be written ({error.strerror}); copy it to where it can"
         ) from error
     record = read_record(folder)
+    _check_record(folder, record)
+    job = _job_of(folder, record.get("job"))
     for path in _leftovers(folder):
         path.unlink(missing_ok=True)
-    job = _job_of(record["job"])
     total = record.get("config", {}).get("steps")  # Not known while the model is loaded.
     if steps is not None:
         job, total = replace(job, settings={**job.settings, "steps": steps}), steps
@@ -162,15 +185,27 @@ def leave(folder: Path) -> None:
     release(folder)
 
 
-def _job_of(noted: dict[str, Any]) -> Job:
-    """A record's job; what is no longer a field of it, an older version noted of the settings, given or not."""
+def _job_of(folder: Path, noted: Any) -> Job:
+    """A record's job; what is no longer a field of it, an older version noted of the settings, given or not.
+
+    Raises:
+        UserError: it is damaged.
+    """
     known = {field.name for field in fields(Job)}
-    job = Job(**{name: value for name, value in noted.items() if name in known})
-    if "settings" in noted:
+    given = noted if isinstance(noted, dict) else {}
+    try:
+        job = of_plain(Job, {name: value for name, value in given.items() if name in known})
+        if not 0 <= job.seed < 2**63:
+            raise UserError(f"seed is {job.seed}")
+    except UserError as error:
+        raise UserError(
+            f"{folder}: its {RECORD} is damaged or from another version ({error}); start the run again with --overwrite"
+        ) from error
+    if "settings" in given:
         # JSON has no tuples, which pairs are.
         settings = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
         return replace(job, settings=settings)
-    older = {name: value for name, value in noted.items() if name not in known and value not in (None, "")}
+    older = {name: value for name, value in given.items() if name not in known and value not in (None, "")}
     return replace(job, settings=older)
 
 
@@ -266,11 +301,18 @@ def _taken(folder: Path, overwrite: bool) -> bool:
 
 
 def _in_use(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name not in (LOCK, HOLDER) for path in folder.iterdir())
+    """Whether there is something in a folder that somebody may miss."""
+    if not folder.is_dir():
+        return False
+    passing = {LOCK, HOLDER, *(path.name for path in _leftovers(folder))}
+    return any(path.name not in passing for path in folder.iterdir())
 
 
 def _files_of_a_run(folder: Path) -> list[Path]:
-    return [folder / name for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP)] + [
+    """Of any command's: one folder may have held an asset's run before and an image's now."""
+    return [
+        folder / name for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP, *IMAGES)
+    ] + [
         *(folder / PREVIEWS).glob("step-*.png"),
         *(folder / SNAPSHOTS).glob("step-*.ply"),
         *_leftovers(folder),
@@ -279,7 +321,7 @@ def _files_of_a_run(folder: Path) -> list[Path]:
 
 def _leftovers(folder: Path) -> list[Path]:
     """Temporary files of runs that were killed while they wrote."""
-    names = "|".join(name.split(".")[0] for name in (RECORD, CHECKPOINT, SPLATS, VIDEO))
-    pattern = re.compile(rf"\.({names}|step-\d+)\.[0-9a-f]{{8}}\.\w+")
+    names = "|".join(name.split(".")[0] for name in (RECORD, CHECKPOINT, SPLATS, VIDEO, *IMAGES))
+    pattern = re.compile(rf"\.({names}|step-\d+)\.[0-9a-f]{{8}}\.\w+|{re.escape(PROBE)}")
     places = [place for place in (folder, folder / PREVIEWS, folder / SNAPSHOTS) if place.is_dir()]
     return [path for place in places for path in place.iterdir() if pattern.fullmatch(path.name)]

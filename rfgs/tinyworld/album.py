@@ -11,12 +11,13 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rfgs.models.cache import cache_folder
+from rfgs.models.places import cache_folder
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld import tracer
 from rfgs.tinyworld.pictures import IMAGE_SIZE, PATCH, SETS, draw_view, recolor, thing_colors
@@ -129,13 +130,15 @@ def cached(key: bytes, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
         pass  # Not there, or cut short.
     made, data = make(), io.BytesIO()
     np.savez(data, **made)  # type: ignore[arg-type]
+    part = file.with_suffix(f".{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
         part.write_bytes(zlib.compress(data.getvalue(), 1))
         part.replace(file)
     except OSError:
-        pass  # A full disk must not end a run.
+        # A full disk must not end a run.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return made
 
 

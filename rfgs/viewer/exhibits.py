@@ -71,7 +71,15 @@ def exhibit(path: Path) -> Exhibit:
 class FileViewer(Served):
     """Serves a page of files from its making until `close`; see `view_files`."""
 
-    def __init__(self, exhibits: Sequence[Exhibit], host: str, port: int, *, server_render: bool) -> None:
+    def __init__(
+        self,
+        exhibits: Sequence[Exhibit],
+        host: str,
+        port: int,
+        *,
+        server_render: bool,
+        origin: str | None = None,
+    ) -> None:
         self.exhibits = exhibits
         # Everything is read once before there is a page, so that a damaged file is the user's to hear of.
         first = [one.read(len(one.frames) - 1) for one in exhibits]
@@ -84,7 +92,7 @@ class FileViewer(Served):
             for index, ((x, y, z), _) in enumerate(balls)
         ]
         self._moment = max(len(one.frames) for one in exhibits) - 1
-        self._page = Page(host, port, title="rfgs view")
+        self._page = Page(host, port, title="rfgs view", origin=origin)
         if len(exhibits) == 1:
             aim(self._page.server, balls[0][0], radius)
         else:
@@ -143,7 +151,12 @@ class FileViewer(Served):
 
 
 def view_files(
-    paths: Iterable[str | Path], *, host: str = "127.0.0.1", port: int = 8080, server_render: bool = False
+    paths: Iterable[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    server_render: bool = False,
+    origin: str | None = None,
 ) -> FileViewer:
     """Opens a page that shows splat files, and runs by their folders, side by side.
 
@@ -152,6 +165,7 @@ def view_files(
         host: interface to listen on; the default is reachable from this machine only.
         port: first port to try; the next free one is taken.
         server_render: whether the page opens with pictures rendered here instead of splats drawn by the browser.
+        origin: under which a forwarder shows the page, such as "https://name.example".
 
     Raises:
         UserError: no path, a file that is missing, damaged or holds no splats, or an address that cannot be
@@ -160,7 +174,7 @@ def view_files(
     exhibits = [exhibit(Path(path)) for path in paths]
     if not exhibits:
         raise UserError("view: no file given; give splat files (.ply) or the folders of runs")
-    return FileViewer(exhibits, host, port, server_render=server_render)
+    return FileViewer(exhibits, host, port, server_render=server_render, origin=origin)
 
 
 def view(
@@ -169,9 +183,10 @@ def view(
     host: str = "127.0.0.1",
     port: int = 8080,
     server_render: bool = False,
+    origin: str | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serves `view_files` until Ctrl-C, and says where."""
-    with view_files(paths, host=host, port=port, server_render=server_render) as viewer:
+    with view_files(paths, host=host, port=port, server_render=server_render, origin=origin) as viewer:
         say(f"viewer: {viewer.url} (Ctrl-C ends it)")
         viewer.wait()

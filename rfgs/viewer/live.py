@@ -56,6 +56,7 @@ class Viewer(Served):
         server_render: whether pages open with pictures rendered here instead of splats drawn by the browser;
             None takes it where the splats are on a GPU.
         any_words: whether the Steer panel takes prompts that name things which the prior has never seen.
+        origin: under which a forwarder shows the page, such as "https://name.example".
 
     Raises:
         UserError: an address that cannot be listened on.
@@ -69,6 +70,7 @@ class Viewer(Served):
         about: Mapping[str, str] | None = None,
         server_render: bool | None = None,
         any_words: bool = False,
+        origin: str | None = None,
     ) -> None:
         self.gate = Gate()
         self.steering = Steering()
@@ -89,7 +91,7 @@ class Viewer(Served):
         self._sight: Sight | None = None
         self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
-        self._page = Page(host, port, title="rfgs")
+        self._page = Page(host, port, title="rfgs", origin=origin)
         self._cameras = ShownCameras(self._page.server)
         self._add_panels()
         if server_render:

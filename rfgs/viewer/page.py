@@ -11,6 +11,7 @@ from typing import TypeVar
 import viser
 
 from rfgs.viewer.background import Background, describe
+from rfgs.viewer.same_origin import as_origin
 from rfgs.viewer.server import deliver, new_token, open_server, server_url, stop_server
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
@@ -28,19 +29,20 @@ class Page:
 
     Args:
         host, port, title: as for `open_server`.
+        origin: under which a forwarder shows the page, such as "https://name.example"; None if there is none.
 
     Raises:
         UserError: an address that cannot be listened on.
     """
 
-    def __init__(self, host: str, port: int, *, title: str) -> None:
+    def __init__(self, host: str, port: int, *, title: str, origin: str | None = None) -> None:
         self.problems: list[str] = []
         """What went wrong in the page, newest last. A run has nothing to do about it."""
         self.on_problem: Callable[[str], None] = lambda line: None
         """Told of each, to show it."""
         self._closed = threading.Event()
-        self._token = new_token()
-        self.server = open_server(host, port, title=title, token=self._token)
+        self._token, self._origin = new_token(), None if origin is None else as_origin(origin)
+        self.server = open_server(host, port, title=title, token=self._token, origin=self._origin)
         self.stage = Stage(self.server)
         self.turntable = Turntable(self.server, self.report)
         self.pictures = Pictures(self.server, self.stage, self.report, duty=0.5)
@@ -50,7 +52,7 @@ class Page:
     @property
     def url(self) -> str:
         """The address, with the token that lets in who has it."""
-        return server_url(self.server, self._token)
+        return server_url(self.server, self._token, self._origin)
 
     @property
     def watched(self) -> bool:

@@ -23,13 +23,14 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from rfgs.errors import UserError
 from rfgs.viewer.incoming import LARGEST_MESSAGE, heard_only_if_fit
 
 _patching = threading.Lock()  # Held while one server starts.
 
 
 @contextlib.contextmanager
-def own_pages_only(token: str) -> Iterator[threading.Event]:
+def own_pages_only(token: str, origin: str | None = None) -> Iterator[threading.Event]:
     """Lets the viser server that starts meanwhile refuse what `refusal` refuses and who has no `token`, pages and
     websockets alike, and hear of its browsers only what is `fit`.
 
@@ -50,7 +51,7 @@ def own_pages_only(token: str) -> Iterator[threading.Event]:
         options["max_size"] = LARGEST_MESSAGE
         handler = heard_only_if_fit(handler)
         return original(
-            handler, host, *args, process_request=checked(process_request, host, token), **options
+            handler, host, *args, process_request=checked(process_request, host, token, origin), **options
         )
 
     with _patching:
@@ -61,12 +62,18 @@ def own_pages_only(token: str) -> Iterator[threading.Event]:
             websockets_server.serve = original  # type: ignore[misc]
 
 
-def checked(process_request: Callable[..., Any] | None, host: str, token: str) -> Callable[..., Any]:
-    """A `process_request` for `websockets.serve` on `host` that refuses, or else does what the given one does."""
+def checked(
+    process_request: Callable[..., Any] | None, host: str, token: str, origin: str | None = None
+) -> Callable[..., Any]:
+    """A `process_request` for `websockets.serve` on `host` that refuses, or else does what the given one does.
+
+    Args:
+        origin: see `refusal`.
+    """
     loopback_only = is_loopback(host)
 
     def check(connection: ServerConnection, request: Request) -> Any:
-        reason = refusal(request.headers, loopback_only=loopback_only)
+        reason = refusal(request.headers, loopback_only=loopback_only, origin=origin)
         in_address = has_token(request.path, token)
         if not reason and not in_address and not has_cookie(request.headers, token):
             reason = "this page is for who has its whole address, as it was printed, with ?token= in it"
@@ -104,7 +111,7 @@ def _same(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def refusal(headers: Headers, *, loopback_only: bool) -> str:
+def refusal(headers: Headers, *, loopback_only: bool, origin: str | None = None) -> str:
     """Why a request must not be answered, or "".
 
     Programs send no Origin. A browser sends the address of the page that asks, which must be the one
@@ -114,16 +121,42 @@ def refusal(headers: Headers, *, loopback_only: bool) -> str:
         loopback_only: whether the server is reachable from its own machine only. It is then asked for by a name of
             the loopback. Any other name is that of a web site which has its name point here (DNS rebinding), so
             that its pages and ours have one origin.
+        origin: under which a forwarder shows the page, as `as_origin` gives it. It is answered whether the forwarder
+            says its own name in Host or ours, and no other name and page is for that.
     """
     hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
     if len(hosts) != 1 or len(origins) > 1:
         return "one Host and at most one Origin, please"
     asked = hosts[0].lower()
-    if loopback_only and not is_loopback(urlsplit(f"//{asked}").hostname or ""):
+    forwarded = origin is not None and asked == urlsplit(origin).netloc
+    if loopback_only and not forwarded and not is_loopback(urlsplit(f"//{asked}").hostname or ""):
         return f"this page is for its own machine, at localhost or 127.0.0.1, not at {asked}"
-    if origins and urlsplit(origins[0].lower()).netloc != asked:
+    if origins and origins[0].lower() != origin and urlsplit(origins[0].lower()).netloc != asked:
         return f"this page does not talk to the pages of {origins[0]}"
     return ""
+
+
+def as_origin(address: str) -> str:
+    """An address as browsers say whose page asks: scheme, host and port, such as "https://name.example".
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        parts = urlsplit(address.lower())
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        whole = (
+            bool(host) and parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+        )
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+    except (KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"--origin {address}: is not what a browser shows before the path; try --origin https://name.example"
+        )
+    return f"{parts.scheme}://{host}{port}"
 
 
 def is_loopback(host: str) -> bool:

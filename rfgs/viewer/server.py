@@ -21,7 +21,9 @@ FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; the page opens on the object's front, turned a little so that its depth shows."""
 
 
-def open_server(host: str, port: int, *, title: str, token: str | None = None) -> viser.ViserServer:
+def open_server(
+    host: str, port: int, *, title: str, token: str | None = None, origin: str | None = None
+) -> viser.ViserServer:
     """Starts serving, without printing anything.
 
     Args:
@@ -30,6 +32,7 @@ def open_server(host: str, port: int, *, title: str, token: str | None = None) -
         port: first port to try; the next free one is taken. 0 lets the system choose.
         title: shown above the panels.
         token: what an address has to have for its page to be shown (`server_url`); None makes one that nobody knows.
+        origin: under which a forwarder shows the page, such as "https://name.example"; it is let in too.
 
     Raises:
         UserError: a host that is not an interface of this machine, a port out of range, or none free from it on; or
@@ -38,7 +41,7 @@ def open_server(host: str, port: int, *, title: str, token: str | None = None) -
     port = free_port(host, port)
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-    with quiet_console(), own_pages_only(token or new_token()) as guarded:
+    with quiet_console(), own_pages_only(token or new_token(), origin) as guarded:
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
     if not guarded.is_set():
         stop_server(server)
@@ -86,8 +89,14 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def server_url(server: viser.ViserServer, token: str) -> str:
-    """The address to click on, which lets in; a server on all interfaces is named by this machine's loopback."""
+def server_url(server: viser.ViserServer, token: str, origin: str | None = None) -> str:
+    """The address to click on, which lets in; a server on all interfaces is named by this machine's loopback.
+
+    Args:
+        origin: what a forwarder shows in the place of this machine and its port.
+    """
+    if origin is not None:
+        return f"{origin}/?token={token}"
     host = server.get_host()
     if host in ("0.0.0.0", "::", ""):
         host = "localhost"

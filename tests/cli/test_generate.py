@@ -160,6 +160,14 @@ def test_words_that_describe_are_remarked_on_once_before_the_run(
     assert len(asked) == 4
 
 
+def test_guidance_on_top_of_what_is_baked_in_is_remarked_on(
+    asked: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for scale, said in (("20", True), ("1", False)):
+        main(["generate", "cube", "--backend", "flux-schnell", "--guidance-scale", scale])
+        assert ("baked in: a scale of 20 comes on top" in capsys.readouterr().err) == said
+
+
 def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
     main(["generate", "a horse", "--any-words", "--output", "there"])

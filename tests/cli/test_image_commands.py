@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
     """The calls of the library; the working folder has good.png and broken.png."""
     calls: list[tuple[Any, Path]] = []
 
-    def work(job: Any, folder: Path, *, report: Any, stop: Any, **_: Any) -> ImageResult:
+    def work(job: Any, folder: Path, *, report: Any, stop: Any, say: Any, phase: Any) -> ImageResult:
         calls.append((job, folder))
         report(1, 2, "step")
         assert not stop()
@@ -100,6 +100,18 @@ def test_unknown_words_are_remarked_on_before_the_run(
     main(["edit", "good.png", "--from", "a horse", "--to", "a shiny cube", "--any-words"])
     assert f'{said}s "horse", "shiny"\n' in capsys.readouterr().err
     assert len(asked) == 3
+
+
+def test_guidance_on_top_of_what_is_baked_in_is_remarked_on(
+    asked: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for scale, said in (("20", True), ("1", False)):
+        main(["image", "cube", "--backend", "flux-schnell", "--guidance-scale", scale])
+        edit = ["edit", "good.png", "--from", "a cube", "--to", "a ball", "--backend", "flux-dev"]
+        main([*edit, "--guidance-scale", scale])
+        err = capsys.readouterr().err
+        assert err.count("with guidance baked in: a scale of 20 comes on top") == 2 * said
+    assert len(asked) == 4
 
 
 def test_details_of_the_guidance_arrive(asked: list) -> None:

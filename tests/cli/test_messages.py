@@ -392,3 +392,26 @@ def test_a_disk_that_fails_where_nobody_looks_is_a_line_too(
         main(["settings"])
     where = f"{name}: " if name else ""
     assert capsys.readouterr().err == f"rfgs: {where}no space left on device; mend that, and try again\n"
+
+
+def test_bytes_of_another_encoding_are_no_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = b"a caf\xe9".decode(
+        errors="surrogateescape"
+    )  # As a terminal in Latin-1 hands it to a program in UTF-8.
+    for command in (("generate", typed), ("image", typed)):
+        told = message_of(command, capsys)
+        assert told == '"a caf\\udce9": is no text in this terminal\'s encoding; type it anew'
+
+
+def test_a_home_that_no_shell_has_put_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text("{}")
+    for flags in (("--output=~/old",), ("--output", "~/old")):
+        assert message_of(("generate", "cube", *flags), capsys).startswith(
+            f"--output {tmp_path}/old: already holds"
+        )
+    assert not (tmp_path / "~").exists()

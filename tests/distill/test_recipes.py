@@ -92,6 +92,16 @@ def test_guidance_has_nothing_to_add_to_an_exact_prior() -> None:
     assert flowedit_recipe(EXACT).target_scale == 1.0
 
 
+def test_models_with_guidance_baked_in_want_none() -> None:
+    """Whatever else they say of themselves, which stays."""
+    own = Recipe(splats={"guidance_scale": 50.0, "steps": 7}, edits={"target_scale": 8.0, "averages": 2})
+    prior = SimpleNamespace(kind="flow", vocabulary=None, distilled=True, recipe=own)
+    for make in (recipe, particle_recipe):
+        assert make(prior, "rfds").guidance_scale == 1 and make(SD3, "rfds").guidance_scale == 50
+    edit = flowedit_recipe(prior)
+    assert (edit.source_scale, edit.target_scale, edit.averages) == (1, 1, 2) and recipe(prior).steps == 7
+
+
 def test_big_and_embedded_priors_differ_in_2d() -> None:
     assert particle_recipe(TINY).steps < particle_recipe(SD3).steps
     assert inversion_recipe(TINY).steps < inversion_recipe(SD3).steps

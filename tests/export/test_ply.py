@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from plyfile import PlyData
+from plyfile import PlyData, PlyElement
 
 import rfgs
 from rfgs.errors import UserError
@@ -181,12 +181,105 @@ def test_truncated_file(tmp_path, cut):
         read_ply(tmp_path / "a.ply")
 
 
-def test_file_longer_than_its_header(tmp_path):
+def test_what_follows_the_last_row_is_no_matter(tmp_path):
     write_ply(random_splats(), tmp_path / "a.ply")
     with (tmp_path / "a.ply").open("ab") as stream:
-        stream.write(b"more")
-    with pytest.raises(UserError, match="goes on after the data"):
+        stream.write(b"\n")
+    assert_same(read_ply(tmp_path / "a.ply"), random_splats())
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"glTF\2\0\0\0", "is a glTF file, which is written and not read"),
+        (b"\x1f\x8b\x08", "is compressed with gzip; unpack it first"),
+        (b"\xef\xbb\xbfply\n", "put a byte order mark before"),
+        (b"PK\3\4", "is a ZIP archive"),
+        (
+            b"ply\nformat binary_little_endian 1.0\nelement vertex -5\nend_header\n",
+            "line 3 .*'element vertex -5'",
+        ),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex x\nend_header\n", "line 3 of its header"),
+        (b"ply\nformat binary_little_endian 9\nend_header\n", "line 2 of its header"),
+        (b"ply\nelement vertex 1\nend_header\n", "its header names no format"),
+        (b"ply\ncomment " + b"x" * 2_000_000, "its header has no end"),
+        (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty list uchar int x\nend_header\n", "holds lists"),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\none\n",
+            "rows are no numbers",
+        ),
+        (
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1 2\n",
+            "have 2 numbers for 1 p",
+        ),
+    ],
+)
+def test_other_files_are_told_in_one_line(tmp_path, start, what):
+    (tmp_path / "a.ply").write_bytes(start + (b"rest" if start[:3] != b"ply" else b""))
+    with pytest.raises(UserError, match=what) as caught:
         read_ply(tmp_path / "a.ply")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_splat_file_is_told(tmp_path):
+    (tmp_path / "a.splat").write_bytes(bytes(64))
+    with pytest.raises(UserError, match="is a .splat file, which is written and not read"):
+        read_ply(tmp_path / "a.splat")
+
+
+def rewritten(path, change=lambda columns: columns):
+    """Writes random splats to `path` with the columns that `change` makes of theirs; returns the splats."""
+    splats = random_splats()
+    write_ply(splats, path)
+    rows = PlyData.read(path)["vertex"].data
+    columns = change({name: rows[name] for name in rows.dtype.names})
+    new = np.empty(len(rows), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        new[name] = column
+    PlyData([PlyElement.describe(new, "vertex")], byte_order="<", comments=["rfgs up: -y"]).write(str(path))
+    return splats
+
+
+@pytest.mark.parametrize("comment", ["Gr\xf6\xdfe \u2603".encode(), "Gr\xf6\xdfe".encode("latin-1")])
+def test_comments_of_any_letters_and_properties_that_are_there_twice(tmp_path, comment):
+    path = tmp_path / "a.ply"
+
+    def twice(columns):
+        return {**columns, "zz": np.full_like(columns["x"], 7)}
+
+    splats = rewritten(path, twice)
+    content = path.read_bytes().replace(b"float zz", b"float x")
+    path.write_bytes(content.replace(b"comment rfgs", b"comment " + comment + b"\ncomment rfgs", 1))
+    assert_same(read_ply(path), splats)
+
+
+def test_what_is_no_part_of_the_splats_is_passed_over(tmp_path):
+    """Elements before them and after, lists among them."""
+    path = tmp_path / "a.ply"
+    splats = rewritten(path)
+    header, _, rows = path.read_bytes().partition(b"end_header\n")
+    before = b"element camera 2\nproperty short id\nproperty double t\n"
+    after = b"element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    header = header.replace(b"element vertex", before + b"element vertex")
+    path.write_bytes(header + after + bytes(20) + rows + b"\3" + bytes(12))
+    assert_same(read_ply(path), splats)
+
+
+def test_flat_discs_of_two_scales(tmp_path):
+    splats = rewritten(tmp_path / "a.ply", lambda old: {n: c for n, c in old.items() if n != "scale_2"})
+    read = read_ply(tmp_path / "a.ply")
+    assert torch.equal(read.log_scales[:, :2], splats.log_scales[:, :2]) and read.scales[:, 2].max() < 1e-8
+
+
+@pytest.mark.parametrize(("kind", "most"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_plain_colors(tmp_path, kind, most):
+    def plain(old):
+        kept = {n: c for n, c in old.items() if not n.startswith("f_")}
+        colors = zip(("red", "green", "blue"), (1, 0, 0.2), strict=True)
+        return kept | {n: np.full(len(old["x"]), v * most, kind) for n, v in colors}
+
+    rewritten(tmp_path / "a.ply", plain)
+    assert torch.allclose(read_ply(tmp_path / "a.ply").colors, torch.tensor([1, 0, 0.2]), atol=1e-6)
 
 
 def test_other_files(tmp_path):

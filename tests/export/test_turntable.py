@@ -50,10 +50,10 @@ def test_edges_are_smooth():
     from rfgs.render import render
     from rfgs.render.cameras import orbit
 
-    ball = four_balls().select(slice(0, 1))
-    fine = render(ball, orbit(20, 15, 3.2, 40, 32, 32).resized(256, 256), torch.ones(3)).rgb
+    balls = four_balls()
+    fine = render(balls, orbit(20, 15, 3.2, 40, 32, 32).resized(256, 256), torch.ones(3)).rgb
     truth = torch.nn.functional.avg_pool2d(fine, 8)[0].permute(1, 2, 0).numpy() * 255
-    picture = views_strip(ball, 20, 15, size=32)
+    picture = views_strip(balls, 20, 15, size=32)
     assert np.abs(picture - truth).max() < 12
 
 

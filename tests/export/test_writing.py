@@ -10,7 +10,7 @@ import torch
 from rfgs.errors import Unwritten, UserError
 from rfgs.export import FORMATS, export, format_of, read_ply
 from rfgs.export.results import Results
-from rfgs.export.writing import atomic, finite_splats
+from rfgs.export.writing import atomic, finite_splats, sweep
 from rfgs.splats import ball
 
 
@@ -84,6 +84,15 @@ def test_what_a_folder_does_not_take_is_elsewhere_and_that_is_said(tmp_path, mon
         == f"{folder} takes no more (no space left on device): a could not be written elsewhere either"
     )
     assert len(list(tmp_path.iterdir())) == 2  # No empty folder stays.
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path):
+    kept = ["a.ply", ".a.ply", ".b.0123abcd.ply", ".a.0123abcd.png", ".a.0123abc.ply"]
+    for name in [*kept, ".a.0123abcd.ply"]:
+        (tmp_path / name).touch()
+    sweep(tmp_path / "a.ply")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    sweep(tmp_path / "none" / "a.ply")
 
 
 def test_bad_folders(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from rfgs.errors import UserError
 from rfgs.flat.photos import read_photo
@@ -159,6 +160,53 @@ def test_damage_of_every_kind_is_told_in_one_line(tmp_path: Path, colors: Image.
                 refused += 1
                 assert "\n" not in str(error)
     assert refused > 5
+
+
+TURNED = b"II*\0\x08\0\0\0" + struct.pack("<HHHIIHHI4s", 2, 0x112, 3, 1, 6, 0x11A, 2, 4, b"abc\0") + bytes(4)
+"""EXIF that says which side is up, and a resolution in words, which Pillow cannot write again."""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "exif", "turned"),
+    [("jpg", b"Exif\0\0" + TURNED, True), ("png", TURNED, True), ("png", b"garbage" * 9, False)],
+)
+def test_broken_exif_leaves_the_pixels(tmp_path: Path, suffix: str, exif: bytes, turned: bool) -> None:
+    image = Image.new("RGB", (24, 8), (200, 40, 40))
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    read = read_photo(tmp_path / f"a.{suffix}")
+    assert read.size == ((8, 24) if turned else (24, 8))
+    assert np.abs(np.asarray(read, int) - (200, 40, 40)).max() <= 3
+
+
+def test_long_texts_are_no_matter(tmp_path: Path, colors: Image.Image) -> None:
+    texts = PngInfo()
+    texts.add_text("parameters", "x" * 3_000_000, zip=True)
+    colors.save(tmp_path / "a.png", pnginfo=texts)
+    assert np.array_equal(np.asarray(read_photo(tmp_path / "a.png")), np.asarray(colors))
+
+
+def swapped() -> bytes:
+    """A profile of an sRGB whose red and blue have changed places."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for number in range(struct.unpack_from(">I", profile, 128)[0]):
+        tag = profile[132 + 12 * number : 136 + 12 * number]
+        profile[132 + 12 * number] = {b"rXYZ": ord("b"), b"bXYZ": ord("r")}.get(bytes(tag), tag[0])
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colors_are_what_the_profile_says(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (4, 4), (230, 20, 20))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "a.png", icc_profile=swapped())
+    assert np.abs(np.asarray(read_photo(tmp_path / "a.png"), int) - (20, 20, 230)).max() <= 2
+    image.save(tmp_path / "b.png", icc_profile=b"damaged" * 50)
+    assert np.abs(np.asarray(read_photo(tmp_path / "b.png"), int) - (230, 20, 20)).max() <= 2
+
+
+def test_a_profile_of_other_colors_than_the_images_says_nothing(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 90).save(tmp_path / "a.png", icc_profile=swapped())
+    assert (np.asarray(read_photo(tmp_path / "a.png")) == 90).all()
 
 
 def test_what_would_fill_the_memory_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rfgs.errors import UserError
 from rfgs.measure.plan import COLUMNS, Column, plan
 from rfgs.measure.records import (
     asset_path,
+    check_figures,
     claim,
     read_records,
     records_of,
@@ -62,6 +63,24 @@ def test_what_is_no_folder_of_results(tmp_path: Path) -> None:
         write_rows(table_path(tmp_path), [row])
         with pytest.raises(UserError, match=r"results\.jsonl: has rows that are no runs of `rfgs bench`"):
             read_records(tmp_path)
+
+
+def test_a_record_of_which_no_table_can_be_made_is_told(tmp_path: Path) -> None:
+    (run,) = plan([COLUMN], {"single": ["a red mug"]}, 1, DRAFT)
+    whole = {
+        "run": asdict(run), "score": {"score": 1.0}, "scorer": "a", "seconds": {"total": 1}, "evaluations": {}, "splats": 3,
+        "versions": {"rfgs": "0.1"}, "git_commit": None,
+    }  # fmt: skip
+    check_figures(tmp_path, [whole])
+    for name, value, told in (
+        ("score", {"score": "high"}, "has a score that is no list of numbers"),
+        ("seconds", {}, "has no total of seconds"),
+        ("splats", 10**400, "has no splats"),
+        ("versions", {}, "has no version"),
+        ("scorer", None, "has no scorer"),
+    ):
+        with pytest.raises(UserError, match=f"m:rfds, 'a red mug', seed 0 {told}; remove its line"):
+            check_figures(tmp_path, [{**whole, name: value}])
 
 
 CLAIM = """

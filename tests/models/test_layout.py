@@ -194,6 +194,21 @@ def test_a_tokenizer_of_t5(model: Path) -> None:
     assert missing(model) is None
 
 
+def test_a_tokenizer_of_a_language_model(model: Path) -> None:
+    """It has to know how a prompt is put to the model: in a file, or in its configuration as older versions wrote it."""
+    place, index = model / "tokenizer", json.loads((model / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "Qwen2TokenizerFast"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    assert missing(model) == "tokenizer/chat_template.jinja is missing"
+    (place / "chat_template.jinja").write_text("{{ messages }}")
+    assert missing(model) is None
+    listing = [f"tokenizer/{file.name}" for file in place.iterdir()]
+    assert set(wanted(index, listing, t5=True, only=())) == set(listing)
+    (place / "chat_template.jinja").unlink()
+    (place / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    assert missing(model) is None
+
+
 def test_pickled_weights(model: Path) -> None:
     place = model / "vae"
     (place / "model.safetensors").unlink()
@@ -203,6 +218,17 @@ def test_pickled_weights(model: Path) -> None:
     whole = (place / "diffusion_pytorch_model.bin").read_bytes()
     (place / "diffusion_pytorch_model.bin").write_bytes(whole[:-100])
     assert missing(model) == "vae/diffusion_pytorch_model.bin is cut short"
+
+
+def test_a_folder_that_may_not_be_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuses)
+    problem = missing(model)
+    assert (
+        problem and problem.startswith(str(model)) and problem.endswith("cannot be read (permission denied)")
+    )
 
 
 def test_a_link_to_nothing(model: Path) -> None:

@@ -15,7 +15,8 @@ from rfgs.models.sizes import check_resolution, limits
 @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend.hub_id], ids=lambda b: b.name)
 def test_big_models_by_their_family(backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert limits(backend.name) == (16 if backend.family.name in ("sd3", "flux") else 8, None)
+    transformer = backend.family.name in ("sd3", "flux", "flux2", "z-image")
+    assert limits(backend.name) == (16 if transformer else 8, None)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_the_files_of_a_folder(tmp_path: Path) -> None:
     for part in ("vae", "transformer"):
         (tmp_path / part).mkdir()
     (tmp_path / "vae/config.json").write_text(json.dumps({"block_out_channels": [8, 8, 8]}))
-    (tmp_path / "transformer/config.json").write_text(
-        json.dumps({"_class_name": "FluxTransformer2DModel", "patch_size": 1})
-    )
-    assert limits(str(tmp_path)) == (8, None)
+    for network in ("FluxTransformer2DModel", "Flux2Transformer2DModel", "ZImageTransformer2DModel"):
+        (tmp_path / "transformer/config.json").write_text(
+            json.dumps({"_class_name": network, "patch_size": 1, "all_patch_size": [2]})
+        )
+        assert limits(str(tmp_path)) == (8, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,28 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2TokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -198,6 +207,105 @@ def stable_diffusion_3(folder: Path, *, t5: bool, **changes: Any) -> Path:
         tokenizer_3=tokenizer_3,
     ).save_pretrained(folder / "model")
     return folder / "model"
+
+
+CHAT = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""What Qwen3's own template makes of one message."""
+READ = 48
+"""Tokens that prompts have in the models below, for 512, which would cost seconds."""
+
+
+def small_qwen(width: int, layers: int) -> tuple[Qwen3ForCausalLM, Qwen2TokenizerFast]:
+    """A small Qwen3 with its head, and a tokenizer whose words are letters and the marks of a chat."""
+    letters = [chr(code) for code in range(33, 127)] + [
+        "\u0120",
+        "\u010a",
+    ]  # Its signs for a space and a new line.
+    marks = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    tokenizer = Qwen2TokenizerFast(vocab={letter: index for index, letter in enumerate(letters)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = CHAT
+    config = Qwen3Config(
+        vocab_size=len(tokenizer) + 3,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        tie_word_embeddings=True,
+    )
+    encoder = Qwen3ForCausalLM(config)
+    randomize(encoder, 0.3)
+    return encoder, tokenizer
+
+
+def klein(folder: Path, *, distilled: bool = False) -> Path:
+    """A FLUX.2 klein of a few thousand weights in `folder`; its network reads the outputs of Qwen's layers 9, 18 and 27."""
+    torch.manual_seed(0)
+    encoder, tokenizer = small_qwen(8, 28)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    randomize(transformer, 0.1)
+    vae = AutoencoderKLFlux2(block_out_channels=(4, 4, 8, 8), latent_channels=4, norm_num_groups=2)
+    vae.bn.running_mean.normal_(0, 0.3)
+    vae.bn.running_var.uniform_(0.5, 3)
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=distilled,
+    ).save_pretrained(folder / "model")
+    return _read_little(folder / "model")
+
+
+def z_image(folder: Path, *, dynamic: bool = False) -> Path:
+    """A Z-Image of a few thousand weights in `folder`; `dynamic`: its sampler's times depend on the size, as FLUX's."""
+    torch.manual_seed(0)
+    encoder, tokenizer = small_qwen(8, 3)
+    transformer = ZImageTransformer2DModel(
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=8,
+        axes_dims=[4, 6, 6],
+        axes_lens=[512, 64, 64],
+    )
+    randomize(transformer, 0.1)
+    ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0, use_dynamic_shifting=dynamic),
+        vae=autoencoder(
+            16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
+        ),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+    ).save_pretrained(folder / "model")
+    return _read_little(folder / "model")
+
+
+def _read_little(model: Path) -> Path:
+    (model / "rfgs.json").write_text(json.dumps({"max_sequence_length": READ}))
+    return model
 
 
 NAMES: dict[str, dict[str, Any]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from safetensors.torch import save_file
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
 from rfgs.models import families
+from rfgs.models.loading import Loading
 from rfgs.models.lora_file import check_lora
 from rfgs.priors import load_prior
 from rfgs.priors.added_lora import add_lora
+from rfgs.priors.fit import loading
+from tests.guidance.networks import NetworkPrior
 from tests.priors import layouts
 
 RANK = 2
@@ -108,7 +113,19 @@ def families_by_name(family: str) -> families.Family:
     return {"sd3": families.SD3, "flux": families.FLUX, "sd": families.SD}[family]
 
 
-def test_the_note_of_diffusers_says_how_much_it_counts(tmp_path: Path) -> None:
+def with_the_networks_name(file: Path) -> None:
+    """As a pipeline writes it: the network's name before the layers', in the note too."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as content:
+        tensors = {f"transformer.{k}": content.get_tensor(k) for k in content.keys()}
+        (key, note) = next((k, v) for k, v in content.metadata().items() if "{" in v)
+    said = {f"transformer.{k}": v for k, v in json.loads(note).items()}
+    save_file(tensors, file, {"format": "pt", key: json.dumps(said)})
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_note_of_diffusers_says_how_much_it_counts(named: bool, tmp_path: Path) -> None:
     from peft import LoraConfig
 
     trained, module = network("sd3"), network("sd3")
@@ -119,24 +136,14 @@ def test_the_note_of_diffusers_says_how_much_it_counts(tmp_path: Path) -> None:
     with torch.no_grad():
         trained.save_lora_adapter(tmp_path, adapter_name="mine")
         file = next(tmp_path.glob("*.safetensors"))
-        with_the_networks_name(file)
+        if named:
+            with_the_networks_name(file)
         add_lora(module, families.SD3, file)
         trained.fuse_lora()
     layer = "transformer_blocks.0.attn.to_q"
     torch.testing.assert_close(
         module.get_submodule(layer).weight, trained.get_submodule(layer).base_layer.weight
     )
-
-
-def with_the_networks_name(file: Path) -> None:
-    """As a pipeline writes it: the network's name before the layers', in the note too."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as content:
-        tensors = {f"transformer.{k}": content.get_tensor(k) for k in content.keys()}
-        (key, note) = next((k, v) for k, v in content.metadata().items() if "{" in v)
-    said = {f"transformer.{k}": v for k, v in json.loads(note).items()}
-    save_file(tensors, file, {"format": "pt", key: json.dumps(said)})
 
 
 def refused(tensors: dict[str, torch.Tensor], family: str, tmp_path: Path) -> str:
@@ -169,8 +176,8 @@ def test_one_of_another_size_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "family", "line"),
     [
-        ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "sd3", "was made for FLUX, and x is SD3"),
-        ("lora_unet_down_blocks_0_attentions_0.lora_down.weight", "flux", "was made for a UNet, and x is FLUX"),
+        ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "sd3", "is for FLUX, and x is SD3"),
+        ("lora_unet_down_blocks_0_attentions_0.lora_down.weight", "flux", "is for a UNet, and x is FLUX"),
         ("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", "sd3", ""),
         ("transformer.transformer_blocks.0.attn.to_q.weight", "sd3", "is no LoRA"),
         ("transformer.x.lora_magnitude_vector.weight", "sd3", "is a DoRA"),
@@ -206,25 +213,35 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_a_student_of_a_styled_prior(tmp_path: Path) -> None:
     """It starts as the styled network, and leaves it as it was."""
-    plain = load_prior("tiny-sd3")
-    found = matrices(plain.network, ["transformer_blocks.0.attn.to_q"])  # type: ignore[attr-defined]
-    tensors, _ = in_names_of("diffusers", "sd3", found)
+    prior = NetworkPrior("sd3")
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    t, text = torch.tensor([0.5]), prior.embed(["a"])
+    plain = prior.predict(x, t, text)
+    tensors, _ = in_names_of("diffusers", "sd3", matrices(prior.network, ["transformer_blocks.0.attn.to_q"]))
     save_file(tensors, tmp_path / "style.safetensors")
-    styled = load_prior("tiny-sd3", lora=tmp_path / "style.safetensors", lora_scale=0.5)
-    x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(0))
-    x = x[:, : styled.network.config.in_channels]  # type: ignore[attr-defined]
-    t, text = torch.tensor([0.5]), styled.embed(["a red cube"])
-    before = styled.predict(x, t, text)
-    assert (before - plain.predict(x, t, text)).abs().max() > 1e-3
-    student = Student(styled, rank=2, generator=torch.Generator().manual_seed(0))
+    add_lora(prior.network, families.SD3, tmp_path / "style.safetensors")
+    before = prior.predict(x, t, text)
+    assert not torch.equal(before, plain)
+    student = Student(prior, rank=2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(student.predict(x, t, text, None), before)
     student.learn(x, t, text, None, torch.ones_like(x), 1e-2)
-    assert torch.equal(styled.predict(x, t, text), before)
+    assert torch.equal(prior.predict(x, t, text), before)
     del student
     gc.collect()
-    assert torch.equal(styled.predict(x, t, text), before)
+    assert torch.equal(prior.predict(x, t, text), before)
 
 
-def test_it_is_not_added_to_quantized_weights() -> None:
+def test_a_model_is_loaded_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--lora x: cannot be added to quantized weights"):
         load_prior("tiny-sd3", lora="x", quantize="nf4")
+    added: list[Any] = []
+    monkeypatch.setattr("rfgs.priors.added_lora.add_lora", lambda *given: added.append(given))
+    save_file({"transformer.x.lora_A.weight": torch.zeros(1)}, tmp_path / "style.safetensors")
+    job = Loading(lora=str(tmp_path / "style.safetensors"), lora_scale=0.5)
+    prior: Any = load_prior("tiny-sd3", **loading(job))
+    assert added == [(prior.network, families.SD3, tmp_path / "style.safetensors", 0.5)]
+
+
+def test_every_way_to_load_reaches_the_model() -> None:
+    names = {field.name for field in dataclasses.fields(Loading)}
+    assert set(loading(Loading())) == names <= set(inspect.signature(load_prior).parameters)

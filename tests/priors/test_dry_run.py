@@ -1,4 +1,5 @@
-"""All phases of a run with SD3's preset, on a model of its layout with random weights: what is left is the real weights."""
+"""All phases of a run with the big models' preset, on models of their layout with random weights: what is left is the real
+weights."""
 
 from __future__ import annotations
 
@@ -29,6 +30,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "offloaded": {"offload": True},
     "compiled": {"compile": True},
     "bfloat16": {"dtype": "bfloat16"},
+    "klein": {},
+    "z_image": {},
 }
 
 
@@ -55,8 +58,17 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_embed_free_loop_densify_checkpoint_export_resume(
-    way: str, folder: Path, shallow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str,
+    folder: Path,
+    shallow: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if way == "compiled":
+        folder = shallow
+    elif way in ("klein", "z_image"):
+        folder = request.getfixturevalue(way)
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("rfgs.runs.recorder.write_turntable", lambda splats, path, **options: path.touch())
     # Dynamo reads the network and no code is generated, which would take minutes.
@@ -77,7 +89,7 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
 
     job = Job(
         "a red cube",
-        model=str(shallow if way == "compiled" else folder),
+        model=str(folder),
         settings={
             "steps": STEPS,
             "views_per_step": VIEWS,

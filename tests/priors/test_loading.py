@@ -17,11 +17,13 @@ from rfgs.priors import load_prior
 from rfgs.priors.fit import fit_views
 from tests.priors import layouts
 
-FAMILIES = ["sd3", "flux", "sd15", "instaflow"]
+COMPILED = ["sd3", "flux", "sd15", "instaflow"]
+"""Those that TorchDynamo is tried on, which takes it seconds each."""
+FAMILIES = [*COMPILED, "flux2", "z-image"]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def folders(tmp_path_factory: pytest.TempPathFactory, klein: Path, z_image: Path) -> dict[str, str]:
     """A model with random weights of each family."""
     unet = str(layouts.stable_diffusion(tmp_path_factory.mktemp("unet")))
     return {
@@ -29,6 +31,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "flux": str(layouts.flux(tmp_path_factory.mktemp("flux"), dev=True)),
         "sd15": unet,
         "instaflow": f"instaflow:{unet}",
+        "flux2": str(klein),
+        "z-image": str(z_image),
     }
 
 
@@ -113,7 +117,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return modules
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPILED)
 def test_a_compiled_network_computes_the_same(
     family: str, folders: dict[str, str], compiled: list[Any]
 ) -> None:
@@ -138,6 +142,25 @@ def test_a_student_of_a_compiled_network(folders: dict[str, str], compiled: list
         torch.testing.assert_close(prior.predict(x, t, condition), before)
     assert losses[0][2] < losses[0][0]
     torch.testing.assert_close(losses[1], losses[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["flux2", "z-image"])
+def test_a_student_finds_the_attention_and_the_time_of(family: str, folders: dict[str, str]) -> None:
+    """It starts as the prior, learns, sees the camera by way of the embedding of time, and leaves the network as it was."""
+    prior, cameras = load_prior(folders[family]), torch.eye(4).expand(2, 4, 4)
+    condition, t = prior.embed(["a red cube", "blue"]), torch.tensor([0.3, 0.8])
+    x = prior.encode(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    before = prior.predict(x, t, condition)
+    student = Student(prior, rank=2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(student.predict(x, t, condition, cameras), before)
+    losses = [student.learn(x, t, condition, cameras, x, 1e-2) for _ in range(3)]
+    assert losses[2] < losses[0]
+    seen, blind = (student.predict(x, t, condition, given) for given in (cameras, None))
+    assert (seen - blind).abs().max() > 1e-5
+    torch.testing.assert_close(prior.predict(x, t, condition), before)
+    # Each block's attention is adapted.
+    blocks = {name.partition("attn" if family == "flux2" else "attention")[0] for name in student._lora}
+    assert len(blocks) == {"flux2": 2, "z-image": 3}[family]
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from rfgs.errors import UserError  # noqa: E402
-from rfgs.models import snapshot  # noqa: E402
+from rfgs.models import machine, snapshot  # noqa: E402
 from rfgs.models.catalog import check_source, is_small  # noqa: E402
 from rfgs.models.kind import kind_of  # noqa: E402
+from rfgs.models.libraries import check_libraries  # noqa: E402
 from rfgs.priors import load_prior  # noqa: E402
 from tests.priors import layouts  # noqa: E402
 
@@ -94,6 +96,62 @@ def test_missing_files_are_named_before_anything_is_loaded(
         check_source(str(folder))
 
 
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("model_index.json", "no model_index.json in it, so it is no model"),
+        ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json is missing"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json is missing"),
+        ("tokenizer/tokenizer.json", "tokenizer/vocab.json is missing"),
+        ("tokenizer/chat_template.jinja", "tokenizer/chat_template.jinja is missing"),
+        ("text_encoder/config.json", "text_encoder/config.json is missing"),
+        ("text_encoder/model.safetensors", "text_encoder/ holds no weights"),
+        ("transformer/config.json", "transformer/config.json is missing"),
+        ("transformer/diffusion_pytorch_model.safetensors", "transformer/ holds no weights"),
+        ("vae/diffusion_pytorch_model.safetensors", "vae/ holds no weights"),
+        ("vae", "the part vae/ is missing"),
+    ],
+)
+def test_models_that_qwen_reads_for_are_refused_by_the_missing_file(
+    family: str, gone: str, told: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(request.getfixturevalue(family), tmp_path / "model"))
+    assert check_source(str(folder)) == str(folder)
+    place = folder / gone
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(UserError, match=told) as raised:
+        check_source(str(folder))
+    assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+@pytest.mark.parametrize("part", ["text_encoder", "transformer"])
+def test_pieces_of_models_that_qwen_reads_for(
+    family: str, part: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub has them: the weights of the large parts in pieces, with a list."""
+    folder = Path(shutil.copytree(request.getfixturevalue(family), tmp_path / "model"))
+    (whole,) = (folder / part).glob("*.safetensors")
+    tensors, pieces = load_file(whole), [f"{whole.stem}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    whole.unlink()
+    places = {name: pieces[index % 2] for index, name in enumerate(sorted(tensors))}
+    for piece in pieces:
+        save_file(
+            {name: tensors[name] for name in tensors if places[name] == piece},
+            folder / part / piece,
+            {"format": "pt"},
+        )
+    (folder / part / f"{whole.name}.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": places})
+    )
+    assert len(load_prior(folder).embed(["blue"])) == 1
+    (folder / part / pieces[1]).unlink()
+    monkeypatch.setattr("rfgs.priors.parts.load_module", None)
+    expected = f"{folder}: not a whole model, {part}/{pieces[1]} is missing; download or copy it again"
+    assert said(folder) == expected
+
+
 @pytest.mark.parametrize(
     ("part", "tensor"),
     [("transformer", "proj_out.weight"), ("vae", "encoder.conv_in.bias"), ("text_encoder_2", None)],
@@ -112,6 +170,36 @@ def test_a_configuration_of_another_width(model: Path) -> None:
     file = model / "transformer/config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_head_dim": 16}))
     assert said(model).startswith(f"{model}: not a whole SD3 model (")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "channels"),
+    [
+        ("text_encoder_2", "projection_dim", 99),
+        ("text_encoder_3", "d_model", 99),
+        ("vae", "latent_channels", 4),
+    ],
+)
+def test_parts_of_two_models(
+    part: str, key: str, channels: int, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is whole, and they do not go together."""
+    file = model / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: channels}))
+    monkeypatch.setattr("rfgs.priors.sd3.load_network", None)
+    message = said(model)
+    assert f"{part}/ has " in message and f"channels ({key}) and transformer/ takes " in message
+
+
+def test_words_that_a_library_has_to_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (model / "tokenizer_3/tokenizer.json").unlink()
+    (model / "tokenizer_3/spiece.model").touch()
+    monkeypatch.setattr(machine, "version", lambda library: None if library == "sentencepiece" else "1")
+    assert said(model) == (
+        f"{model}: its tokenizer_3 has its words in spiece.model, which sentencepiece would read and is not installed; "
+        "install them with `pip install 'rfgs[sd3]'`"
+    )
+    check_libraries("x", model, "cpu", t5=False)
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "tokenizer_3"])
@@ -135,16 +223,34 @@ def test_a_library_that_is_not_installed(model: Path) -> None:
     file = model / "transformer/config.json"
     quantized = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     file.write_text(json.dumps(json.loads(file.read_text()) | quantized))
-    message = said(model)
-    assert "bitsandbytes" in message and "Traceback" not in message
+    assert "its transformer is quantized by bitsandbytes, which " in said(model)
 
 
-def test_memory_that_runs_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        (OSError(12, "Cannot allocate memory"), "this machine's"),
+        (SafetensorError("Error while deserializing header: Cannot allocate memory (os error 12)"), "this machine's"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "this machine's"),
+        (RuntimeError("std::bad_alloc"), "this machine's"),
+        (RuntimeError("CUDA error: out of memory"), "the GPU's"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "the GPU's"),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out(
+    error: Exception, whose: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is told, alone or as what another error came from."""
+
     def fails(*_: Any, **__: Any) -> None:
-        raise OSError("Unable to load weights") from OSError(12, "Cannot allocate memory")
+        raise error
 
-    monkeypatch.setattr("rfgs.priors.sd3.load_network", fails)
-    assert "this machine's memory does not suffice to load it" in said(model)
+    def wraps(*_: Any, **__: Any) -> None:
+        raise OSError("Unable to load weights") from error
+
+    for way in (fails, wraps):
+        monkeypatch.setattr("rfgs.priors.sd3.load_network", way)
+        assert f"{whose} memory does not suffice to load it" in said(model)
 
 
 def test_t5_without_weights_and_dropped(model: Path) -> None:

@@ -50,3 +50,45 @@ def test_code_older_than_any_source_is_made_anew(tmp_path, monkeypatch):
     assert results(10, now - 100) == [11, 12] and len(said) == 1
     assert results(10, now - 100) == [11, 12] and len(said) == 1  # from the disk
     assert results(20, now + 100) == [21, 22] and len(said) == 2
+
+
+def test_code_that_somebody_else_could_change_is_not_run(tmp_path, monkeypatch):
+    """Numba's index is a pickle, which runs what it says."""
+    import numpy as np
+
+    (tmp_path / "open_kernels.py").write_text(_KERNELS.replace("from constant import STEP", "STEP = 3"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(jit, "_SOURCES", (str(tmp_path / "open_kernels.py"),))
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__").chmod(0o777)
+    said = []
+    kernels = importlib.import_module("open_kernels")
+    for each, value in ((kernels.one, 4), (kernels.two, 5)):
+        out = np.zeros(1, np.int64)
+        each.compile(said.append)
+        each(out)
+        assert out[0] == value
+    told = [line for line in said if "not used" in line]
+    folder = tmp_path / "__pycache__"
+    assert told == [
+        f"the compiled kernels in {folder} are not used, since everybody can write to it; rfgs keeps its own"
+    ]
+    assert not list(folder.glob("*.nbi")) and len(list((tmp_path / "own" / "kernels").rglob("*.nbi"))) == 2
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_at_each_start(tmp_path, monkeypatch):
+    import numpy as np
+
+    (tmp_path / "kept_nowhere.py").write_text(_KERNELS.replace("from constant import STEP", "STEP = 3"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(jit.os.path, "expanduser", lambda path: path)  # A user without a home.
+    monkeypatch.setattr(jit.Kernel, "said_so", False)
+    said, out = [], np.zeros(1, np.int64)
+    kernel = importlib.import_module("kept_nowhere").one
+    kernel.compile(said.append)
+    kernel(out)
+    assert out[0] == 4 and len(said) == 1 and "at each start: no folder can be written to" in said[0]
+    assert not list(tmp_path.rglob("*.nbi"))

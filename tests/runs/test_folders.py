@@ -126,6 +126,15 @@ def test_temporary_files_of_a_killed_run_go(tmp_path: Path) -> None:
     assert all((tmp_path / name).exists() for name in kept)
 
 
+def test_a_folder_in_which_a_run_was_killed_before_its_record_is_free(tmp_path: Path) -> None:
+    left = [".run.json", ".run.0123abcd.json", ".strip.0123abcd.png", ".holder"]
+    for name in left:
+        (tmp_path / name).touch()
+    assert claim_folder(PROMPT, 0, tmp_path) == tmp_path
+    release(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     written = [
         "run.json",
@@ -136,6 +145,10 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
         "turntable.png",
         "previews/step-000010.png",
         "snapshots/step-000010.ply",
+        "image.png",
+        "strip.png",
+        "curve.png",
+        "noise.pt",
     ]
     kept = ["notes.txt", "previews/mine.png", "snapshots/mine.ply", "other/splats.ply"]
     for name in written + kept:
@@ -208,6 +221,32 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="holds no run"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job": None},
+        {"job": {}},
+        {"job": {"prompt": 1}},
+        {"job": {"prompt": "x", "seed": -1}},
+        {"job": {"prompt": "x", "settings": []}},
+        {"job": {"prompt": "x", "device": "tpu"}},
+        {"steps_done": "7"},
+        {"config": {"steps": None}},
+    ],
+)
+def test_a_record_of_something_else_is_told_in_a_line(tmp_path: Path, change: dict) -> None:
+    unfinished(tmp_path, Job(PROMPT), 40)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, **change}))
+    with pytest.raises(UserError, match="run.json is damaged .*; start the run again with --overwrite"):
+        job_to_resume(tmp_path)
+    release(tmp_path)
+    for text in ("[]", "[" * 100_000):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(UserError, match="holds no run"):
+            job_to_resume(tmp_path)
 
 
 def content(index: int) -> dict:

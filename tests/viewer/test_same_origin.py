@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from rfgs.errors import UserError
 from rfgs.viewer import Viewer
-from rfgs.viewer.same_origin import is_loopback, refusal
+from rfgs.viewer.same_origin import as_origin, is_loopback, refusal
 from tests.viewer.chromium import Chromium
 from tests.viewer.plain_client import connect_to
 
@@ -123,6 +123,50 @@ def test_a_page_for_all_networks_is_for_its_own_pages() -> None:
     with Viewer("0.0.0.0", port=0) as viewer:
         assert answered(viewer, "gpu.example:8080", "http://gpu.example:8080")
         assert not answered(viewer, "gpu.example:8080", "http://evil.example")
+
+
+def test_a_forwarder_is_let_in_where_it_was_named() -> None:
+    """As GitHub Codespaces and nginx do by default, with Host as ours, or with Host as the browser's."""
+    with Viewer(port=0, origin="https://Name.example/") as viewer:
+        assert viewer.url.startswith("https://name.example/?token=")
+        port = viewer._page.server.get_port()
+
+        def let_in(host: str, origin: str | None) -> bool:
+            try:
+                address = f"http://{host}/?{urlsplit(viewer.url).query}"
+                with connect_to(address, origin=origin, through=port) as connection:
+                    return bool(connection.recv(timeout=60))
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 403
+                return False
+
+        for host in (f"127.0.0.1:{port}", "localhost:8080", "name.example"):
+            assert let_in(host, "https://name.example"), host
+            assert not let_in(host, "https://evil.example"), host
+        assert let_in("name.example", None) and let_in(f"127.0.0.1:{port}", None)
+        assert not let_in("evil.example", "https://name.example")
+        assert not let_in("name.example.evil.example", None)
+
+
+def test_what_an_origin_is() -> None:
+    for address, origin in (
+        ("https://Name.Example", "https://name.example"),
+        ("https://name.example:443/", "https://name.example"),
+        ("http://name.example:8443", "http://name.example:8443"),
+        ("http://[::1]:80", "http://[::1]"),
+    ):
+        assert as_origin(address) == origin
+    for address in (
+        "name.example",
+        "https://",
+        "ftp://a.b",
+        "https://a.b/c",
+        "https://a.b?c",
+        "https://a.b:x",
+        "null",
+    ):
+        with pytest.raises(UserError, match="--origin .*: is not what a browser shows before the path"):
+            as_origin(address)
 
 
 def test_headers_that_come_twice_are_refused() -> None:

@@ -1,11 +1,10 @@
-"""Weights that were quantized before they were saved: which library reads them, told before they are loaded. No torch here."""
+"""What a model's files want installed beside rfgs: what reads quantized weights, and old vocabularies. No torch here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from rfgs.errors import UserError
 from rfgs.models import machine
@@ -19,27 +18,32 @@ _LIBRARIES = {
 """What reads weights, by the name of the method in their configuration."""
 
 
-def methods(folder: Path) -> Iterator[tuple[str, str]]:
-    """The quantized parts of a model in diffusers' layout, each with the name of the method."""
+def quantized_parts(folder: Path) -> Iterator[tuple[str, str]]:
+    """The parts of a model in diffusers' layout that were quantized before they were saved, each with the method's name."""
     for file in sorted(folder.glob("*/config.json")):
         try:
             said = json.loads(file.read_text(encoding="utf-8")).get("quantization_config")
         except (OSError, ValueError, AttributeError):
             continue  # Whoever loads it will tell.
         if isinstance(said, dict):
-            four = said.get("load_in_4bit") or said.get("load_in_8bit")
-            yield file.parent.name, str(said.get("quant_method") or ("bitsandbytes" if four else "unknown"))
+            bits = said.get("load_in_4bit") or said.get("load_in_8bit")
+            yield file.parent.name, str(said.get("quant_method") or ("bitsandbytes" if bits else "unknown"))
 
 
-def check_methods(name: str, folder: Path, device: Literal["cpu", "cuda"] | str) -> None:
-    """That what reads the quantized parts of a model is installed, and computes on the device.
+def check_libraries(name: str, folder: Path, device: str, *, t5: bool = True) -> None:
+    """That what reads the parts of a model is installed, and computes on the device ("cpu" or another).
+
+    Args:
+        t5: whether T5 is loaded where a model can do without it.
 
     Raises:
         UserError: it is not, or does not.
     """
-    for part, method in methods(folder):
+    for part, method in quantized_parts(folder):
         library, install = _LIBRARIES.get(method, (None, ""))
-        if library and machine.version(library) is None:
+        if library is None or (part == "text_encoder_3" and not t5):
+            continue
+        if machine.version(library) is None:
             raise UserError(
                 f"{name}: its {part} is quantized by {library}, which is not installed; {install}, or take weights that are "
                 "not quantized"
@@ -49,9 +53,19 @@ def check_methods(name: str, folder: Path, device: Literal["cpu", "cuda"] | str)
                 f"{name}: its {part} is quantized by bitsandbytes, which computes on an NVIDIA GPU, and this run is on the "
                 "CPU; take a GGUF, or weights that are not quantized"
             )
+    for file in sorted(folder.glob("tokenizer*/spiece.model")):
+        part = file.parent.name
+        if (file.parent / "tokenizer.json").exists() or (part == "tokenizer_3" and not t5):
+            continue
+        gone = [library for library in ("sentencepiece", "protobuf") if machine.version(library) is None]
+        if gone:
+            raise UserError(
+                f"{name}: its {part} has its words in spiece.model, which {' and '.join(gone)} would read and "
+                f"{'is' if len(gone) == 1 else 'are'} not installed; install them with `pip install 'rfgs[sd3]'`"
+            )
 
 
-def check_nf4(device: Literal["cpu", "cuda"] | str) -> None:
+def check_nf4(device: str) -> None:
     """That bitsandbytes can quantize a network here.
 
     Raises:

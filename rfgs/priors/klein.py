@@ -1,0 +1,128 @@
+"""FLUX.2 [klein] (Black Forest Labs 2026): rectified flows in the house's convention, whose prompts Qwen3 reads.
+
+Latents are [B, 128, h, w] at 16 pixels each: the autoencoder's, 2 x 2 to one, normalized by its statistics
+(`rfgs.priors.autoencoder`). The network takes each as a token, and four numbers for where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfgs.models.about import about
+from rfgs.priors.adapter import Adapter, sample_flow
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.base import Condition, Recipe
+from rfgs.priors.flow import Flow
+from rfgs.priors.parts import Setup, load_module, whole_model
+from rfgs.priors.qwen import TOKENS, load_qwen, read
+from rfgs.priors.text import TextPart, TextSide, text_key
+
+_SIZE = 512
+"""Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
+_STEPS = 50
+"""Of its own sampler; its times depend on how many there are."""
+_LAYERS = (9, 18, 27)
+"""Of Qwen3, whose outputs the network reads."""
+
+
+class KleinPrior(Flow, Adapter):
+    """A `Prior` of the family; made by `load`."""
+
+    # FlowEdit's scales for SD3 are half and twice the 7 that it is sampled with; klein is sampled with 4. *Untested on hardware.*
+    recipe = Recipe(edits={"source_scale": 2.0, "target_scale": 8.0})
+
+    def __init__(
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
+    ) -> None:
+        super().__init__(name, source, setup, network, autoencoder)
+        self._scheduler = scheduler
+        said = about(source)
+        self.image_size = said.image_size or _SIZE
+        self._tokens = said.max_sequence_length or TOKENS
+        self.text = TextSide(
+            self._load_text,
+            self._embed,
+            device=self.device,
+            dtype=self.dtype,
+            key=text_key(source, setup, "klein", str(self._tokens)),
+        )
+
+    @property
+    def time_shift(self) -> float:
+        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
+        if not self._scheduler.config.use_dynamic_shifting:
+            return float(self._scheduler.config.shift)
+        return math.exp(log_shift((self.image_size // self.autoencoder.factor) ** 2, _STEPS))
+
+    @classmethod
+    def load(cls, source: str, *, name: str, setup: Setup) -> KleinPrior:
+        """From the folder `source`; the text encoder follows when a prompt needs it."""
+        from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+        with whole_model(name, "FLUX.2"):
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            autoencoder = Autoencoder.load(source, device=setup.home)
+            network = load_module(
+                Flux2Transformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
+            )
+        return cls(name, source, setup, network, autoencoder, scheduler)
+
+    def _load_text(self) -> TextPart:
+        with whole_model(self.name, "FLUX.2"):
+            return load_qwen(self.source, self.setup)
+
+    def _embed(self, qwen: TextPart, prompts: Sequence[str]) -> Condition:
+        """Tokens [B, 512, 3 D], padding among them, as the network was trained."""
+        return Condition(read(qwen, prompts, layers=_LAYERS, thinking=False, tokens=self._tokens)[0])
+
+    def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """v at x_t [B, 128, h, w]. The network multiplies the time t by 1000 itself."""
+        height, width = x_t.shape[-2:]
+        output = self.network(
+            hidden_states=x_t.flatten(2).mT.to(self.dtype),
+            encoder_hidden_states=condition.tokens,
+            # The sampler rounds the time label, 1000 t, to the embeddings' precision.
+            timestep=(1000 * t.to(self.device)).to(self.dtype) / 1000,
+            img_ids=positions(height, width, 1).to(self.device),
+            txt_ids=positions(1, 1, condition.tokens.shape[1]).to(self.device),
+            guidance=None,
+            return_dict=False,
+        )[0]
+        return output.float().mT.unflatten(2, (height, width))
+
+    def sample(
+        self,
+        condition: Condition,
+        negative: Condition,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Tensor:
+        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps; its authors advise 50 steps and a scale of 4."""
+        side = (size or self.image_size) // self.autoencoder.factor
+        x = self._noise(len(condition), self.network.config.in_channels, side, generator)
+        sigmas = [1 - i / steps for i in range(steps)]
+        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(side * side, steps))
+        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
+
+
+def log_shift(tokens: int, steps: int) -> float:
+    """Larger images are drawn with more noise, and fewer steps too: linear in both (diffusers' `compute_empirical_mu`)."""
+    at_200 = 0.00016927 * tokens + 0.45666666
+    if tokens > 4300:
+        return at_200
+    at_10 = 8.73809524e-05 * tokens + 1.89833333
+    return at_200 + (at_200 - at_10) / 190 * (steps - 200)
+
+
+def positions(height: int, width: int, length: int) -> Tensor:
+    """[height * width * length, 4]: zero, row, column and place in the text of each token."""
+    return torch.cartesian_prod(*(torch.arange(count) for count in (1, height, width, length)))
