@@ -55,11 +55,13 @@ def write_turntable(
     size: int = 512,
     elevation: float = 15.0,
     background: Sequence[float] = WHITE,
+    comments: Sequence[str] = (),
 ) -> None:
     """Writes `turntable_frames` as an H.264 video that browsers play and loop without a jump.
 
     Args:
         fps: frames a second.
+        comments: lines for the comment in the file's metadata.
 
     Raises:
         UserError: an odd size, which the video's color format lacks, or a folder that cannot be written to.
@@ -69,6 +71,7 @@ def write_turntable(
     if size % 2:
         raise UserError(f"turntable: size {size} must be even for a video")
     cameras = turntable(frames, size, size, elevation=elevation)
+    noted = ["-metadata", "comment=" + "\n".join(comments)] if comments else []
     with atomic(path) as temporary:
         video = imageio_ffmpeg.write_frames(
             str(temporary),
@@ -79,7 +82,7 @@ def write_turntable(
             macro_block_size=2,
             # -crf sets the quality; with faststart a browser begins before it has the whole file.
             quality=None,
-            output_params=["-crf", "18", "-movflags", "+faststart"],
+            output_params=["-crf", "18", "-movflags", "+faststart", *noted],
         )
         with closing(video):
             video.send(None)
@@ -127,18 +130,28 @@ def write_strip(
     size: int = 256,
     elevation: float = 15.0,
     background: Sequence[float] = WHITE,
+    comments: Sequence[str] = (),
 ) -> None:
     """Writes `views` of a turntable side by side as one picture (PNG by its suffix).
+
+    Args:
+        comments: lines of "name: text", for the texts in a PNG.
 
     Raises:
         UserError: no view, or a folder that cannot be written to.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     azimuths = turntable(views, size, size).azimuths
     picture = Image.fromarray(views_strip(splats, azimuths, elevation, size=size, background=background))
+    texts = PngInfo()
+    for line in comments:
+        name, _, text = line.partition(": ")
+        if text and name.isascii() and len(name) < 80:
+            texts.add_itxt(name, text)
     with atomic(path) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, pnginfo=texts)
 
 
 def _pictures(splats: Splats, cameras: Cameras, background: Sequence[float]) -> Iterator[np.ndarray]:

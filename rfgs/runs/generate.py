@@ -24,6 +24,7 @@ from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.runs import folders
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
+from rfgs.runs.start import read_start
 from rfgs.splats import Splats, without_haze
 
 
@@ -69,6 +70,11 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None
+    start = None
+    if job.start and checkpoint is None:
+        # Before the model, which takes longer.
+        count = {**job.preset(), **job.settings}["splats"]
+        start = read_start(job.start, count, seed=job.seed)
     prior = load_prior(
         job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
     )
@@ -80,7 +86,7 @@ def generate(
         config.steps = job.settings.get("steps", config.steps)
     fitted = _fit(prior, config, job)
     generator = torch.Generator().manual_seed(job.seed)
-    splats = first_splats(config, generator).to(job.device)
+    splats = (first_splats(config, generator) if start is None else start).to(job.device)
     on_start(config, prior)
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint)

@@ -118,7 +118,7 @@ class Recorder:
         for path in (strip, snapshot):
             path.parent.mkdir(exist_ok=True)
         write_strip(step.splats, strip, views=6, size=128)
-        export(step.splats, snapshot)
+        export(step.splats, snapshot, comments=self.job.comments)
         return strip
 
     def write_checkpoint(self, step: Step) -> None:
@@ -171,7 +171,7 @@ class Recorder:
 
     def _write_asset(self, splats: Splats) -> None:
         splats = splats.detach()
-        export(splats, self.folder / SPLATS, comments=[f"prompt: {self.job.prompt}"])
+        export(splats, self.folder / SPLATS, comments=self.job.comments)
         write_strip(splats, self.folder / STRIP)
         # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
         write_turntable(splats, self.folder / VIDEO, frames=60, fps=15, size=384)

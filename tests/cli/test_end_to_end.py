@@ -64,7 +64,7 @@ def test_generate_stop_resume_export(tmp_path: Path) -> None:
     assert 0.5 * wall < took < wall
 
     for name in ("out.glb", "out.png"):
-        converted = rfgs(tmp_path, "export", f"{RUN}/splats.ply", name)
+        converted = rfgs(tmp_path, "export", RUN, name)
         out, err = converted.communicate(timeout=600)
         assert (converted.returncode, out) == (0, f"{name}\n"), err
     with Image.open(tmp_path / "out.png") as picture, Image.open(tmp_path / RUN / "turntable.png") as made:
