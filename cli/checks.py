@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from rfgs.errors import UserError
-from rfgs.export.formats import FORMATS, format_of
+from rfgs.export.formats import FORMATS, format_of, source_of
 from rfgs.models import catalog, machine, memory, single_file, weighing
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 from rfgs.models.words import check_text
@@ -77,16 +77,22 @@ def check_port(port: int) -> int:
     return port
 
 
-def check_source_file(file: Path) -> None:
-    """A file of splats that is there."""
-    if file.is_dir():
-        asset = file / "splats.ply"
+def check_source(path: Path) -> Path:
+    """The file of splats that a path names, which is there and of a format that is read."""
+    return source_of(path)
+
+
+def check_start(path: Path | None) -> str:
+    """The full path of what a run starts from, so that it is found again from anywhere; empty for nothing."""
+    if path is None:
+        return ""
+    if path.is_dir():
+        check_source(path)
+    elif not path.is_file():
         raise UserError(
-            f"{file}: is a folder; "
-            + (f"did you mean {asset}?" if asset.is_file() else "give a file of splats (.ply)")
+            f"--start {path}: no such file; give splats, a mesh, a cloud of points or the folder of a run"
         )
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; give a file of splats (.ply)")
+    return str(path.resolve())
 
 
 def check_exhibits(paths: Sequence[Path]) -> None:
@@ -97,7 +103,7 @@ def check_exhibits(paths: Sequence[Path]) -> None:
         )
     for path in paths:
         if not path.is_dir():
-            check_source_file(path)
+            check_source(path)
         elif not (path / "splats.ply").is_file() and not any(path.glob("snapshots/*.ply")):
             raise UserError(
                 f"{path}: holds no splats.ply; give a file of splats (.ply) or the folder of a run"
@@ -107,7 +113,7 @@ def check_exhibits(paths: Sequence[Path]) -> None:
 def check_target(target: Path, *, overwrite: bool) -> None:
     """A file that may be written, in a format that is known by its suffix."""
     suffixes = [known.suffix for known in FORMATS]
-    if target.suffix.lower() not in suffixes:
+    if not target.name.lower().endswith(tuple(suffixes)):
         raise UserError(f"{target}: no known format; end the name with one of {', '.join(suffixes)}")
     format_of(target)
     if target.exists() and not overwrite:

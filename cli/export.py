@@ -1,10 +1,10 @@
-"""`rfgs export`: a file of splats into another format."""
+"""`rfgs export`: a run or a file of splats into another format."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -13,13 +13,22 @@ from rfgs.export.formats import listed
 
 @dataclass
 class Export:
-    """Convert a file of splats; the suffix of the new file names the format."""
+    """Convert a run's asset or a file of splats; the end of the new file's name says the format.
+
+    What the file says of itself (prompt, seed, model) goes along where the new format has a place for it.
+    """
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
-    """The file of splats to read (.ply)."""
+    """The folder of a run, or a file of splats (.ply, .spz, .sog, .splat, .glb)."""
     target: Annotated[
         tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT", help=f"The file to write: {listed()}.")
     ]
+    sh_degree: Annotated[Literal[0, 1, 2, 3] | None, tyro.conf.arg(metavar="0-3")] = None
+    """Degree of the spherical harmonics, padded with zeros or cut. Some strict importers (Unity's) want 3, and normals."""
+    normals: bool = False
+    """Write normals into a .ply, which are zero."""
+    up: Annotated[Literal["-y", "+y", "+z"] | None, tyro.conf.arg(metavar="AXIS")] = None
+    """Axis that points up in a .ply: -y, as splat viewers expect it, or +y or +z for programs that take it as it is."""
     overwrite: bool = False
     """Replace the target if it exists."""
 
@@ -27,9 +36,17 @@ class Export:
         """Reads, converts, writes."""
         from . import checks
 
-        checks.check_source_file(self.source)
+        source = checks.check_source(self.source)
         checks.check_target(self.target, overwrite=self.overwrite)
-        from rfgs.export import export, read_ply
+        from rfgs.export import comments_of, export, format_of, read
 
-        export(read_ply(self.source), self.target)
+        format_of(self.target).taken(self.target, up=self.up, normals=self.normals)
+        export(
+            read(source),
+            self.target,
+            comments=comments_of(source),
+            sh_degree=self.sh_degree,
+            up=self.up,
+            normals=self.normals,
+        )
         print(self.target)

@@ -64,6 +64,9 @@ class Generate(Typed):
     nobody knows what they make of others."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
+    start: Annotated[Folder, default("a ball of grey splats")] = None
+    """File to start from: splats (.ply, .spz, .sog, .splat, .glb), a mesh or a cloud of points (.obj, .glb, .ply, .stl), or the
+    folder of a run. To restyle an object, or to go on with another prompt."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes an NVIDIA GPU if there is one."""
     output: Annotated[Folder, default("runs/PROMPT-SEED, with a number behind it if that is taken")] = None
@@ -147,6 +150,7 @@ class Generate(Typed):
             settings=given(self, DistillConfig, guidance, examples=preset),
             seed=checks.check_seed(self.seed),
             device=checks.check_device(self.device),
+            start=checks.check_start(self.start),
             **asdict(self.loading),
         )
         every = {**preset, **job.settings}

@@ -18,7 +18,7 @@ class View:
     paths: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH", help_behavior_hint="")
     ] = ()
-    """Files of splats (.ply), or folders of runs; several are shown side by side."""
+    """Files of splats (.ply, .spz, .sog, .splat, .glb), or folders of runs; several are shown side by side."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of the page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"

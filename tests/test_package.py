@@ -167,7 +167,7 @@ def imports(*folders: str, without: str = "-") -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(str(node.module))
     names = {name.split(".")[0] for name in found} - sys.stdlib_module_names - own
-    return {{"PIL": "pillow"}.get(name, name.replace("_", "-")) for name in names}
+    return {{"PIL": "pillow", "skimage": "scikit-image"}.get(name, name.replace("_", "-")) for name in names}
 
 
 def test_what_is_imported_is_declared_and_nothing_else() -> None:
@@ -181,7 +181,7 @@ def test_what_is_imported_is_declared_and_nothing_else() -> None:
         named(needs) for needs in (project["dependencies"], extras["training"], extras["dev"])
     )
     # What is taken where it is installed.
-    optional = named(extras["openvino"] + extras["gguf"])
+    optional = named(extras["openvino"] + extras["gguf"] + extras["mesh"])
     assert imports("rfgs", "cli", without="rfgs/training") == declared | optional
     # What both name, training wants newer.
     assert training <= imports("rfgs/training") <= declared | training

@@ -11,7 +11,7 @@ from rfgs.splats import Splats
 
 MOST = 0.98
 """Part of the splats, by opacity, that the frame holds: captured scenes have strays far away."""
-LARGEST, SMALLEST = 1.25, 0.3
+LARGEST, SMALLEST = 1.25, 0.2
 """World units: the usual view of the unit ball is kept for what reaches no farther from the origin, and is no smaller in itself,
 so that all assets have one scale in pictures. Runs keep their splats within 1.2."""
 
@@ -51,6 +51,11 @@ def framed(splats: Splats) -> Splats:
     center, radius = framing(splats)
     if (center, radius) == ((0.0, 0.0, 0.0), 1.0):
         return splats
+    return moved(splats, center, radius)
+
+
+def moved(splats: Splats, center: tuple[float, float, float], radius: float) -> Splats:
+    """The splats moved and scaled so that the ball of `radius` about `center` becomes the unit ball."""
     return replace(
         splats,
         means=(splats.means - splats.means.new_tensor(center)) / radius,

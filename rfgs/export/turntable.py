@@ -58,11 +58,13 @@ def write_turntable(
     size: int = 512,
     elevation: float = 15.0,
     background: Sequence[float] = WHITE,
+    comments: Sequence[str] = (),
 ) -> None:
     """Writes `turntable_frames` as an H.264 video that browsers play and loop without a jump.
 
     Args:
         fps: frames a second.
+        comments: lines for the comment in the file's metadata.
 
     Raises:
         UserError: an odd size, which the video's color format lacks, or a file that cannot be written.
@@ -70,12 +72,18 @@ def write_turntable(
     if size % 2:
         raise UserError(f"turntable: size {size} must be even for a video")
     cameras = turntable(frames, size, size, elevation=elevation)
+    noted = ["-metadata", "comment=" + "\n".join(comments)] if comments else []
     with atomic(path) as temporary:
-        _encode(_pictures(splats, cameras, background), temporary, size=size, fps=fps)
+        _encode(_pictures(splats, cameras, background), temporary, size=size, fps=fps, options=noted)
 
 
-def _encode(pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float) -> None:
-    """Writes pictures, uint8 [size, size, 3], as a video; OSError if ffmpeg does not say that it is whole."""
+def _encode(
+    pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float, options: Sequence[str] = ()
+) -> None:
+    """Writes pictures, uint8 [size, size, 3], as a video; OSError if ffmpeg does not say that it is whole.
+
+    `options` are ffmpeg's own for the file.
+    """
     from imageio_ffmpeg import get_ffmpeg_exe
 
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size}x{size}", "-r", f"{fps:g}", "-i", "-"]
@@ -86,7 +94,7 @@ def _encode(pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float
     except RuntimeError as error:
         raise OSError("there is no ffmpeg; install imageio-ffmpeg anew") from error
     process = subprocess.Popen(
-        [program, "-y", "-v", "error", *raw, *video, str(path)],
+        [program, "-y", "-v", "error", *raw, *video, *options, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -150,18 +158,28 @@ def write_strip(
     size: int = 256,
     elevation: float = 15.0,
     background: Sequence[float] = WHITE,
+    comments: Sequence[str] = (),
 ) -> None:
     """Writes `views` of a turntable side by side as one picture (PNG by its suffix).
+
+    Args:
+        comments: lines of "name: text", for the texts in a PNG.
 
     Raises:
         UserError: no view, or a folder that cannot be written to.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     azimuths = turntable(views, size, size).azimuths
     picture = Image.fromarray(views_strip(splats, azimuths, elevation, size=size, background=background))
+    texts = PngInfo()
+    for line in comments:
+        name, _, text = line.partition(": ")
+        if text and name.isascii() and len(name) < 80:
+            texts.add_itxt(name, text)
     with atomic(path) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, pnginfo=texts)
 
 
 def _pictures(splats: Splats, cameras: Cameras, background: Sequence[float]) -> Iterator[np.ndarray]:

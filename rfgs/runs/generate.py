@@ -26,6 +26,7 @@ from rfgs.render import prepare
 from rfgs.runs import folders, methods
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
+from rfgs.runs.start import read_start
 from rfgs.splats import Splats, without_haze
 
 
@@ -76,6 +77,11 @@ def generate(
     """
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None
+    start = None
+    if job.start and checkpoint is None:
+        # Before the model, which takes longer.
+        count = {**job.preset(), **job.settings}["splats"]
+        start = read_start(job.start, count, seed=job.seed)
     prepare(job.device, say)
 
     def settings(prior: Prior) -> DistillConfig:
@@ -97,7 +103,7 @@ def generate(
     config = settings(prior)
     fitted = _fit(prior, config, job, watched=watched)
     generator = torch.Generator().manual_seed(job.seed)
-    splats = first_splats(config, generator).to(job.device)
+    splats = (first_splats(config, generator) if start is None else start).to(job.device)
     on_start(config, prior)
     if not is_small(prior):
         compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""

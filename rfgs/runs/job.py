@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from rfgs.models import catalog
@@ -41,6 +42,15 @@ class Job(Loading):
     preset and the model's recipe (`rfgs.distill.recipes`) say."""
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
+    start: str = ""
+    """A file or a run's folder whose splats, mesh or points the run starts from (`rfgs.runs.start`); empty is a ball."""
+
+    @property
+    def comments(self) -> list[str]:
+        """What an asset's file says of where it comes from, line by line."""
+        # Of a folder, its place on this machine is nobody else's business.
+        model = Path(self.model).name if Path(self.model).is_absolute() else self.model
+        return [f"prompt: {self.prompt}", f"seed: {self.seed}", f"model: {model}"]
 
     def preset(self) -> dict[str, Any]:
         """The settings of the preset, for a model of this size."""

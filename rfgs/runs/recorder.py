@@ -133,7 +133,7 @@ class Recorder:
         """A strip of views all around, as the splats are now, and the splats themselves; returns the strip, if it is there."""
         name, strip = f"step-{step.index:06d}", None
         with self._bearing():
-            export(step.splats, made(self.folder / SNAPSHOTS) / f"{name}.ply")
+            export(step.splats, made(self.folder / SNAPSHOTS) / f"{name}.ply", comments=self.job.comments)
         with self._bearing():
             path = made(self.folder / PREVIEWS) / f"{name}.png"
             write_strip(step.splats, path, views=6, size=128)
@@ -216,8 +216,7 @@ class Recorder:
 
     def _write_asset(self, splats: Splats) -> Results:
         splats, results = splats.detach(), Results(self.folder)
-        comments = [f"prompt: {self.job.prompt}"]
-        results.write(SPLATS, lambda path: export(splats, path, comments=comments))
+        results.write(SPLATS, lambda path: export(splats, path, comments=self.job.comments))
         # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
         results.write(VIDEO, lambda path: write_turntable(splats, path, frames=60, fps=15, size=384))
         results.write(STRIP, lambda path: write_strip(splats, path))

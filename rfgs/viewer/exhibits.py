@@ -10,8 +10,8 @@ from pathlib import Path
 import viser
 
 from rfgs.errors import UserError
+from rfgs.export import comments_of, read
 from rfgs.export.framing import framing
-from rfgs.export.ply import read_ply
 from rfgs.splats import Splats
 from rfgs.viewer.page import Page, Served
 from rfgs.viewer.save_panel import SavePanel
@@ -38,7 +38,7 @@ class Exhibit:
         """The splats of a frame, from its file or from memory; past its end, those of the last."""
         index = min(index, len(self.frames) - 1)
         if index not in self.splats:
-            self.splats[index] = read_ply(self.frames[index][1])
+            self.splats[index] = read(self.frames[index][1])
         return self.splats[index]
 
 
@@ -130,7 +130,8 @@ class FileViewer(Served):
             trouble = gui.add_html("")
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name = "-".join(Path(one.name).stem for one in self.exhibits)[:60]
-            SavePanel(gui, page.stage, page.report, name, of_run=False)
+            comments = comments_of(self.exhibits[0].frames[-1][1]) if len(self.exhibits) == 1 else []
+            SavePanel(gui, page.stage, page.report, name, of_run=False, comments=comments)
 
         def warn(line: str) -> None:
             trouble.content = small(f"<b>Problem:</b> {as_text(line)}")
@@ -161,7 +162,7 @@ def view_files(
     """Opens a page that shows splat files, and runs by their folders, side by side.
 
     Args:
-        paths: PLY files that `rfgs.export.read_ply` knows, or run folders.
+        paths: files that `rfgs.export.read` knows, or run folders.
         host: interface to listen on; the default is reachable from this machine only.
         port: first port to try; the next free one is taken.
         server_render: whether the page opens with pictures rendered here instead of splats drawn by the browser.

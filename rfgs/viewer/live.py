@@ -181,7 +181,10 @@ class Viewer(Served):
                 gui, page.stage, page.turntable, page.report, page.wake, with_cameras=True
             )
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
-            SavePanel(gui, page.stage, page.report, slug(self._about.get("prompt", "")), of_run=True)
+            name, about = slug(self._about.get("prompt", "")), self._about
+            said = {"prompt": "prompt", "seed": "seed", "backend": "model"}
+            comments = [f"{said[key]}: {about[key]}" for key in said if about.get(key)]
+            SavePanel(gui, page.stage, page.report, name, of_run=True, comments=comments)
 
     def _start(self, config: Any, prior: Any) -> None:
         self._config = config

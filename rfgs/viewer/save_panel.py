@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import viser
@@ -26,19 +26,27 @@ class SavePanel:
         stage: whose splats are saved.
         name: the files' stem, such as "a-red-cube".
         of_run: whether there is a run, which goes on meanwhile.
+        comments: lines that the files are to have, such as "prompt: a fox".
     """
 
-    def __init__(self, gui: viser.GuiApi, stage: Stage, report: Report, name: str, *, of_run: bool) -> None:
-        self._stage, self._name = stage, name
+    def __init__(
+        self,
+        gui: viser.GuiApi,
+        stage: Stage,
+        report: Report,
+        name: str,
+        *,
+        of_run: bool,
+        comments: Sequence[str] = (),
+    ) -> None:
+        self._stage, self._name, self._comments = stage, name, comments
         self._one_at_a_time = threading.Lock()  # Each takes memory, and a thread that other buttons wait for.
         gui.add_html(
             '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
             f"downloaded by this browser.{' The run goes on.' * of_run}</div>"
         )
         buttons = [(known.suffix, *known.button) for known in FORMATS if known.button]
-        # A page holds what belongs to the viewer, such as its lights, and is no format of splats.
-        page = ("Web page (.html)", "WORLD_WWW", "One file that shows the splats in any browser")
-        for suffix, label, icon, hint in [*buttons, (".html", *page)]:
+        for suffix, label, icon, hint in buttons:
             button = gui.add_button(label, icon=getattr(viser.Icon, icon), hint=hint)
             button.on_click(guarded_event(report, label, self._download(suffix)))
 
@@ -54,7 +62,9 @@ class SavePanel:
                 f"Preparing {name}", "", loading=True, with_close_button=False
             )
             try:
-                content = file_of(snapshot(splats), suffix, self._stage, title=self._name)
+                content = file_of(
+                    snapshot(splats), suffix, self._stage, title=self._name, comments=self._comments
+                )
                 event.client.send_file_download(name, content, save_immediately=True)
             finally:
                 self._one_at_a_time.release()
@@ -63,11 +73,11 @@ class SavePanel:
         return clicked
 
 
-def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str) -> bytes:
-    """The bytes of a file of `splats`: ".html", or any suffix that `rfgs.export.export` knows."""
-    if suffix == ".html":
-        return share_page(splats, title=title, look=stage.look).encode()
+def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str, comments: Sequence[str] = ()) -> bytes:
+    """The bytes of a file of `splats`, of any suffix that `rfgs.export.export` knows."""
+    if suffix == ".html":  # With the background and the sizes that are looked at.
+        return share_page(splats, title=title, look=stage.look, comments=comments).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"splats{suffix}"
-        export(splats, path)
+        export(splats, path, comments=comments)
         return path.read_bytes()

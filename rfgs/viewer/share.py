@@ -3,20 +3,58 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from pathlib import Path
 
 import viser
 
+from rfgs.errors import UserError
+from rfgs.export.comments import value_of
+from rfgs.export.framing import framing
+from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
-from rfgs.viewer.server import open_server, stop_server
+from rfgs.viewer.server import aim, open_server, stop_server
 from rfgs.viewer.stage import Look, Stage
 
+WORKERS_FROM_DISK = """<script>
+if (location.protocol === "file:") {
+  const scripts = new WeakMap(), url = URL.createObjectURL.bind(URL);
+  self.Blob = class extends Blob {
+    constructor(parts, options) {
+      super(parts, options);
+      if (/javascript/.test(this.type) && parts.every(part => typeof part === "string")) scripts.set(this, parts.join(""));
+    }
+  };
+  URL.createObjectURL = blob => scripts.has(blob)
+    ? "data:text/javascript;charset=utf-8," + encodeURIComponent(scripts.get(blob))
+    : url(blob);
+}
+</script>"""
+"""Chromium runs no module worker from a blob: in a page that was opened from disk, and from a data: it does. Without its worker
+viser draws splats in any order. Before viser's own scripts."""
 
-def share_page(splats: Splats, *, title: str = "rfgs", look: Look | None = None) -> str:
+
+def write_page(splats: Splats, path: str | Path, *, comments: Sequence[str] = ()) -> None:
+    """Writes `share_page`, with the prompt as its title if `comments` have one.
+
+    Raises:
+        UserError: a folder that cannot be written to, or no finite splat.
+    """
+    title = value_of(list(comments), "prompt") or Path(path).stem
+    page = share_page(finite_splats(splats, path), title=title, comments=comments)
+    with atomic(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def share_page(
+    splats: Splats, *, title: str = "rfgs", look: Look | None = None, comments: Sequence[str] = ()
+) -> str:
     """A stand-alone HTML document that shows `splats` upright, front first, and lets its reader orbit.
 
     Args:
         title: of the document, such as the prompt.
         look: background and splat scale; the channel is RGB always.
+        comments: lines for the document's description, such as the prompt and the seed.
     """
     # A server of its own, for a moment: the scene of a live one may be showing something else than its
     # splats.
@@ -26,12 +64,18 @@ def share_page(splats: Splats, *, title: str = "rfgs", look: Look | None = None)
         if look is not None:
             stage.look.background, stage.look.splat_scale = look.background, look.splat_scale
             stage.paint_background()
+        aim(server, *framing(splats))
         stage.put("/asset", splats)
         stage.draw()
         page = serialized(server)
     finally:
         stop_server(server)
-    return page.replace("<title>Viser</title>", f"<title>{html.escape(title)}</title>", 1)
+    head = f"<title>{html.escape(title)}</title>"
+    if comments:
+        head += f'<meta name="description" content="{html.escape("; ".join(comments))}">'
+    if page.count("<title>Viser</title>") != 1:
+        raise UserError(f"viser {viser.__version__} makes another page than rfgs knows; install viser 1.1")
+    return page.replace("<title>Viser</title>", head + WORKERS_FROM_DISK)
 
 
 def serialized(server: viser.ViserServer) -> str:

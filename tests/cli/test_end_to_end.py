@@ -70,7 +70,7 @@ def test_generate_stop_resume_export(
     # In this process: two more would import for ten seconds to do what takes one.
     monkeypatch.chdir(tmp_path)
     for name in ("out.glb", "out.png"):
-        main(["export", f"{RUN}/splats.ply", name])
+        main(["export", RUN, name])
         assert capsys.readouterr().out == f"{name}\n"
     with Image.open(tmp_path / "out.png") as picture, Image.open(tmp_path / RUN / "turntable.png") as made:
         assert picture.size == made.size

@@ -126,7 +126,7 @@ def test_a_format_to_export_to(
         with pytest.raises(SystemExit):
             main(["export", "--help"])
         assert "a table of" in capsys.readouterr().out
-        assert labels_on_the_page() == ["Splats (.ply)", "Turntable (.mp4)", "Table", "Web page (.html)"]
+        assert labels_on_the_page() == ["Splats (.ply)", "Turntable (.mp4)", "Web page (.html)", "Table"]
     finally:
         FORMATS.remove(table)
 

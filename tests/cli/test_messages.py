@@ -22,7 +22,9 @@ from rfgs.models.cuda import GSPLAT_INSTALL
 from rfgs.models.words import Knowledge
 
 NAMES = ", ".join(backend.name for backend in BACKENDS)
-FORMATS = ".ply, .splat, .glb, .mp4, .png"
+FORMATS = (
+    ".ply, .compressed.ply, .splat, .spz, .sog, .glb, .obj, .mesh.ply, .mesh.glb, .mp4, .gif, .png, .html"
+)
 
 MESSAGES = {
     ("generate",): (
@@ -40,6 +42,12 @@ MESSAGES = {
         "--backend kandinsky: no such backend, there are " + NAMES + "; "
         "weights of your own are named with --model FOLDER"
     ),
+    (
+        "generate",
+        "x",
+        "--start",
+        "none.obj",
+    ): "--start none.obj: no such file; give splats, a mesh, a cloud of points or the folder of a run",
     ("generate", "x", "--steps", "0"): "--steps 0: has to be a whole number of at least 1; try --steps 420",
     (
         "generate",
@@ -174,12 +182,25 @@ MESSAGES = {
     (
         "view",
     ): "nothing to look at; name a file of splats (.ply) or the folder of a run, such as those in runs/",
-    ("view", "nothing.ply"): "nothing.ply: no such file; give a file of splats (.ply)",
+    (
+        "view",
+        "nothing.ply",
+    ): "nothing.ply: no such file; give a file of splats (.ply) or the folder of a run",
     ("view", "."): ".: holds no splats.ply; give a file of splats (.ply) or the folder of a run",
-    ("export", ".", "out.glb"): ".: is a folder; give a file of splats (.ply)",
-    ("export", "run", "out.glb"): "run: is a folder; did you mean run/splats.ply?",
-    ("export", "nothing.ply", "out.glb"): "nothing.ply: no such file; give a file of splats (.ply)",
-    ("export", "run/splats.ply", "out.obj"): f"out.obj: no known format; end the name with one of {FORMATS}",
+    (
+        "export",
+        ".",
+        "out.glb",
+    ): ".: holds no splats.ply; give a file of splats (.ply) or the folder of a run",
+    (
+        "export",
+        "nothing.ply",
+        "out.glb",
+    ): "nothing.ply: no such file; give a file of splats (.ply) or the folder of a run",
+    ("export", "run", "out.fbx"): f"out.fbx: no known format; end the name with one of {FORMATS}",
+    ("export", "run", "out.glb", "--up", "+y"): (
+        "out.glb: 'up' is for .ply, and .glb has no such choice; leave it out"
+    ),
     ("export", "run/splats.ply", "run/splats.ply"): (
         "run/splats.ply: exists already; choose another name, or replace it with --overwrite"
     ),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rfgs.errors import Unwritten, UserError
-from rfgs.export import FORMATS, export, format_of, read_ply
+from rfgs.export import FORMATS, export, read_ply
 from rfgs.export.results import Results
 from rfgs.export.writing import atomic, finite_splats, sweep
 from rfgs.splats import ball
@@ -121,8 +121,8 @@ def test_export_splat_and_comments(tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    with pytest.raises(UserError, match=r"suffix '\.obj' is unknown; choose one of ") as caught:
-        export(splats(), tmp_path / "a.obj")
+    with pytest.raises(UserError, match=r"suffix '\.fbx' is unknown; choose one of ") as caught:
+        export(splats(), tmp_path / "a.fbx")
     assert all(known.suffix in str(caught.value) for known in FORMATS) and "\n" not in str(caught.value)
 
 
@@ -143,8 +143,3 @@ def test_opaque_and_flat_splats_are_kept_and_endless_ones_are_not(tmp_path: Path
         with pytest.warns(UserWarning, match="dropped 1 of 6"):
             export(splats, tmp_path / f"b{suffix}")
         assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
-
-
-def test_a_compressed_ply_is_not_written_as_another() -> None:
-    with pytest.raises(UserError, match="can be read but not written"):
-        format_of("y.compressed.PLY")

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from rfgs.errors import Unwritten, UserError
-from rfgs.export import read_ply
+from rfgs.export import comments_of, export, read_ply
 from rfgs.export.writing import atomic
 from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
@@ -28,7 +28,7 @@ from rfgs.runs.folders import job_to_resume, note_job
 from rfgs.runs.generate import generate
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
-from rfgs.splats import Splats
+from rfgs.splats import Splats, ball
 
 JOB = Job("a red cube", settings={"steps": 20, "views_per_step": 2, "splats": 30}, seed=3)
 
@@ -615,3 +615,21 @@ def test_kernels_are_compiled_before_the_model_is_loaded(
     monkeypatch.setattr("rfgs.runs.generate.load_prior", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(UserError, match="no kernels for cuda"):
         generate(Job("a red cube", device="cuda"), tmp_path)
+
+
+def test_a_run_starts_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read before the model, noted, and not needed once there is a checkpoint; the asset says where it comes from."""
+    given, folder = ball(12, 0.5, generator=torch.Generator().manual_seed(3), opacity=0.9), tmp_path / "run"
+    folder.mkdir()
+    export(given, tmp_path / "given.ply")
+    job = replace(JOB, start=str(tmp_path / "given.ply"))
+    result = generate(job, folder, **stop_after(2))
+    assert len(result.splats) == 12 and (result.splats.means - given.means).abs().max() < 0.5
+    assert torch.allclose(result.splats.sh0, given.sh0, atol=1e-5)
+    assert record_of(folder)["job"]["start"] == job.start
+    assert comments_of(folder) == job.comments
+    (tmp_path / "given.ply").unlink()
+    assert len(generate(job, folder, resume=True).splats) == 12
+    monkeypatch.setattr(module, "load_prior", lambda *_, **__: pytest.fail("the model was loaded first"))
+    with pytest.raises(UserError, match="given.ply: no such file"):
+        generate(job, tmp_path / "other")
