@@ -26,7 +26,7 @@ needs_openvino = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     return stable_diffusion_3(tmp_path_factory.mktemp("sd3"), t5=False)
@@ -52,9 +52,12 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean().sqrt() / b.square().mean().sqrt())
 
 
-def models(folder: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One of each family, by its name."""
     from diffusers import DDIMScheduler
 
+    folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     sd = stable_diffusion(folder / "sd", sd_schedule(DDIMScheduler))
     return {
@@ -67,9 +70,8 @@ def models(folder: Path) -> dict[str, str]:
 
 @needs_openvino
 @pytest.mark.parametrize("family", ["sd3", "sd", "instaflow", "flux"])
-def test_every_family_evaluates_to_what_torch_does(family: str, tmp_path: Path) -> None:
-    source = models(tmp_path)[family]
-    plain, fast = (load_prior(source, None, engine=kind) for kind in ("torch", "openvino"))
+def test_every_family_evaluates_to_what_torch_does(family: str, models: dict[str, str]) -> None:
+    plain, fast = (load_prior(models[family], None, engine=kind) for kind in ("torch", "openvino"))
     for batch in (3, 1):
         assert difference(evaluation(fast, batch), evaluation(plain, batch)) < 1e-5
     assert engine.used(fast).startswith("openvino 2") and engine.used(plain) == "torch"
