@@ -10,7 +10,7 @@ from rfgs.guidance import GuidanceConfig, check_values, find_guide, guides
 from rfgs.priors.base import Prior, Recipe, is_small
 from rfgs.settings import assign, check, declared
 
-_BAKED = Recipe(
+DISTILLED = Recipe(
     splats={"guidance_scale": 1.0},
     images={"guidance_scale": 1.0},
     # What edits is the difference of the two prompts.
@@ -38,7 +38,9 @@ def own(prior: Prior) -> Recipe:
     if not getattr(prior, "distilled", False):
         return said
     return Recipe(
-        {**said.splats, **_BAKED.splats}, {**said.images, **_BAKED.images}, {**said.edits, **_BAKED.edits}
+        {**said.splats, **DISTILLED.splats},
+        {**said.images, **DISTILLED.images},
+        {**said.edits, **DISTILLED.edits},
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rfgs.distill import DistillConfig
-from rfgs.distill.recipes import recipe
+from rfgs.distill.recipes import DISTILLED, recipe
 from rfgs.guidance import value_of
 from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job
 from rfgs.splats import HAZE, ball
@@ -97,7 +97,13 @@ def test_big_models_start_from_what_the_documentation_says() -> None:
     views = numbers(row("base-models.md", "views").replace("fifth", "5").split("pixels, ")[1])
     assert views == [*sd3.distance_range, *sd3.fov_range, *sd3.elevation_range, sd3.overhead_every]
     scales = numbers(re.sub(r"\(.*?\)", "", row("base-models.md", "guidance scale")))
-    assert scales == [sd3.guidance_scale, sd.guidance_scale, recipe(SD15, "vsd").guidance_scale]
+    distilled = DISTILLED.splats["guidance_scale"]
+    assert scales == [
+        sd3.guidance_scale,
+        distilled,
+        sd.guidance_scale,
+        recipe(SD15, "vsd").guidance_scale,
+    ]
     assert flow.guidance_scale == sd3.guidance_scale
     assert [recipe(SD3, "rfds-vsd").guidance_scale, recipe(SD3, "rfds").guidance_scale] == [7.5, 50]
     assert row("base-models.md", "negative prompt").strip('"') == sd3.negative_prompt == sd.negative_prompt
