@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from websockets.sync.client import ClientConnection
 
-from rfgs.export import read_ply
+from rfgs.export import comments_of, read_ply
 from rfgs.viewer import Viewer
 from rfgs.viewer.save_panel import SavePanel
 from tests.viewer.plain_client import connect_to
@@ -54,7 +54,8 @@ def test_a_file_is_sent_to_the_browser_that_asked(label: str, start: bytes, tmp_
     with Viewer(port=0) as viewer:
         page, buttons = viewer._page, Buttons()
         page.stage.put("/asset", three_balls(90))
-        SavePanel(buttons, page.stage, page.report, "three-balls", of_run=True)  # type: ignore[arg-type]
+        lines = ["prompt: three balls", "seed: 7"]
+        SavePanel(buttons, page.stage, page.report, "three-balls", of_run=True, comments=lines)  # type: ignore[arg-type]
         with connect_to(viewer.url) as connection:
             deadline = time.monotonic() + 30
             while not (clients := page.server.get_clients()) and time.monotonic() < deadline:
@@ -66,3 +67,6 @@ def test_a_file_is_sent_to_the_browser_that_asked(label: str, start: bytes, tmp_
         if label.endswith("(.ply)"):
             (tmp_path / "sent.ply").write_bytes(content)
             assert len(read_ply(tmp_path / "sent.ply")) == 90
+            assert comments_of(tmp_path / "sent.ply") == lines
+        else:
+            assert b'content="prompt: three balls; seed: 7"' in content
