@@ -100,23 +100,25 @@ def measure(device: str, *, small: bool, seconds: float, keep: Callable[[Row], N
         found["seconds"] = watch.spent()
         keep(found)
 
-    def timed(case: Case) -> list[Row]:
-        return [steps_of(case, device, small=small, left=watch.left("steps"))]
-
-    def rasterized(count: int, size: int) -> list[Row]:
-        return [rasterizer_of(count, size, device, bandwidth)]
-
     note("self-test", "doctor --test", lambda: _self_test(device, small))
     for case in cases(small=small):
-        note("steps", case.label, partial(timed, case))
+        note("steps", case.label, partial(_steps_rows, case, device, small, watch))
     bandwidth = bandwidth_of(device, small=small)
     for count in (1_000, 3_000) if small else (10_000, 100_000, 1_000_000, 30_000, 300_000):
         for size in (32,) if small else (512, 256):
             label = f"{count:,} splats, 4 x {size} px"
-            note("rasterizer", label, partial(rasterized, count, size))
+            note("rasterizer", label, partial(_rasterizer_rows, count, size, device, bandwidth))
     usual = cases(small=small)[0]
     note("kernels", usual.label, lambda: kernels_of(usual, device, small=small))
     return found
+
+
+def _steps_rows(case: Case, device: str, small: bool, watch: Watch) -> list[Row]:
+    return [steps_of(case, device, small=small, left=watch.left("steps"))]
+
+
+def _rasterizer_rows(count: int, size: int, device: str, bandwidth: float) -> list[Row]:
+    return [rasterizer_of(count, size, device, bandwidth)]
 
 
 def about_machine(device: str) -> Row:

@@ -54,7 +54,11 @@ _SMALL: dict[str, dict[str, Any]] = {
         "norm_num_groups": 4,
     },
 }
-_SMALL_AUTOENCODER = {"block_out_channels": (4, 4, 8, 8), "norm_num_groups": 2, "layers_per_block": 1}
+_SMALL_AUTOENCODER: dict[str, Any] = {
+    "block_out_channels": (4, 4, 8, 8),
+    "norm_num_groups": 2,
+    "layers_per_block": 1,
+}
 _SD_SCHEDULE = {
     "_class_name": "DDIMScheduler",
     "beta_start": 0.00085,
