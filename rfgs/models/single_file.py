@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,10 @@ def check_config(file: SingleFile, folder: Path) -> str | None:
 
 def traits_of(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """The size of the transformer with this configuration; only what it says."""
-    found: dict[str, Any] = {"layers": config.get("num_layers")}
+    found: dict[str, Any] = {
+        "layers": config.get("num_layers"),
+        "input channels": config.get("in_channels"),
+    }
     if "attention_head_dim" in config and "num_attention_heads" in config:
         found["width"] = config["attention_head_dim"] * config["num_attention_heads"]
     if family is FLUX:
@@ -161,28 +164,30 @@ def traits_of(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _family(network: Shapes) -> Family | None:
+    if not _first(network):
+        return None
     if any(k.startswith(("double_blocks.", "single_transformer_blocks.")) for k in network):
-        return FLUX if _width(network, ("img_in.weight", "x_embedder.weight")) else None
-    if any(k.startswith(("joint_blocks.", "transformer_blocks.")) for k in network):
-        return SD3 if _width(network, ("x_embedder.proj.weight", "pos_embed.proj.weight")) else None
-    return None
+        return FLUX
+    return SD3 if any(k.startswith(("joint_blocks.", "transformer_blocks.")) for k in network) else None
 
 
-def _width(network: Shapes, names: Iterable[str]) -> int | None:
-    return next((network[name][0] for name in names if network.get(name)), None)
+def _first(network: Shapes) -> tuple[int, ...]:
+    """The shape [width, input channels, ...] of the first layer, under the names of all families; empty if there is none."""
+    names = ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight", "pos_embed.proj.weight")
+    return next((network[name] for name in names if len(network.get(name, ())) > 1), ())
 
 
 def _traits_of_file(family: Family, network: Shapes) -> dict[str, Any]:
+    width, channels, *_ = _first(network)
+    found: dict[str, Any] = {"width": width, "input channels": channels}
     if family is FLUX:
-        return {
+        return found | {
             "layers": _count(network, ("double_blocks", "transformer_blocks")),
-            "width": _width(network, ("img_in.weight", "x_embedder.weight")),
             "single layers": _count(network, ("single_blocks", "single_transformer_blocks")),
             "guidance": any("guidance_in." in k or "guidance_embedder." in k for k in network),
         }
-    return {
+    return found | {
         "layers": _count(network, ("joint_blocks", "transformer_blocks")),
-        "width": _width(network, ("x_embedder.proj.weight", "pos_embed.proj.weight")),
         "dual layers": len({k.split(".")[1] for k in network if ".attn2." in k}),
         "normed queries": any(".ln_q." in k or ".norm_q." in k for k in network),
     }
@@ -206,6 +211,8 @@ def _what_else(shapes: Shapes) -> str:
         return f"is quantized by bitsandbytes, which is read from a folder in diffusers' layout only; {known}"
     if any("lora_" in k or ".lora." in k for k in shapes):
         return f"is a LoRA, which is no model of its own; {known}"
+    if any(k.startswith("conditioner.embedders.") for k in shapes):
+        return f"is a Stable Diffusion XL, which has no adapter yet; {known}"
     if any(k.startswith("model.diffusion_model.input_blocks.") for k in shapes):
         return f"is a Stable Diffusion with a UNet, which is read from a folder in diffusers' layout only; {known}"
     return f"holds no such model (its first tensor is {next(iter(shapes), 'none')}); {known}"

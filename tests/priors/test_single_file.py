@@ -172,6 +172,10 @@ def test_parts_of_another_model(sd3: Path, flux: Path, tmp_path: Path) -> None:
 
 LINES: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "a UNet": ({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, "is a Stable Diffusion with a UNet"),
+    "SDXL": (
+        {"conditioner.embedders.0.x": torch.zeros(1), "model.diffusion_model.input_blocks.0.x": torch.zeros(1)},
+        "is a Stable Diffusion XL, which has no adapter yet",
+    ),
     "a LoRA": ({"transformer.blocks.0.lora_A.weight": torch.zeros(1)}, "is a LoRA, which is no model of its own"),
     "NF4": ({"blocks.0.weight.quant_state.bitsandbytes__nf4": torch.zeros(1)}, "is quantized by bitsandbytes"),
     "else": ({"lm_head.weight": torch.zeros(1)}, "holds no such model \\(its first tensor is lm_head.weight\\)"),
