@@ -5,6 +5,8 @@ Names and layouts are turned into diffusers' by diffusers itself; the configurat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def load_from_file(
     options |= {"config": source, "subfolder": part, "torch_dtype": dtype, "local_files_only": True}
     try:
         # The tensors' names may be diffusers' already.
-        module = kind.from_single_file(content, device=device, **options)
+        with _no_warnings():
+            module = kind.from_single_file(content, device=device, **options)
     except (LookupError, NotImplementedError) as error:
         raise OSError(f"{file.path.name} lacks weights of the {part} ({error})") from error
     gone = [name for name, value in module.state_dict().items() if value.is_meta]
@@ -53,6 +56,19 @@ def load_from_file(
     if file.quantized:
         _dequantize_all_but_linear(module, dtype)
     return module
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """diffusers warns of what it does itself (`to` after loading); what is missing is looked for here."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @torch.no_grad()

@@ -99,11 +99,13 @@ def test_a_transformer_alone_with_parts_in_the_cache(sd3: Path, tmp_path: Path, 
         assert ((ours - theirs).norm() / theirs.norm()).item() < 0.02
 
 
-def test_diffusers_own_names(sd3: Path, tmp_path: Path) -> None:
+def test_diffusers_own_names(sd3: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = shutil.copy(
         sd3 / "transformer" / "diffusion_pytorch_model.safetensors", tmp_path / "t.safetensors"
     )
+    caplog.clear()
     assert_same(outputs(file, parts=sd3), outputs(sd3))
+    assert "should be kept in float32" not in caplog.text
 
 
 @pytest.mark.parametrize("before", ["", "model.diffusion_model."])
