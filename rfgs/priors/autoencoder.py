@@ -35,8 +35,9 @@ class Autoencoder:
         self._grain = grain * self.factor
         if norm is None:
             # Configurations of Stable Diffusion 1 and 2 have no shift.
-            shift, scale = config.get("shift_factor") or 0.0, config["scaling_factor"]
-            self._shift, self._scale = torch.tensor(shift), torch.tensor(scale)
+            # Numbers and no tensors of the CPU, which a GPU would wait for in each step.
+            self._shift: Tensor | float = config.get("shift_factor") or 0.0
+            self._scale: Tensor | float = config["scaling_factor"]
         else:
             # Copies: half precision and offloading are for weights.
             variance = norm.running_var + config["batch_norm_eps"]
@@ -108,16 +109,20 @@ class Autoencoder:
         return self._normalized(F.pixel_unshuffle(latents.float(), self._square))
 
     def _normalized(self, latents: Tensor) -> Tensor:
-        return (latents - self._shift.to(latents)) * self._scale.to(latents)
+        return (latents - _as(self._shift, latents)) * _as(self._scale, latents)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, c, h, w] to images [B, 3, factor h, factor w] in [0, 1]; one by one, to save memory."""
         latents = latents.float()
-        latents = latents / self._scale.to(latents) + self._shift.to(latents)
+        latents = latents / _as(self._scale, latents) + _as(self._shift, latents)
         latents = F.pixel_shuffle(latents, self._square).to(self.module.dtype)
         images = torch.cat([self.module.decode(one).sample for one in latents.split(1)])
         return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def _as(statistic: Tensor | float, latents: Tensor) -> Tensor | float:
+    return statistic.to(latents) if isinstance(statistic, Tensor) else statistic
 
 
 @torch.no_grad()
