@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS, format_of
-from rfgs.models import machine, memory
+from rfgs.models import catalog, machine, memory, single_file, weighing
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 from rfgs.models.words import check_text
 
@@ -145,47 +146,54 @@ def check_memory(
     views: int,
     resolution: int = 512,
     load: memory.Load = memory.Load(),  # noqa: B008, it is frozen.
-    model: str | None = None,
+    many: str = "--views-per-step",
 ) -> None:
     """That a big backend fits on the GPU, before anything is downloaded for it.
 
     Args:
-        backend: a backend's name; models that nothing is known of are let through, and may run out of memory later.
+        backend: a backend's name, or a single file, folder or hub id whose files are here; models that nothing is known of
+            are let through, and may run out of memory later.
         views: views per step;  resolution: their width and height, pixels.
         load: what changes how much memory it takes.
-        model: the file that is loaded in the place of the backend's own weights, for messages.
+        many: the flag for the number of views.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
     """
     gpus = machine.gpus() if device == "cuda" else []
-    if not gpus or backend not in memory.FOOTPRINTS:
+    known = weighing.footprint(backend) if gpus else None
+    if known is None:
         return
     have = gpus[0].memory
     need = memory.estimate(
-        backend, views=views, slice_views=True, half_encoder=True, size=resolution, load=load
+        known, views=views, slice_views=True, half_encoder=True, size=resolution, load=load
     ).total
     if need <= memory.USABLE * have:
         return
     card = f"wants about {need / memory.GIB:.0f} GiB of GPU memory and {gpus[0].name} has {have / memory.GIB:.0f}"
-    found = memory.plan(backend, have, views=views, size=resolution, load=load)
+    found = memory.plan(known, have, views=views, size=resolution, load=load)
     sizes = [
         size
         for size in (512, 256)
-        if size < resolution and memory.plan(backend, have, views=1, size=size, load=load)
+        if size < resolution and memory.plan(known, have, views=1, size=size, load=load)
     ]
     offloaded = None
-    if not (load.offload or load.lora_rank):
-        offloaded = memory.plan(backend, have, views=1, size=resolution, load=memory.Load(offload=True))
+    if not (load.offload or load.lora_rank or load.weights is not None):  # Quantized weights stay on the GPU.
+        offloaded = memory.plan(known, have, views=1, size=resolution, load=replace(load, offload=True))
     others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
     if found:
-        remedy = f"use --views-per-step {found.views}"
+        remedy = f"use {many} {found.views}"
     elif sizes:
-        remedy = f"use --resolution {sizes[0]} --views-per-step 1"
+        remedy = f"use --resolution {sizes[0]} {many} 1"
     else:
         remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
         if offloaded:
             count = min(views, offloaded.views)
-            remedy += f", or --offload --views-per-step {count}, which is much slower"
-    what = f"--model {model}" if model else f"--backend {backend}"
-    raise UserError(f"{what}: {views} views of {resolution} pixels: {card}; {remedy}")
+            remedy += f", or --offload {many} {count}, which is much slower"
+    raise UserError(f"{name_for(backend)}: {views} views of {resolution} pixels: {card}; {remedy}")
+
+
+def name_for(source: str) -> str:
+    """What a message calls a model: the flag that asks for it."""
+    name = None if single_file.find(source) else catalog.name_of(source)
+    return f"--backend {name}" if name else f"--model {source}"

@@ -38,6 +38,7 @@ class Progress:
         if self._bar is None:
             done = step.index - 1
             self._bar = tqdm(total=step.total, initial=done, unit="step", desc="generate", dynamic_ncols=True)
+        self._bar.total = step.total  # It may change on the way.
         self._bar.update()
         now = time.monotonic()
         if now - self._looked >= PERIOD or step.index == step.total:
@@ -127,6 +128,8 @@ def print_result(result: Result, folder: Path) -> None:
     seconds = record["seconds"]
     parts = [f"{part} {spent:.1f}" for part, spent in seconds.items() if spent >= 0.05]
     done, total = record["steps_done"], record["config"]["steps"]
+    for change in record.get("changes", []):
+        total = change["new"] if change["setting"] == "steps" else total
     early = f", stopped after step {done} of {total}" if done < total else ""
     print(f"\n{record['splats']} splats in {sum(seconds.values()):.1f} s{early}")
     print(f"  seconds: {', '.join(parts)}")

@@ -88,7 +88,7 @@ class Edit:
             model=catalog.source_of(backend, self.model),
             **asdict(self.loading),
         )
-        load_checks.check_loading(job, job.device, source=job.model, small=catalog.is_small(job.model))
+        load_checks.check_photo_job(job, job.model, job.device)
         # Last, since it may ask the model hub.
         job = load_checks.find_files(job, backend, self.model)
         prompts = {"--from": job.source, "--to": job.target}

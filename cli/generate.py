@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -157,15 +157,20 @@ class Generate(Typed):
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
         if "resolution" in job.settings:
             check_resolution(source, job.settings["resolution"])
-        known = catalog.name_of(source)
-        if known and job.device == "cuda" and not small:
-            checks.check_memory(
-                known,
+        if not small:
+            load_checks.check_room(
+                job,
                 job.device,
+                source,
                 views=every["views_per_step"],
                 resolution=every.get("resolution", 512),
-                load=methods.load_of(replace(job, model=source), methods.lora_rank(guidance, job.settings)),
-                model=self.model,
+                load=methods.load_of(
+                    job,
+                    source,
+                    methods.lora_rank(guidance, job.settings),
+                    perp_neg=every.get("perp_neg", False),
+                    decode=self.viewer or self.keep_viewer,
+                ),
             )
         # Last, since it may ask the model hub.
         return load_checks.find_files(job, backend, self.model)
@@ -232,6 +237,7 @@ class Generate(Typed):
                     on_preview=lambda path: progress.say(f"preview: {path}"),
                     stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
                     say=progress.say,
+                    watched=viewer is not None,
                     began=BEGAN,
                 )
             progress.close()

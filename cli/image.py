@@ -79,6 +79,22 @@ class Image(Typed):
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         if job.settings.get("resolution") is not None:
             check_resolution(job.model, job.settings["resolution"])
+        if not small:
+            load_checks.check_room(
+                job,
+                job.device,
+                job.model,
+                views=job.settings.get("particles", ParticleConfig.particles),
+                resolution=job.settings.get("resolution") or 512,
+                load=methods.load_of(
+                    job,
+                    job.model,
+                    methods.lora_rank(job.guidance, job.settings),
+                    encode=job.settings.get("space") == "pixels",
+                    decode=True,
+                ),
+                many="--particles",
+            )
         # Last, since it may ask the model hub.
         job = load_checks.find_files(job, backend, self.model)
         knowledge = Knowledge.of(job.model)

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from rfgs.errors import UserError
-from rfgs.models import catalog, libraries, machine, single_file
+from rfgs.flat.jobs import EditJob, InvertJob
+from rfgs.models import catalog, libraries, machine, memory, ram, single_file, weighing
 from rfgs.models.catalog import Backend
 from rfgs.models.families import FLUX, SD3, Family
 from rfgs.models.kind import family_of
 from rfgs.models.loading import Loading
 from rfgs.models.lora_file import check_lora
 from rfgs.runs import methods
+
+from . import checks
 
 L = TypeVar("L", bound=Loading)
 
@@ -113,6 +116,73 @@ def _absolute(path: str | None) -> str | None:
     """A path, absolute if something is there: a hub id stays what it is."""
     place = Path(path or "").expanduser()
     return str(place.absolute()) if path and place.exists() else path
+
+
+def check_room(
+    job: Loading,
+    device: Literal["cpu", "cuda"],
+    source: str,
+    *,
+    views: int,
+    resolution: int,
+    load: memory.Load,
+    distils: bool = True,
+    many: str = "--views-per-step",
+) -> None:
+    """That a big model fits into the GPU's memory and into the CPU's, before anything is downloaded or loaded.
+
+    Args:
+        source: the model, as `rfgs.models.catalog.source_of` names it.
+        load: what changes how much memory it takes.
+        distils: whether a CPU that computes in bfloat16 does so unless told otherwise.
+        many: the flag for the number of views.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    checks.check_memory(source, device, views=views, resolution=resolution, load=load, many=many)
+    known, free = weighing.footprint(source), ram.available()
+    if known is None or free is None:
+        return
+    if device == "cpu" and job.dtype == "auto":
+        from rfgs.priors.fit import distillation_dtype
+
+        load = replace(load, full=not (distils and distillation_dtype("cpu")))
+    gpus, family = machine.gpus() if device == "cuda" else [], family_of(source)
+
+    def need(*, full: bool, t5: bool) -> int:
+        return memory.on_the_cpu(
+            known,
+            views=views,
+            size=resolution,
+            device=device,
+            gpu=gpus[0].memory if gpus else 0,
+            load=replace(load, full=full),
+            t5=t5 and job.t5 != "drop",
+        )
+
+    wanted = need(full=load.full, t5=True)
+    if wanted <= free:
+        return
+    drops = bool(family and family.can_drop_t5 and job.t5 != "drop" and known.t5)
+    ways = [("--dtype bfloat16", False, True)] * load.full
+    ways += [("--t5 drop", load.full, False)] * drops
+    ways += [("--dtype bfloat16 --t5 drop", False, False)] * (load.full and drops)
+    fitting = [flags for flags, full, t5 in ways if need(full=full, t5=t5) <= free]
+    remedy = f"use {fitting[0]}" if fitting else "end what else uses it, or use --backend tiny-sd3"
+    raise UserError(
+        f"{checks.name_for(source)}: wants about {wanted / memory.GIB:.0f} GiB of this machine's memory, and "
+        f"{free / memory.GIB:.0f} are free; {remedy}"
+    )
+
+
+def check_photo_job(job: InvertJob | EditJob, source: str, device: Literal["cpu", "cuda"]) -> None:
+    """All of this for a job that looks for a photograph's noise: one image, whose latents are moved."""
+    small = catalog.is_small(source)
+    check_loading(job, device, source=source, small=small)
+    if not small:
+        load = methods.load_of(job, source, encode=False, decode=True)
+        check_room(job, device, source, views=1, resolution=job.resolution or 512, load=load, distils=False)
 
 
 def _check_offload(

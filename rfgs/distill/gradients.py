@@ -37,4 +37,5 @@ class Skipped:
 def overflow(count: int, dtype: str | None) -> str:
     """What a user is told of entries that were not finite; `dtype` is the network's, such as "float16"."""
     remedy = "; --dtype bfloat16 overflows less" if dtype == "float16" else ""
-    return f"{count} entries of gradients were not finite and were taken for 0{remedy}"
+    entries = f"{count} entries of gradients were" if count > 1 else "1 entry of a gradient was"
+    return f"{entries} not finite, and taken for 0{remedy}"

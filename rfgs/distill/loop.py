@@ -117,7 +117,7 @@ def distill(
         clock.lap("encode")
 
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
-        t = draw_times(views, noise_range, generator).to(x)
+        t = draw_times(views, noise_range, generator, shift=config.noise_shift).to(x)
         e = torch.randn(x.shape, generator=generator).to(x)
         asked = prompts(
             config.prompt or prompt,
@@ -186,7 +186,7 @@ def distill(
 
         yield Step(
             index,
-            config.steps,
+            max(index, config.steps),  # Which may have been made fewer while this one was computed.
             estimate.loss.detach(),
             estimate.residual,
             splats,

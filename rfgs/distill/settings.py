@@ -137,6 +137,10 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     final_noise_range: tuple[float, float] = setting(
         (0.35, 0.75), "Noise fractions drawn at the end.", least=0, most=1, steer=True
     )
+    noise_shift: float = setting(
+        1.0, "How far the noise fractions lean to the upper end of their range; 1 is not at all.", above=0
+    )
+    """See `rfgs.priors.flow.draw_times`; 3 is how the authors draw them for SD3."""
     final_guidance_scale: float | None = setting(
         None,
         "Where guidance_scale falls to in a straight line over the run, if it is above.",

@@ -86,7 +86,7 @@ def optimize(
         x = parameter if config.space == "latents" else prior.encode(parameter)
         clock.lap("encode")
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
-        t = draw_times(count, noise_range, generator).to(x)
+        t = draw_times(count, noise_range, generator, shift=config.noise_shift).to(x)
         e = torch.randn(x.shape, generator=generator).to(x)
         if config.guidance != name:
             name, guide = config.guidance, make_guide(config.guidance, counted)
@@ -108,7 +108,7 @@ def optimize(
         clock.lap("optimizer")
         yield ParticleStep(
             index,
-            config.steps,
+            max(index, config.steps),
             estimate.loss.detach(),
             estimate.residual,
             before,

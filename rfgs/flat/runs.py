@@ -25,13 +25,16 @@ from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
 from rfgs.flat.particles import optimize
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
+from rfgs.flat.settings import ParticleConfig
 from rfgs.guidance import Counted, InversionConfig, as_dict, check_values, find_guide, invert
 from rfgs.guidance.flowedit import FlowEditConfig, flowedit
 from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
-from rfgs.models import machine
+from rfgs.models import machine, memory, weighing
 from rfgs.priors import Condition, Prior, load_prior
+from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
-from rfgs.priors.fit import loading
+from rfgs.priors.fit import embed_and_release, fit_latents, fit_views, loading
+from rfgs.priors.phases import Say
 from rfgs.settings import assign, check, declared
 
 Q = ParamSpec("Q")
@@ -41,8 +44,6 @@ LOOKS = 6
 
 Report = Callable[[int, int, str], None]
 """Gets the number of steps done, of all steps, and what is being done."""
-Say = Callable[[str], Any]
-"""Told, in a line, where files are that the folder did not take."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class _Run:
         self.settings: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.counted: Counted | None = None
+        self.fitted: str | None = None
         self.skipped = Skipped(torch.device(job.device))
         clock = Clock()
         self.seconds, self.lap = clock.seconds, clock.lap
@@ -76,6 +78,31 @@ class _Run:
         """The prior, from now on with its network's evaluations counted."""
         self.counted = Counted(prior)
         return cast(Prior, self.counted)
+
+    def fit(self, prior: Prior, prompts: list[str], *, images: int, side: int, encodes: bool) -> None:
+        """Frees the text encoders of a big model, and fits the run into memory; the record says how.
+
+        Args:
+            encodes: whether the gradient goes through the image encoder.
+        """
+        if is_small(prior):
+            return
+        embed_and_release(prior, prompts)
+        known, job = weighing.footprint(self.job.model), self.job
+        load = memory.Load(offload=job.offload, full=job.dtype == "float32")
+        if encodes:
+            reserve, sliced = (
+                memory.beside_the_encoder(known, views=images, slice_views=one_by_one, size=side, load=load)
+                if known
+                else 0
+                for one_by_one in (False, True)
+            )
+            self.fitted = fit_views(prior, views=images, size=side, reserve=reserve, reserve_sliced=sliced)
+        else:
+            grain = 2 if load.full else 1
+            sample = int(known.sample * grain * (side / 512) ** 2) if known else 0
+            self.fitted = fit_latents(prior, images=images, size=side, sample=sample)
+        self.say(f"first step: {images} image{'s' * (images > 1)} of {side} pixels")
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -109,6 +136,7 @@ class _Run:
             "settings": self.settings,
             "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
             "engine": used(self.counted),
+            **({"memory": self.fitted} if self.fitted else {}),
             "metrics": self.metrics,
             "skipped": int(self.skipped.count),
             "curve": {"title": title, "values": self.curve},
@@ -158,13 +186,28 @@ def make_image(
 ) -> ImageResult:
     """Optimize images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop, say)
+
+    def settings(prior: Prior) -> ParticleConfig:
+        config = particle_recipe(prior, job.guidance)
+        assign(config, check_values(job.settings, type(config), job.guidance))
+        return config
+
+    def prompts(prior: Prior) -> list[str]:
+        return ["", job.prompt, settings(prior).negative_prompt]
+
     prior = load_prior(
-        job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
+        job.model,
+        find_guide(job.guidance).kind,
+        device=job.device,
+        prompts=prompts,
+        say=say,
+        **loading(job, distils_on=job.device),
     )
-    config = particle_recipe(prior, job.guidance)
-    assign(config, check_values(job.settings, type(config), job.guidance))
+    config = settings(prior)
     run.settings = as_dict(config)
     side = config.resolution or prior.image_size
+    encodes = config.space == "pixels"
+    run.fit(prior, prompts(prior), images=config.particles, side=side, encodes=encodes)
     _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
     prior = run.counting(prior)
     run.lap("startup")
@@ -197,7 +240,7 @@ def invert_photo(
     the same for the autoencoder alone, which is the best that any inversion can reach, and the noise's statistics.
     """
     run = _Run(job, report, stop, say)
-    prior, image, x = _load(job)
+    prior, image, x = _load(run, job, [job.prompt, ""])
     prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
     run.lap("startup")
@@ -232,7 +275,7 @@ def edit_photo(
     directly. Metrics: PSNR and SSIM between edit and source, which say how much was left as it was.
     """
     run = _Run(job, report, stop, say)
-    prior, image, x = _load(job)
+    prior, image, x = _load(run, job, [job.source, job.target, ""])
     prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
     run.lap("startup")
@@ -265,11 +308,13 @@ def edit_photo(
     return run.write(folder, edited, "RMS change of the latents", before=[image[0]], window=1)
 
 
-def _load(job: InvertJob | EditJob) -> tuple[Prior, Tensor, Tensor]:
+def _load(run: _Run, job: InvertJob | EditJob, prompts: list[str]) -> tuple[Prior, Tensor, Tensor]:
     """The prior, the photograph fitted to it [1, 3, H, W] on the CPU, and its latents."""
     photo = read_image(job.photo)
-    prior = load_prior(job.model, device=job.device, **loading(job))
-    image = fit(photo, job.resolution or prior.image_size)
+    prior = load_prior(job.model, device=job.device, prompts=lambda _: prompts, say=run.say, **loading(job))
+    side = job.resolution or prior.image_size
+    image = fit(photo, side)
+    run.fit(prior, prompts, images=1, side=side, encodes=False)
     return prior, image, _check_size(prior, image.to(job.device))
 
 

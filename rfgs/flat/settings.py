@@ -53,3 +53,7 @@ class ParticleConfig(GuidanceConfig):
     final_noise_range: tuple[float, float] = setting(
         (0.06, 0.99), "Noise fractions drawn at the end.", least=0, most=1
     )
+    noise_shift: float = setting(
+        1.0, "How far the noise fractions lean to the upper end of their range; 1 is not at all.", above=0
+    )
+    """See `rfgs.priors.flow.draw_times`."""

@@ -178,3 +178,15 @@ def encoding(name: str, *, views: int, size: int = 512, slice_views: bool) -> in
         latents.backward(torch.empty_like(latents))
 
     return peak(work)
+
+
+def decoding(name: str, *, size: int = 512) -> int:
+    """Bytes that decoding one picture takes, float32, weights not counted."""
+    autoencoder: Any = build(name, "autoencoder")
+    latents = torch.empty(1, autoencoder.config.latent_channels, size // 8, size // 8, device="meta")
+
+    def work() -> Any:
+        with torch.no_grad():
+            return autoencoder.decode(latents).sample
+
+    return peak(work)

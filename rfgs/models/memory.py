@@ -36,7 +36,7 @@ class Footprint:
 
     @property
     def large_text(self) -> int:
-        """Parameters of the text encoder that may not fit beside the network."""
+        """Parameters of the text encoder that may not fit on the GPU."""
         return self.t5 + self.qwen
 
 
@@ -63,6 +63,11 @@ ENCODE_VIEW = 3.08 * GIB
 """Bytes for encoding one view of 512 pixels with the way back, float32."""
 ENCODE_FIRST, ENCODE_NEXT = 1.91 * GIB, 0.22 * GIB
 """The same with `slice_views`: for the first view and for each further one."""
+DECODE = 0.75 * GIB
+"""Bytes for decoding one picture of 512 pixels, float32, as the page's live panel does while a step is computed."""
+PROGRAM = 1.0 * GIB
+"""Bytes of the CPU's memory without a model: 0.4 GiB are measured for Python, torch and diffusers, the rest is a guess for
+the splats, the page and what the C library keeps."""
 TRAINED = 16
 """Bytes for each parameter that is trained: itself, its gradient and Adam's two moments, float32."""
 NF4 = 9 / 16
@@ -89,7 +94,15 @@ class Load:
     full: bool = False
     """The network is float32 instead of half precision."""
     weights: int | None = None
-    """Bytes of the network's weights where its file tells them."""
+    """Bytes of the network's weights where they are quantized; None where each number takes what its precision does."""
+    samples: int = 2
+    """Samples of one view in an evaluation for guidance: with and without the prompt, and two more with Perp-Neg."""
+    decode: bool = False
+    """Pictures are decoded beside a step, as the page does."""
+    encode: bool = True
+    """Views go through the encoder; not those of runs that move latents themselves."""
+    file: bool = False
+    """The network is read from a single file, which the CPU's memory holds on its way to the GPU."""
 
     def network(self, footprint: Footprint) -> int:
         """Bytes of the network's weights, all of them on the GPU."""
@@ -104,10 +117,11 @@ class Estimate:
     encoder: int
     network: int
     total: int
+    decoder: int = 0
 
 
 def estimate(
-    name: str,
+    name: str | Footprint,
     *,
     views: int,
     slice_views: bool = False,
@@ -120,31 +134,35 @@ def estimate(
     Text encoders are not in it: they are freed before the loop, and stay on the CPU where they do not fit.
 
     Args:
-        name: a backend with an entry in `FOOTPRINTS`.
+        name: a backend with an entry in `FOOTPRINTS`, or what another model takes (`rfgs.models.weighing.footprint`).
         views: views per step.
         slice_views, half_encoder: see `Plan`.
         size: width and height of the views, pixels.
     """
-    footprint, area, width = FOOTPRINTS[name], (size / 512) ** 2, 2 if half_encoder else 4
+    footprint, area, width = _of(name), (size / 512) ** 2, 2 if half_encoder else 4
     grain = 4 if load.full else 2
     weights = (grain * OFFLOADED if load.offload else load.network(footprint)) + width * AUTOENCODER
     weights += TRAINED * (load.lora_rank * footprint.lora + footprint.camera) if load.lora_rank else 0
     encoder = ENCODE_FIRST + ENCODE_NEXT * (views - 1) if slice_views else ENCODE_VIEW * views
     encoder *= area * width / 4
-    # Classifier-free guidance evaluates each view twice; a LoRA learns from all views at once.
-    guided = 2 * footprint.sample * (1 if slice_views else views)
+    # One by one, at most two samples are evaluated at a time; a LoRA learns from all views at once.
+    guided = footprint.sample * (min(load.samples, 2) if slice_views else load.samples * views)
     network = area * max(guided, footprint.lesson * views if load.lora_rank else 0) * grain / 2
-    total = CONTEXT + SLACK * (weights + encoder + network)
-    return Estimate(int(weights), int(encoder), int(network), int(total))
+    decoder = DECODE * area * width / 4 if load.decode else 0
+    if not load.encode:
+        # No way back is kept meanwhile, and what is evaluated and what is decoded take turns.
+        encoder, network, decoder = 0, max(network, decoder), 0
+    total = CONTEXT + SLACK * (weights + encoder + network + decoder)
+    return Estimate(int(weights), int(encoder), int(network), int(total), int(decoder))
 
 
 def beside_the_encoder(
-    name: str, *, views: int, slice_views: bool = False, size: int = 512, load: Load = Load()
+    name: str | Footprint, *, views: int, slice_views: bool = False, size: int = 512, load: Load = Load()
 ) -> int:
     """Bytes that a step of the loop needs once the weights are loaded, but for what encodes the views."""
     found = estimate(name, views=views, slice_views=slice_views, size=size, load=load)
     without = estimate(name, views=views, size=size, load=replace(load, lora_rank=0))
-    return int(SLACK * (found.network + found.weights - without.weights))
+    return int(SLACK * (found.network + found.decoder + found.weights - without.weights))
 
 
 @dataclass(frozen=True)
@@ -158,20 +176,21 @@ class Plan:
     half_encoder: bool
     """Encode in half precision: a coarser gradient."""
     t5: bool
-    """Whether T5 or Qwen3 embeds the prompts on the GPU; where it does not fit beside the network it does so on the CPU."""
+    """Whether T5 or Qwen3 embeds the prompts on the GPU; where it does not fit there it does so on the CPU."""
     total: int
     """Estimated peak, bytes."""
 
 
-def plan(name: str, memory: int, *, views: int = 4, size: int = 512, load: Load = Load()) -> Plan | None:
+def plan(
+    name: str | Footprint, memory: int, *, views: int = 4, size: int = 512, load: Load = Load()
+) -> Plan | None:
     """The best way to run backend `name` with `memory` bytes of GPU memory; None where nothing fits.
 
     What changes least comes first: slicing costs time only, half precision a little accuracy, and fewer views a worse asset.
     """
-    footprint, grain = FOOTPRINTS[name], 4 if load.full else 2
-    # The network is there already when the prompts are embedded.
-    text = load.network(footprint) + grain * (footprint.clip + footprint.large_text) + 4 * AUTOENCODER
-    text = 0 if load.offload else text
+    footprint, grain = _of(name), 4 if load.full else 2
+    # The network is not there yet when the prompts are embedded.
+    text = 0 if load.offload else grain * (footprint.clip + footprint.large_text)
     t5 = footprint.large_text > 0 and CONTEXT + SLACK * text + 2 * GIB < memory
     while views >= 1:
         for slice_views, half in ((False, False), (True, False), (True, True)):
@@ -184,7 +203,43 @@ def plan(name: str, memory: int, *, views: int = 4, size: int = 512, load: Load 
     return None
 
 
-def least(name: str) -> int:
+def on_the_cpu(
+    name: str | Footprint,
+    *,
+    views: int = 4,
+    size: int = 512,
+    device: str = "cpu",
+    gpu: int = 0,
+    load: Load = Load(),
+    t5: bool = True,
+) -> int:
+    """Bytes of the CPU's memory at the peak of a run: first the text encoders, then the network, never both.
+
+    Args:
+        device: "cuda" puts weights straight on the GPU, but for offloaded ones, those of a single file, and a T5 or Qwen3
+            that does not fit there.
+        gpu: bytes of the GPU's memory.
+        t5: whether T5 is loaded.
+    """
+    footprint, grain = _of(name), 4 if load.full else 2
+    large = footprint.large_text if t5 else footprint.qwen
+    if device == "cuda" and not load.offload:
+        fits = CONTEXT + SLACK * grain * (footprint.clip + large) + 2 * GIB < gpu
+        passing = grain * footprint.network if load.file else 0
+        return int(PROGRAM + max(0 if fits else 2 * large, passing))
+    text, network = grain * (footprint.clip + large), load.network(footprint) + 4 * AUTOENCODER
+    if device == "cpu":
+        # One by one, as `rfgs.priors.fit.fit_views` has them where memory is short.
+        found = estimate(name, views=views, slice_views=True, size=size, load=load)
+        network = found.weights + found.encoder + found.network + found.decoder
+    return int(PROGRAM + max(text, network))
+
+
+def _of(name: str | Footprint) -> Footprint:
+    return FOOTPRINTS[name] if isinstance(name, str) else name
+
+
+def least(name: str | Footprint) -> int:
     """Bytes of the smallest card that could run backend `name` at all, one view at a time."""
     return int(estimate(name, views=1, slice_views=True, half_encoder=True).total / USABLE)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -19,8 +21,10 @@ from rfgs.models.lora_file import check_lora
 from rfgs.models.snapshot import folder_of, index_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
 from rfgs.priors.engine import Engine, attach
+from rfgs.priors.fit import embed_and_release
 from rfgs.priors.parts import Setup
 from rfgs.priors.parts import offload as offload_weights
+from rfgs.priors.phases import Say, quiet, tell_download, tell_network, tell_text
 
 __all__ = [
     "Condition",
@@ -47,6 +51,8 @@ def load_prior(
     offload: bool = False,
     compile: bool = False,
     engine: Engine = "auto",
+    prompts: Callable[[Prior], Sequence[str]] | None = None,
+    say: Say = quiet,
 ) -> Prior:
     """Load a prior.
 
@@ -65,6 +71,9 @@ def load_prior(
             memory for weights, and each evaluation waits for all of them. No LoRA can be trained then.
         compile: have `torch.compile` make the network's evaluations faster; the first ones take minutes.
         engine: what evaluates the network on a CPU, see `rfgs.priors.engine`.
+        prompts: makes the prompts of a run of a prior that has no weights yet, only settings. Of a big model they are embedded
+            and the text encoders freed before the network is loaded, so that the two are never in memory at once.
+        say: told each phase of loading a big model, in a line.
 
     Raises:
         UserError: a device that torch cannot compute on, nothing there, a model of another kind, a pipeline class that has no
@@ -83,8 +92,10 @@ def load_prior(
         raise UserError(f"{name}: reads prompts with T5 alone; leave --t5 drop out")
     device = torch.device(device)
     whole = place.source if file is None else parts_of_file(file, None if parts is None else str(parts))
+    bare = tuple(file.parts) if file else ()
+    tell_download(whole, say, t5=t5 != "drop", bare=bare)
     # Found once; from here on everything is loaded from this folder, and needs no network.
-    source = folder_of(whole, t5=t5 != "drop", bare=file.parts if file else ())
+    source = folder_of(whole, t5=t5 != "drop", bare=bare)
     if file:
         check_parts(file, Path(source), name)
     check_libraries(name, Path(source), device.type, t5=t5 != "drop")
@@ -95,9 +106,25 @@ def load_prior(
     if quantize == "nf4":
         check_nf4(device.type)
     dtype = dtype or _dtype(family, device, small=about(source).small)
-    prior = family.load_adapter().load(
-        source, name=name, setup=Setup(device, dtype, t5, quantize, offload, file)
-    )
+    adapter = family.load_adapter()
+    setup = Setup(device, dtype, t5, quantize, offload, file)
+    from rfgs.priors.adapter import Adapter
+
+    # What is not ours may read its texts and weights as it likes.
+    big = issubclass(adapter, Adapter) and not about(source).small
+    text: Any = None
+    if big and prompts is not None:
+        empty = adapter.load(source, name=name, setup=replace(setup, empty=True))
+        tell_text(empty.text, source, say, t5=t5 != "drop", file=file)
+        embed_and_release(empty, prompts(empty))
+        text = empty.text
+    if big:
+        tell_network(source, say, file=file)
+    prior = adapter.load(source, name=name, setup=setup)
+    if text is not None:
+        prior.text = text  # It knows the prompts, and reads new ones as the prior's own would.
+    elif big:
+        tell_text(prior.text, source, say, t5=t5 != "drop", file=file)
     if place.style:
         prior.add_style(*place.style)
     if lora is not None:

@@ -1,4 +1,4 @@
-"""Fits a model into the GPU's memory for a run: the one place where the plan of `rfgs.models.memory` meets a real card."""
+"""Fits a model into memory for a run: the one place where the plan of `rfgs.models.memory` meets a real machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from rfgs.models import ram
 from rfgs.models.card import computes_bfloat16
 from rfgs.models.loading import Loading
-from rfgs.models.memory import ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
+from rfgs.models.memory import DECODE, ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, SLACK
 from rfgs.priors.base import Prior
 
 
@@ -67,30 +68,67 @@ def fit_views(
 
     Args:
         views: views per step;  size: their width and height, pixels.
-        free: bytes of GPU memory that are free now, the network being loaded; None asks the GPU.
+        free: bytes of memory that are free now, the network being loaded; None asks the GPU, or the system for the CPU's.
         reserve: bytes of them that a step needs for something else, the evaluation of the network above all.
         reserve_sliced: the same where the views are evaluated one by one; None for no less.
 
     Returns:
-        What was changed, in words for the user; None where all fits as it is, or the model is not on a GPU.
+        What was changed, in words for the user; None where all fits as it is.
     """
-    autoencoder = getattr(prior, "autoencoder", None)
-    if autoencoder is None or not hasattr(autoencoder.module.config, "latent_channels"):
+    found = _room(prior, size, free)
+    if found is None:
         return None
-    device = torch.device(prior.device)  # type: ignore[attr-defined]
-    if free is None:
-        if device.type != "cuda":
-            return None
-        free = torch.cuda.mem_get_info(device)[0]
-    # The measured figures are those of the real encoder; the embedded models' are a fraction of it.
-    parameters = sum(parameter.numel() for parameter in autoencoder.module.parameters())
-    share = (size / 512) ** 2 * min(1.0, parameters / 83_000_000)
+    autoencoder, share, free = found
     if SLACK * share * ENCODE_VIEW * views <= free - reserve:
         return None
     autoencoder.slice_views = True
     prior.max_batch = 2  # type: ignore[attr-defined]  # One view, with and without its prompt.
     free -= reserve if reserve_sliced is None else reserve_sliced
     if SLACK * share * (ENCODE_FIRST + ENCODE_NEXT * (views - 1)) <= free:
-        return "views go through the model one by one to fit the GPU's memory"
-    autoencoder.to(torch.bfloat16 if device.type == "cpu" or computes_bfloat16() else torch.float16)
-    return "views go through the model one by one, and are encoded in half precision, to fit the GPU's memory"
+        return "views go through the model one by one to fit the memory"
+    autoencoder.to(_half(prior))
+    return "views go through the model one by one, and are encoded in half precision, to fit the memory"
+
+
+def fit_latents(prior: Prior, *, images: int, size: int, sample: int, free: int | None = None) -> str | None:
+    """The same for a run that moves latents themselves: they are evaluated one by one, and decoded in half precision.
+
+    Args:
+        images: moved at once;  size: their width and height, pixels.
+        sample: bytes of one sample of them in an evaluation of the network; 0 if nobody knows.
+        free: see `fit_views`.
+    """
+    found = _room(prior, size, free)
+    if found is None:
+        return None
+    autoencoder, share, free = found
+    done = []
+    if SLACK * 2 * images * sample > free and images > 1:
+        prior.max_batch = 2  # type: ignore[attr-defined]
+        done.append("images go through the model one by one")
+    if SLACK * share * DECODE > free:
+        autoencoder.to(_half(prior))
+        done.append("pictures are decoded in half precision")
+    return f"{', and '.join(done)}, to fit the memory" if done else None
+
+
+def _room(prior: Prior, size: int, free: int | None) -> tuple[Any, float, int] | None:
+    """The autoencoder of a model, what a view of `size` pixels takes of one of 512 in the real ones, and what is free;
+    None where there is nothing to fit, or nobody knows what is free."""
+    autoencoder = getattr(prior, "autoencoder", None)
+    if autoencoder is None or not hasattr(autoencoder.module.config, "latent_channels"):
+        return None
+    if free is None:
+        device = torch.device(prior.device)  # type: ignore[attr-defined]
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else ram.available()
+    if free is None:
+        return None
+    # The measured figures are those of the real encoder; the embedded models' are a fraction of it.
+    parameters = sum(parameter.numel() for parameter in autoencoder.module.parameters())
+    return autoencoder, (size / 512) ** 2 * min(1.0, parameters / 83_000_000), free
+
+
+def _half(prior: Any) -> torch.dtype:
+    """The precision to save memory with."""
+    can = torch.device(prior.device).type == "cpu" or computes_bfloat16()
+    return torch.bfloat16 if can else torch.float16

@@ -110,8 +110,17 @@ def noise_range_at(
     return low, high
 
 
-def draw_times(count: int, noise_range: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """[count] noise fractions, one in each of `count` equal parts of the range, in random order: even over a batch."""
-    low, high = noise_range
+def draw_times(
+    count: int, noise_range: tuple[float, float], generator: torch.Generator, *, shift: float = 1.0
+) -> Tensor:
+    """[count] noise fractions, one in each of `count` equal parts of the range, in random order: even over a batch.
+
+    Args:
+        shift: s of t = s u / (1 + (s - 1) u) (Esser et al. 2024, equation 23), where u is drawn evenly and both ends stay
+            what they are: above 1 there is more of much noise. With 3, and u from 0.02 to 0.70, it is how the authors' code
+            draws times for SD3, of which 29 % are above 0.75.
+    """
+    low, high = (t / (shift - (shift - 1) * t) for t in noise_range)
     order = torch.randperm(count, generator=generator)
-    return low + (high - low) * (order + torch.rand(count, generator=generator)) / count
+    u = low + (high - low) * (order + torch.rand(count, generator=generator)) / count
+    return u if shift == 1 else shift * u / (1 + (shift - 1) * u)

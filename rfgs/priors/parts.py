@@ -38,10 +38,14 @@ class Setup:
     """Weights stay in the CPU's memory, and each layer's come to the device when it computes."""
     file: SingleFile | None = None
     """A single file, whose parts are taken in the place of those in the model's folder."""
+    empty: bool = False
+    """Network and autoencoder are to have no weights: a prior that embeds prompts before there is room for them."""
 
     @property
     def home(self) -> torch.device:
         """Where weights are put when they are loaded."""
+        if self.empty:
+            return torch.device("meta")
         return torch.device("cpu") if self.offload else self.device
 
 
@@ -63,6 +67,8 @@ def load_module(
     Raises:
         OSError: no whole set of weights, or one that leaves parameters without values, which would be random.
     """
+    if device is not None and device.type == "meta":
+        return _without_weights(kind, source, part, dtype)
     if file and part in file.parts:
         from rfgs.priors.from_file import load_from_file
 
@@ -71,8 +77,9 @@ def load_module(
     found = weights(Path(source) / part)
     if found is None:
         raise OSError(f"{part}/ holds no whole set of weights")
-    if device is not None and is_quantized(source, part):
-        # What bitsandbytes has loaded cannot be moved.
+    if device is not None and (device.type != "cpu" or is_quantized(source, part)):
+        # Straight there, tensor by tensor: the whole of it may be more than the CPU's memory holds, and what bitsandbytes
+        # has loaded cannot be moved.
         options["device_map"], device = {"": device}, None
     options |= {"variant": found.variant, "use_safetensors": found.safetensors, "local_files_only": True}
     module, told = kind.from_pretrained(
@@ -116,6 +123,14 @@ def check_width(source: str, parts: Sequence[str], key: str, wanted: int | None,
 def is_quantized(source: str, part: str) -> bool:
     """Whether a part's weights were quantized before they were saved; see `rfgs.models.libraries`."""
     return part in dict(quantized_parts(Path(source)))
+
+
+def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> Any:
+    """A part as its configuration has it, on the meta device."""
+    with torch.device("meta"):
+        module = kind.from_config(kind.load_config(source, subfolder=part, local_files_only=True))
+    # Not diffusers' own `to`, which warns of weights that are none.
+    return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
 def offload(module: Any, device: torch.device) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import os
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfgs.models import weighing
 from rfgs.models.about import about
 from rfgs.models.places import cache_folder
 from rfgs.priors.base import Condition
@@ -48,24 +51,32 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     run needs it once.
     """
     words = _tokenizer(tokenizer, source, suffix)
-    cpu, device, part = torch.device("cpu"), setup.device, f"text_encoder{suffix}"
-    # What was quantized by bitsandbytes is on the GPU, which alone can compute with it.
-    quantized = is_quantized(source, part) and not (setup.file and part in setup.file.parts)
-    home = device if quantized else cpu
+    part = f"text_encoder{suffix}"
+    home, dtype = _home(source, part, setup)
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
-        module = load_module(encoder, source, part, device=home, dtype=setup.dtype, file=setup.file)
+        module = load_module(encoder, source, part, device=home, dtype=dtype, file=setup.file)
     _check_fits(words, module, suffix)
-    if quantized:
-        return TextPart(words, module, device)
-    if setup.offload:
-        return TextPart(words, offload(module, device), device)
-    if device.type == "cuda":
-        size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-        if size + _MARGIN >= torch.cuda.mem_get_info(device)[0]:
-            # float16 is emulated on CPUs.
-            return TextPart(words, module.to(torch.bfloat16), cpu)
-    return TextPart(words, module.to(device), device)
+    if setup.offload and not _is_quantized(source, part, setup):
+        return TextPart(words, offload(module, setup.device), setup.device)
+    return TextPart(words, module, home)
+
+
+def _home(source: str, part: str, setup: Setup) -> tuple[torch.device, torch.dtype]:
+    """Where a text encoder's weights are put, and in which precision, by the room that its files say it takes."""
+    cpu = torch.device("cpu")
+    if _is_quantized(source, part, setup):
+        return setup.device, setup.dtype  # Where bitsandbytes can compute with it.
+    if setup.device.type == "cuda" and not setup.offload:
+        size = weighing.numbers(Path(source) / part, setup.file) * setup.dtype.itemsize
+        if size + _MARGIN >= torch.cuda.mem_get_info(setup.device)[0]:
+            return cpu, torch.bfloat16  # float16 is emulated on CPUs.
+    return cpu if setup.offload else setup.device, setup.dtype
+
+
+def _is_quantized(source: str, part: str, setup: Setup) -> bool:
+    """Whether the weights that are loaded of a part, those of the folder or of a single file, were quantized before."""
+    return is_quantized(source, part) and not (setup.file and part in setup.file.parts)
 
 
 def _tokenizer(kind: Any, source: str, suffix: str) -> Any:
@@ -142,6 +153,9 @@ class TextSide:
         self._load, self._embed, self._device, self._dtype, self._key = load, embed, device, dtype, key
         self._encoders: Any = None
         self._keep = True
+        self.say: Callable[[str], None] = lambda message: None
+        """Told, in a line, what takes its time; see `rfgs.priors.phases.tell_text`."""
+        self.reading = "reading the text encoders"
         self._known: dict[str, Condition] = {}
         self._learning = threading.RLock()
 
@@ -161,7 +175,10 @@ class TextSide:
                     self._known[prompt] = found
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         if new:
-            self._encoders = self._encoders or self._load()
+            if self._encoders is None:
+                self.say(self.reading)
+                self._encoders = self._load()
+            self.say(f"embedding {len(new)} prompt{'s' * (len(new) > 1)}")
             embedded = self._embed(self._encoders, new).to(self._device, self._dtype)
             for index, prompt in enumerate(new):
                 self._known[prompt] = embedded[index]
@@ -170,9 +187,15 @@ class TextSide:
                 self.release()
 
     def release(self) -> None:
-        """Free the encoders' memory."""
+        """Free the encoders' memory, and give it back to the system."""
         with self._learning:
-            self._encoders, self._keep = None, False
+            held, self._encoders, self._keep = self._encoders is not None, None, False
+        if held:
+            # accelerate's hooks hold what they offload in cycles, and nobody may be looking for garbage.
+            gc.collect()
+            # The C library keeps much of what was freed, in case it is wanted again.
+            with suppress(AttributeError, OSError, TypeError):  # Not of glibc.
+                ctypes.CDLL(None).malloc_trim(0)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

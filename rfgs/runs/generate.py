@@ -16,7 +16,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.guidance import find_guide, from_dict, value_of
-from rfgs.models import catalog, memory
+from rfgs.models import memory, weighing
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
@@ -49,6 +49,7 @@ def generate(
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
+    watched: bool = False,
     began: float | None = None,
 ) -> Result:
     """Does a job and fills its folder.
@@ -62,7 +63,9 @@ def generate(
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
             ends the run with a checkpoint and nothing exported.
-        say: told, in a line, what does not end the run, such as a damaged checkpoint or a full disk.
+        say: told, in a line, each phase of a big model's start, and what does not end the run, such as a damaged checkpoint or a
+            full disk.
+        watched: whether a page decodes pictures beside the steps, for which memory is left.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
@@ -72,19 +75,31 @@ def generate(
     began = time.perf_counter() if began is None else began
     checkpoint = folders.load_checkpoint(folder, say) if resume else None
     prepare(job.device, say)
-    prior = load_prior(
-        job.model, find_guide(job.guidance).kind, device=job.device, **loading(job, distils_on=job.device)
-    )
-    if checkpoint is None:
-        # The prompt is spelt out, so that the record of one that is steered has what it was before.
-        config = config_for(prior, job.guidance, job.preset(), {"prompt": job.prompt}, job.settings)
-    else:
+
+    def settings(prior: Prior) -> DistillConfig:
+        if checkpoint is None:
+            # The prompt is spelt out, so that the record of one that is steered has what it was before.
+            return config_for(prior, job.guidance, job.preset(), {"prompt": job.prompt}, job.settings)
         config = _resumed(checkpoint["config"], folder)
         config.steps = job.settings.get("steps", config.steps)
-    fitted = _fit(prior, config, job)
+        return config
+
+    prior = load_prior(
+        job.model,
+        find_guide(job.guidance).kind,
+        device=job.device,
+        prompts=lambda empty: _prompts(settings(empty), job),
+        say=say,
+        **loading(job, distils_on=job.device),
+    )
+    config = settings(prior)
+    fitted = _fit(prior, config, job, watched=watched)
     generator = torch.Generator().manual_seed(job.seed)
     splats = first_splats(config, generator).to(job.device)
     on_start(config, prior)
+    if not is_small(prior):
+        compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""
+        say(f"first step: {config.views_per_step} views of {config.resolution} pixels{compiled}")
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint, say=say)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
@@ -138,22 +153,29 @@ def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:
         ) from error
 
 
-def _fit(prior: Prior, config: DistillConfig, job: Job) -> str | None:
-    """Embed what the views will be told and free the text encoders of big models; what was done to fit the GPU's memory."""
+def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool) -> str | None:
+    """What was done to fit a run with a big model into the GPU's memory; its text encoders are free from here on."""
     if is_small(prior):
         return None
-    prompt = config.prompt or job.prompt
-    embed_and_release(prior, [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]])
-    name, views, size = catalog.name_of(job.model), config.views_per_step, config.resolution
+    embed_and_release(
+        prior, _prompts(config, job)
+    )  # Of a model that was not asked for them while it was loaded.
+    known, views, size = weighing.footprint(job.model), config.views_per_step, config.resolution
     reserve, sliced = 0, None
-    if name in memory.FOOTPRINTS:
+    if known:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0
-        load = methods.load_of(job, rank)
+        load = methods.load_of(job, job.model, rank, perp_neg=config.perp_neg, decode=watched)
         reserve, sliced = (
-            memory.beside_the_encoder(name, views=views, slice_views=one_by_one, size=size, load=load)
+            memory.beside_the_encoder(known, views=views, slice_views=one_by_one, size=size, load=load)
             for one_by_one in (False, True)
         )
     return fit_views(prior, views=views, size=size, reserve=reserve, reserve_sliced=sliced)
+
+
+def _prompts(config: DistillConfig, job: Job) -> list[str]:
+    """What the views of a run will be told."""
+    prompt = config.prompt or job.prompt
+    return [prompt, config.negative_prompt, *[f"{prompt}, {side}" for side in SIDES]]
 
 
 def _out_of_memory(job: Job, config: DistillConfig, folder: Path) -> str:

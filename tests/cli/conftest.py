@@ -1,4 +1,4 @@
-"""Ctrl-C for the tests of commands."""
+"""Ctrl-C for the tests of commands, and memory for all the models that they name."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def pythons_own_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def memory_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is loaded, and this machine is nobody's."""
+    monkeypatch.setattr("rfgs.models.ram.available", lambda: None)

@@ -111,6 +111,15 @@ def test_progress_of_a_resumed_run_starts_where_it_stopped(capsys: pytest.Captur
     assert "51/100" in capsys.readouterr().err
 
 
+def test_progress_follows_a_number_of_steps_that_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        for index, total in ((1, 9), (2, 3), (3, 3)):
+            step = SimpleNamespace(index=index, total=total, loss=torch.tensor(1.0), splats=range(10))
+            progress.show(step)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "100%" in last and "3/3" in last
+
+
 def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {"startup": 6.04, "prior": 10.0, "encode": 0.01, "render": 4.0, "rest": 0.96}
     record = {
@@ -142,3 +151,7 @@ def test_last_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "3000 splats in 21.0 s\n" in out and "1.50 GiB, 1.00 GiB on the GPU\n" in out and "go on:" not in out
     )
+    # Made shorter on the way, and done.
+    record.update(steps_done=60, changes=[{"step": 30, "setting": "steps", "old": 100, "new": 60}])
+    print_result(result, Path("runs/x-0"))
+    assert "stopped" not in capsys.readouterr().out

@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
     """The calls of the library; the working folder has good.png and broken.png."""
     calls: list[tuple[Any, Path]] = []
 
-    def work(job: Any, folder: Path, *, report: Any, stop: Any) -> ImageResult:
+    def work(job: Any, folder: Path, *, report: Any, stop: Any, **_: Any) -> ImageResult:
         calls.append((job, folder))
         report(1, 2, "step")
         assert not stop()
@@ -52,7 +52,7 @@ def test_the_plain_commands(asked: list, capsys: pytest.CaptureFixture[str]) -> 
         (EditJob("good.png", "a red cube", "a blue cube"), Path("runs/edit-good-0")),
     ]
     out, err = capsys.readouterr()
-    assert out.count("  3 entries of gradients were not finite and were taken for 0; --dtype bfloat16") == 3
+    assert out.count("  3 entries of gradients were not finite, and taken for 0; --dtype bfloat16") == 3
     assert out.count("  some psnr: 21.5\n") == 3 and "  runs/edit-good-0/run.json\n" in out
     assert "inverting good.png with tiny-sd3 on the cpu; writing to runs/invert-good-0\n" in err
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rfgs.cli.load_checks import check_loading
+from rfgs.cli.load_checks import check_loading, check_photo_job, check_room
 from rfgs.errors import UserError
-from rfgs.models import machine
+from rfgs.flat.jobs import InvertJob
+from rfgs.models import machine, memory, ram
 from rfgs.models.catalog import BACKENDS
 from rfgs.models.families import FLUX
 from rfgs.runs.job import Loading
@@ -104,3 +107,49 @@ def test_what_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
             check_loading(Loading(compile=True), device, source="sd3")
         monkeypatch.setattr("shutil.which", lambda name: name if name == "my-compiler" else None)
         check_loading(Loading(compile=True), device, source="sd3")
+
+
+def room(free: float | None, job: Loading, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
+    """What is said where so many GiB of the CPU's memory are free."""
+    monkeypatch.setattr(ram, "available", lambda: None if free is None else int(free * memory.GIB))
+    load = memory.Load(offload=job.offload, full=job.dtype == "float32")
+    asked: dict[str, Any] = {
+        "device": "cpu",
+        "source": "sd3",
+        "views": 4,
+        "resolution": 512,
+        "load": load,
+        **options,
+    }
+    try:
+        check_room(job, **asked)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_the_cpus_memory_is_checked_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfgs.priors.fit.distillation_dtype", lambda device: None)
+    assert room(None, Loading(), monkeypatch) == "" == room(24, Loading(), monkeypatch)
+    wants = "--backend sd3: wants about 22 GiB of this machine's memory, and"
+    assert room(20, Loading(), monkeypatch) == f"{wants} 20 are free; use --dtype bfloat16"
+    assert room(20, Loading(dtype="bfloat16"), monkeypatch) == ""
+    assert room(8, Loading(), monkeypatch) == f"{wants} 8 are free; use --dtype bfloat16 --t5 drop"
+    assert room(2, Loading(), monkeypatch).endswith("end what else uses it, or use --backend tiny-sd3")
+    offloaded = Loading(offload=True)
+    assert room(20, offloaded, monkeypatch, device="cuda") == ""
+    assert room(8, offloaded, monkeypatch, device="cuda").endswith("use --t5 drop")
+
+
+def test_a_folder_is_checked_as_a_backend_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the GPU, whose memory is that of a small card, and for pictures."""
+    known = replace(memory.FOOTPRINTS["sd3"], network=9_000_000_000)
+    monkeypatch.setattr("rfgs.models.weighing.footprint", lambda source: known)
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a card", 16 << 30)])
+    said = room(None, Loading(), monkeypatch, device="cuda", source=str(tmp_path))
+    assert said.startswith(f"--model {tmp_path}: 4 views of 512 pixels: wants about ")
+    job = InvertJob("photo.png", "a cube", device="cuda", model=str(tmp_path))
+    with pytest.raises(UserError, match=f"--model {tmp_path}: 1 views? of 512 pixels: wants about"):
+        check_photo_job(job, job.model, "cuda")
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a card", 24 << 30)])
+    check_photo_job(job, job.model, "cuda")

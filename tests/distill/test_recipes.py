@@ -127,3 +127,9 @@ def test_big_models_see_the_object_from_near_and_far_and_small_ones_as_they_were
 
 def test_noisy_views_weigh_less_where_guidance_is_much() -> None:
     assert [value_of(recipe(prior), "time_weight") for prior in (SD3, TINY)] == ["1-t", "uniform"]
+
+
+def test_times_and_view_words_of_big_models() -> None:
+    """The authors' times for SD3, even ones for InstaFlow and diffusion models; words that do not switch for all of them."""
+    assert [recipe(prior).noise_shift for prior in (SD3, FLUX, instaflow(), SD15, TINY)] == [3, 3, 1, 1, 1]
+    assert [recipe(prior).smooth_views for prior in (SD3, SD15, TINY)] == [True, True, False]

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,6 +180,43 @@ def test_a_velocity_that_overflows_spoils_nothing_and_is_counted(
     assert written(tmp_path / "run")["skipped"] == BAD
     if what in ("irfds", "ode"):
         assert torch.load(tmp_path / "run" / "noise.pt", weights_only=True).isfinite().all()
+
+
+@pytest.mark.parametrize("command", ["image", "invert", "edit"])
+def test_a_big_models_text_encoders_are_gone_before_the_first_step(
+    command: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+
+    class Big(FlatPrior):
+        vocabulary = None
+
+        def embed(self, prompts: Sequence[str]) -> Condition:
+            done.append(sorted({*prompts}))
+            return super().embed(prompts)
+
+        def release_text(self) -> None:
+            done.append("released")
+
+        def predict(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+            done.append("evaluated")
+            return super().predict(x_t, t, condition)
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("rfgs.flat.runs.load_prior", lambda *_, **options: asked.update(options) or Big())
+    (tmp_path / "run").mkdir()
+    if command == "image":
+        job = ImageJob("light", settings={"steps": 1, "particles": 2, "negative_prompt": "dark"})
+        make_image(job, tmp_path / "run", say=done.append)
+    elif command == "invert":
+        invert_photo(InvertJob(str(photo), "light", method="ode", steps=1), tmp_path / "run", say=done.append)
+    else:
+        edit_photo(EditJob(str(photo), "dark", "light", steps=1), tmp_path / "run", say=done.append)
+    prompts = ["", "light"] if command == "invert" else ["", "dark", "light"]
+    images = "2 images" if command == "image" else "1 image"
+    assert done[:3] == [prompts, "released", f"first step: {images} of 32 pixels"]
+    assert "evaluated" in done[3:] and "released" not in done[3:]
+    assert sorted(asked["prompts"](Big())) == prompts
 
 
 def test_memory_that_does_not_suffice(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

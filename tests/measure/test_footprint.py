@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from rfgs.guidance.lora import _camera_mlp, _last_linear, time_embedding
+from rfgs.measure import cards
 from rfgs.measure.architectures import NETWORKS, build, parts
-from rfgs.measure.footprint import add_lora, encoding, evaluation, lesson, peak
+from rfgs.measure.footprint import add_lora, decoding, encoding, evaluation, lesson, peak
 from rfgs.models import memory
 from rfgs.models.catalog import BACKENDS
 from rfgs.models.memory import GIB, Load, estimate, plan
@@ -163,14 +164,73 @@ def test_a_line_for_the_doctor() -> None:
     assert memory.describe("sd3", 8 * GIB).endswith("4 views per step, encoded one by one in half precision")
 
 
-@pytest.mark.parametrize("load", [Load(), Load(lora_rank=4), Load(offload=True)])
-def test_the_tables_in_the_docs(load: Load) -> None:
+@pytest.mark.parametrize("name", cards.tables())
+def test_the_tables_in_the_docs(name: str) -> None:
     page = (Path(__file__).parents[2] / "docs/base-models.md").read_text(encoding="utf-8")
-    for name in memory.FOOTPRINTS:
-        cells = []
-        for size in memory.CARDS:
-            p = plan(name, size * GIB, load=load)
-            views = "" if p is None or p.views == 4 else f", {p.views} view{'s' * (p.views > 1)}"
-            marks = "" if p is None else "\\*" * (p.slice_views + p.half_encoder)
-            cells.append("-" if p is None else f"{p.total / GIB:.1f}{views}{marks}")
-        assert f"| `{name}` | {' | '.join(cells)} |" in page
+    assert cards.tables()[name] in page
+
+
+def test_what_is_to_fit_fits() -> None:
+    """Four views of 512 pixels: SD3 on 16 GiB, and a FLUX of 4 bits on 12."""
+    sd3 = plan("sd3", 16 * GIB, load=Load(decode=True, samples=4))
+    flux = plan(cards.models()["flux-dev, 4 bit"], 12 * GIB, load=Load(decode=True, samples=4))
+    assert sd3 and flux and sd3.views == flux.views == 4 and not sd3.half_encoder
+
+
+def test_a_picture_that_is_decoded() -> None:
+    assert decoding("sd3") == pytest.approx(memory.DECODE, rel=0.02)
+    plain, live = (estimate("sd3", views=4, load=Load(decode=decode)) for decode in (False, True))
+    assert live.total - plain.total == pytest.approx(1.1 * memory.DECODE, abs=2)
+    beside = [memory.beside_the_encoder("sd3", views=4, load=Load(decode=decode)) for decode in (False, True)]
+    assert beside[1] - beside[0] == pytest.approx(1.1 * memory.DECODE, abs=2)
+
+
+def test_perp_neg_asks_twice_as_often_unless_one_by_one() -> None:
+    for slice_views, times in ((False, 2), (True, 1)):
+        plain, more = (
+            estimate("sd3", views=4, slice_views=slice_views, load=Load(samples=samples)).network
+            for samples in (2, 4)
+        )
+        assert more == times * plain
+
+
+def test_a_run_that_moves_latents_keeps_no_way_back() -> None:
+    found = estimate("sd3", views=1, load=Load(encode=False, decode=True))
+    assert (
+        found.encoder == 0 and found.network == memory.DECODE
+    )  # Which comes after the evaluation, not beside.
+    many = estimate("flux-dev", views=16, load=Load(encode=False, decode=True))
+    assert many.network == 2 * 16 * memory.FOOTPRINTS["flux-dev"].sample
+
+
+def test_on_the_cpu_texts_come_before_the_network() -> None:
+    """FLUX in bfloat16: the network alone is the peak; SD3: the text encoders are, which are gone when it comes."""
+    flux, sd3 = (memory.FOOTPRINTS[name] for name in ("flux-dev", "sd3"))
+    found = memory.on_the_cpu("flux-dev", load=Load(offload=True), device="cuda")
+    assert found == memory.PROGRAM + 2 * flux.network + 4 * memory.AUTOENCODER
+    found = memory.on_the_cpu("sd3", load=Load(offload=True), device="cuda")
+    assert found == memory.PROGRAM + 2 * (sd3.clip + sd3.t5)
+    # Weights go straight to a GPU, but for a T5 that does not fit there.
+    assert memory.on_the_cpu("flux-dev", device="cuda", gpu=24 * GIB) == memory.PROGRAM
+    assert memory.on_the_cpu("flux-dev", device="cuda", gpu=8 * GIB) == memory.PROGRAM + 2 * flux.t5
+    assert memory.on_the_cpu("sd3", device="cuda", gpu=8 * GIB, t5=False) == memory.PROGRAM
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "z-image"])
+def test_on_the_cpu_qwen_is_a_text_encoder_that_cannot_be_left_out(name: str) -> None:
+    footprint = memory.FOOTPRINTS[name]
+    for t5 in (True, False):
+        found = memory.on_the_cpu(name, device="cuda", gpu=8 * GIB, t5=t5)
+        assert found == memory.PROGRAM + 2 * footprint.qwen
+    found = plan(name, 48 * GIB)
+    assert found and found.t5  # By itself, before the network is there.
+
+
+def test_a_single_file_passes_through_the_cpus_memory() -> None:
+    """Its network by itself, or T5 before it: never both."""
+    flux = memory.FOOTPRINTS["flux-dev"]
+    found = memory.on_the_cpu("flux-dev", device="cuda", gpu=8 * GIB, load=Load(file=True))
+    assert found == memory.PROGRAM + 2 * flux.network
+    # On the CPU, quantized weights take what the file says.
+    plain, small = (memory.on_the_cpu("flux-dev", load=load) for load in (Load(), Load(weights=7 * GIB)))
+    assert plain - small == 2 * flux.network - 7 * GIB

@@ -47,3 +47,18 @@ def test_times_of_a_batch_cover_the_range_evenly() -> None:
     bins = ((draws - 0.2) / 0.1).floor().sort(dim=1).values
     assert (bins == torch.arange(4.0)).all()
     assert (draws.mean(0) - 0.4).abs().max() < 0.03  # Each place of the batch sees the whole range.
+
+
+def test_times_lean_to_the_noise_as_the_authors_draw_them() -> None:
+    """u ~ U(0.02, 0.70), t = 3 u / (1 + 2 u): by its distribution function u(t), its ends, its mean and its tail."""
+    low, high = (3 * u / (1 + 2 * u) for u in (0.02, 0.70))
+    generator = torch.Generator().manual_seed(1)
+    t = torch.cat([draw_times(4, (low, high), generator, shift=3.0) for _ in range(5000)]).double()
+    assert low <= t.min() < low + 0.01 and high - 0.01 < t.max() <= high
+    assert abs(t.mean() - 0.58) < 0.005 and abs((t > 0.75).double().mean() - 0.29) < 0.01
+    below = (t[:, None] < torch.linspace(0.1, 0.85, 16)).double().mean(0)
+    expected = (torch.linspace(0.1, 0.85, 16) / (3 - 2 * torch.linspace(0.1, 0.85, 16)) - 0.02) / 0.68
+    assert (below - expected).abs().max() < 0.01
+    # Without it nothing changes, to the bit.
+    same, even = (torch.Generator().manual_seed(2) for _ in range(2))
+    assert torch.equal(draw_times(4, (0.2, 0.6), same, shift=1.0), draw_times(4, (0.2, 0.6), even))

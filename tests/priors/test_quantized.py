@@ -13,9 +13,11 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
-from rfgs.models import machine, single_file
+from rfgs.models import machine, single_file, weighing
 from rfgs.models.catalog import check_source, name_of
 from rfgs.priors import engine, load_prior, parts
+from rfgs.runs.job import Job
+from rfgs.runs.methods import load_of
 from tests.priors import layouts, single_files
 
 try:
@@ -90,7 +92,9 @@ def test_the_header_of_a_gguf(sd3: Path, quantized: tuple[Path, Path]) -> None:
     assert (file.traits, file.parameters) == (plain.traits, plain.parameters)
     assert file.quantized and set(file.parts) == {"transformer"} and name_of(str(quantized[0])) == "sd3"
     # Planned with as it is in the file, whatever it is computed in.
-    assert file.network_bytes() == file.network_bytes(full=True) == file.size
+    for dtype in ("auto", "float32"):
+        load, found = load_of(Job("", dtype=dtype), str(file.path)), weighing.footprint(str(file.path))
+        assert found and load.network(found) == file.size
     assert 0.9 * quantized[0].stat().st_size < file.size < quantized[0].stat().st_size
     assert check_source(str(quantized[0]), parts=str(sd3)) == str(quantized[0])
 

@@ -281,13 +281,13 @@ def test_the_encoder_is_fitted_to_what_is_free(sd15: Path) -> None:
     """Shares of what the real encoder takes: this one has a few thousand parameters of 84 million."""
     prior = load_prior(sd15, "diffusion")
     share = sum(p.numel() for p in prior.autoencoder.module.parameters()) / 83_000_000
-    assert fit_views(prior, views=4, size=512) is None  # Not on a GPU.
+    assert fit_views(prior, views=4, size=512) is None  # There is enough for a few thousand.
     assert fit_views(prior, views=4, size=512, free=int(14 * share * 2**30)) is None
     assert not prior.autoencoder.slice_views and prior.max_batch is None
     much, reserve = (int(gib * share * 2**30) for gib in (14, 10))
     assert "one by one to fit" in str(fit_views(prior, views=4, size=512, free=much, reserve=reserve))
     said = fit_views(prior, views=4, size=512, free=much, reserve=much, reserve_sliced=reserve)
-    assert said == "views go through the model one by one to fit the GPU's memory"
+    assert said == "views go through the model one by one to fit the memory"
     assert prior.autoencoder.slice_views and prior.autoencoder.module.dtype == torch.float32
     assert prior.max_batch == 2
     assert "half precision" in fit_views(prior, views=4, size=512, free=int(2 * share * 2**30))
