@@ -155,7 +155,7 @@ def check_memory(
             are let through, and may run out of memory later.
         views: views per step;  resolution: their width and height, pixels.
         load: what changes how much memory it takes.
-        many: the flag for the number of views.
+        many: the flag for the number of views; "" where it is always one.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
@@ -184,13 +184,18 @@ def check_memory(
     if found:
         remedy = f"use {many} {found.views}"
     elif sizes:
-        remedy = f"use --resolution {sizes[0]} {many} 1"
+        remedy = f"use --resolution {sizes[0]}" + (f" {many} 1" if many else "")
     else:
         remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
         if offloaded:
-            count = min(views, offloaded.views)
-            remedy += f", or --offload {many} {count}, which is much slower"
-    raise UserError(f"{name_for(backend)}: {views} views of {resolution} pixels: {card}; {remedy}")
+            count = f" {many} {min(views, offloaded.views)}" if many else ""
+            remedy += f", or --offload{count}, which is much slower"
+    what = (
+        f"{views} view{'s' * (views > 1)} of {resolution} pixels"
+        if many
+        else f"an image of {resolution} pixels"
+    )
+    raise UserError(f"{name_for(backend)}: {what}: {card}; {remedy}")
 
 
 def name_for(source: str) -> str:

@@ -99,7 +99,8 @@ def generate(
     on_start(config, prior)
     if not is_small(prior):
         compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""
-        say(f"first step: {config.views_per_step} views of {config.resolution} pixels{compiled}")
+        views = f"{config.views_per_step} view{'s' * (config.views_per_step > 1)}"
+        say(f"first step: {views} of {config.resolution} pixels{compiled}")
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint, say=say)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")

@@ -45,7 +45,9 @@ def test_too_little_memory(
     with pytest.raises(UserError) as raised:
         check_memory(backend, "cuda", views=views, resolution=resolution)
     message = str(raised.value)
-    assert message.startswith(f"--backend {backend}: {views} views of {resolution} pixels: wants about ")
+    assert message.startswith(
+        f"--backend {backend}: {views} view{'s' * (views > 1)} of {resolution} pixels: wants about "
+    )
     assert f"GiB of GPU memory and a card has {gib}; " in message and message.endswith(remedy)
 
 
@@ -90,6 +92,6 @@ def test_a_file_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.Mon
     file.write_bytes(len(text).to_bytes(8, "little") + text)
     os.truncate(file, 8 + len(text) + place)  # No file of 20 GB: the rest of it is a hole.
     with pytest.raises(
-        UserError, match=f"--model {re.escape(str(file))}: 1 views of 512 pixels: wants about 2"
+        UserError, match=f"--model {re.escape(str(file))}: 1 view of 512 pixels: wants about 2"
     ):
         check_memory(str(file), "cuda", views=1)

@@ -63,8 +63,11 @@ def test_gguf_computes_what_its_numbers_say(sd3: Path, quantized: tuple[Path, Pa
 @needs_gguf
 def test_gguf_in_half_precision(sd3: Path, quantized: tuple[Path, Path]) -> None:
     exact = load_prior(quantized[1], parts=sd3)
-    half = load_prior(quantized[0], parts=sd3, dtype=torch.bfloat16)
-    text = exact.embed(["a red cube", "blue"])
+    prompts = ["a red cube", "blue"]
+    half: Any = load_prior(quantized[0], parts=sd3, dtype=torch.bfloat16, prompts=lambda empty: prompts)
+    text = exact.embed(prompts)
+    # Embedded before there was a network, in what that computes in.
+    assert half.embed(prompts).tokens.dtype == half.dtype == torch.bfloat16
     expected = exact.predict(*question(), text)
     found = half.predict(*question(), text.to(torch.device("cpu"), torch.bfloat16))
     assert 1e-4 < (found - expected).norm() / expected.norm() < 0.05
