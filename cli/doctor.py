@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rfgs.errors import UserError
 from rfgs.models import machine
 from rfgs.models.machine import Gpu
 
@@ -15,11 +16,14 @@ from rfgs.models.machine import Gpu
 class Doctor:
     """Say what this machine has, and which backends would run on it.
 
-    Looks at files and drivers only, so it takes no longer than a moment.
+    Looks at files and drivers only, so it takes no longer than a moment; with --test it tries them.
     """
 
     cards: bool = False
     """Say instead what graphics cards of 8 to 48 GiB could run, and with how much of their memory."""
+    test: bool = False
+    """Try instead what a run needs, on the GPU where there is one: compile, compare the rasterizers, and make 30 steps with
+    tiny-sd3. Two minutes at most, once gsplat's kernels are compiled."""
 
     def run(self) -> None:
         """Prints one line for each fact; a problem comes with its remedy."""
@@ -29,6 +33,9 @@ class Doctor:
 
         if self.cards:
             print(_cards())
+            return
+        if self.test:
+            _test()
             return
 
         versions = machine.versions()
@@ -72,6 +79,24 @@ _KERNELS = {
     "compiled": "CUDA kernels compiled for this Python, torch and GPU",
     "pre-built": "CUDA kernels pre-built",
 }
+
+
+def _test() -> None:
+    """Prints a line for each check and then "works"; what does not is an error."""
+    from . import checks
+
+    device = checks.check_device("auto")
+    if not machine.gpus():
+        print("no NVIDIA GPU is visible, so this is tested on the CPU", flush=True)
+    from rfgs.measure.selftest import checks as tests
+
+    failed = []
+    for outcome in tests(device, lambda message: print(message, file=sys.stderr, flush=True)):
+        print(f"{outcome.name}: {outcome.detail}{'' if outcome.works else ' (does not work)'}", flush=True)
+        failed += [] if outcome.works else [outcome]
+    if failed:
+        raise UserError(f"does not work on the {device}: {failed[0].name}: {failed[0].detail}")
+    print(f"works, on the {device}")
 
 
 def _cards() -> str:

@@ -127,7 +127,7 @@ class Generate(Typed):
             holding.release(folder)
 
     def _job(self) -> Job:
-        from rfgs.models import catalog
+        from rfgs.models import catalog, weighing
         from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
@@ -157,7 +157,7 @@ class Generate(Typed):
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
         if "resolution" in job.settings:
             check_resolution(source, job.settings["resolution"])
-        if not small:
+        if not small and weighing.footprint(source):  # Else torch is not asked which guidance trains a LoRA.
             load_checks.check_room(
                 job,
                 job.device,

@@ -18,6 +18,7 @@ from rfgs.distill.densify_ops import duplicate, jitter, relocate, remove, sample
 from rfgs.distill.settings import DensifyConfig
 from rfgs.errors import UserError
 from rfgs.guidance.common import finite
+from rfgs.priors.sending import send
 from rfgs.render import Frames
 from rfgs.settings import check, declared
 from rfgs.splats import Splats
@@ -102,7 +103,7 @@ def watch(growth: Growth, frames: Frames) -> None:
     info = frames.info
     cameras, _, height, width = frames.rgb.shape
     # The loss is a mean over views, so that each one's share is made independent of their number.
-    unit = torch.tensor([width / 2 * cameras, height / 2 * cameras], device=info["means2d"].device)
+    unit = send(torch.tensor([width / 2 * cameras, height / 2 * cameras]), info["means2d"].device)
     norms = finite((info["means2d"].absgrad * unit).norm(dim=-1))
     seen = (info["radii"] > 0).all(dim=-1)
     if growth.grad2d is None or growth.count is None or len(growth.grad2d) != norms.shape[1]:

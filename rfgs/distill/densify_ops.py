@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rfgs.priors.sending import send
 from rfgs.splats import Splats
 
 MOST_COPIES = 51
@@ -114,7 +115,7 @@ def sample_add(
 def jitter(splats: Splats, size: float, generator: torch.Generator) -> None:
     """Move centers in place by normal noise shaped by each splat's covariance, times `size`, where opacity is under 0.005."""
     gate = torch.sigmoid(100 * ((1 - splats.opacities) - 0.995))
-    noise = torch.randn(len(splats), 3, generator=generator).to(splats.means) * gate[:, None] * size
+    noise = send(torch.randn(len(splats), 3, generator=generator), splats.device) * gate[:, None] * size
     axes = rotations(splats.quats) * splats.scales[:, None, :]
     splats.means.add_(torch.einsum("nij,nkj,nk->ni", axes, axes, noise))
 

@@ -21,6 +21,7 @@ from rfgs.errors import UserError
 from rfgs.guidance import Counted, Guide, Views, check_own, make_guide
 from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
+from rfgs.priors.sending import send
 from rfgs.render import Frames, render
 from rfgs.render.cameras import Cameras, sample_orbit
 from rfgs.splats import Splats, ball, bound_colors, bound_extent
@@ -104,8 +105,10 @@ def distill(
         set_learning_rates(optimizer, config, progress)
         views = config.views_per_step
         size = resolution_at(progress, config)
-        cameras = draw_cameras(index, size, config, generator).to(device)
-        background = draw_background(config, generator).to(device)
+        # Drawn on the CPU, and what reads them as numbers reads them there: a look at the GPU waits for all its work.
+        drawn = draw_cameras(index, size, config, generator)
+        cameras = Cameras(send(drawn.viewmats, device), send(drawn.Ks, device), size, size)
+        background = send(draw_background(config, generator), device)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         clock.lap("render")
         rgb = frames.rgb
@@ -117,12 +120,12 @@ def distill(
         clock.lap("encode")
 
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
-        t = draw_times(views, noise_range, generator, shift=config.noise_shift).to(x)
-        e = torch.randn(x.shape, generator=generator).to(x)
+        t = send(draw_times(views, noise_range, generator, shift=config.noise_shift), x.device, x.dtype)
+        e = send(torch.randn(x.shape, generator=generator), x.device, x.dtype)
         asked = prompts(
             config.prompt or prompt,
             config.negative_prompt,
-            cameras,
+            drawn,
             smooth=config.smooth_views,
             perp_neg=config.perp_neg,
         )
@@ -138,7 +141,7 @@ def distill(
                 e=e,
                 plain=asked.plain,
                 generator=generator,
-                cameras=torch.linalg.inv(cameras.viewmats),
+                cameras=send(torch.linalg.inv(drawn.viewmats), device),
                 others=asked.others,
                 finite=skipped.finite,
             ),
@@ -166,21 +169,21 @@ def distill(
         bound_extent(splats, config.radius)
         clock.lap("optimizer")
         # As it is now, so that a step whose successor breaks off half way can still be gone on from.
-        drawn = generator.get_state()
+        random = generator.get_state()
 
         def state(
             index: int = index,
             name: str = name,
             guide: Guide = guide,
             splats: Splats = splats,
-            drawn: Tensor = drawn,
+            random: Tensor = random,
         ) -> dict[str, Any]:
             return {
                 "index": index,
                 "splats": {key: value.detach().clone() for key, value in splats.parameters().items()},
                 "growth": growth.state(),
                 "optimizer": deepcopy(optimizer.state_dict()),
-                "generator": drawn,
+                "generator": random,
                 "guidance": {"name": name, "state": guide.state()},
             }
 
@@ -228,7 +231,7 @@ def regularize(splats: Splats, optimizer: torch.optim.Optimizer, config: Distill
         longest, shortest = (f(splats.log_scales, dim=-1, keepdim=True) for f in (torch.argmax, torch.argmin))
         ratio = splats.log_scales.gather(-1, longest) - splats.log_scales.gather(-1, shortest)
         excess = (ratio - math.log(config.anisotropy_limit)).clamp_min(0)
-        pull = torch.minimum(excess / 2, excess.new_tensor(rates["lr_scales"] * config.anisotropy_weight))
+        pull = (excess / 2).clamp_max(rates["lr_scales"] * config.anisotropy_weight)
         splats.log_scales.scatter_add_(-1, longest, -pull).scatter_add_(-1, shortest, pull)
 
 

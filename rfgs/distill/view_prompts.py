@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rfgs.guidance.perp_neg import Others
 from rfgs.priors.base import Condition, Prior
+from rfgs.priors.sending import send
 from rfgs.render.cameras import Cameras, view_words
 
 SIDES = ("front view", "left side view", "back view", "right side view", "overhead view")
@@ -66,7 +67,7 @@ class Prompter:
             conditions = [
                 self._embed([f"{prompt}, {side}" for side in column]) for column in zip(*sides, strict=True)
             ]
-            others = Others(tuple(conditions), weights)
+            others = Others(tuple(conditions), send(weights, condition.tokens.device))
         return Prompts(
             condition, self._embed([negative_prompt] * count), self._embed([prompt] * count), others
         )
@@ -74,7 +75,7 @@ class Prompter:
 
 def mixed(conditions: Condition, weights: Tensor) -> Condition:
     """B mixtures of K prompts' embeddings, tokens and pooled vectors alike; weights [B, K]."""
-    weights = weights.to(conditions.tokens)
+    weights = send(weights, conditions.tokens.device, conditions.tokens.dtype)
     pooled = None if conditions.pooled is None else weights @ conditions.pooled
     return Condition(torch.einsum("bk,kld->bld", weights, conditions.tokens), pooled)
 

@@ -5,6 +5,8 @@ A scene that is no object in our unit ball, but larger, smaller or elsewhere, is
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -100,7 +102,11 @@ def _encode(pictures: Iterable[np.ndarray], path: Path, *, size: int, fps: float
         process.kill()
         process.wait()
     if process.returncode:
-        problem = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+        full = os.strerror(errno.ENOSPC)
+        if full in said or process.returncode == 256 - errno.ENOSPC:
+            raise OSError(errno.ENOSPC, full)
+        # The first line is the cause, and those after it are what came of that.
+        problem = said.splitlines()[0] if said else f"exit code {process.returncode}"
         raise OSError(f"ffmpeg: {problem.rpartition('] ')[2]}")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rfgs.errors import UserError
 from rfgs.guidance.common import Estimate, Finite, GuidanceConfig, Guide, Views, arguments, finite, own
 from rfgs.priors.base import Condition
+from rfgs.priors.sending import send
 from rfgs.settings import setting
 
 ATTENTION = [
@@ -87,7 +88,11 @@ class Student:
         self._camera_mlp = _camera_mlp(width, generator).to(device)
         self._camera: Tensor | None = None
         self._optimizer = torch.optim.AdamW(
-            [*self._lora.values(), *self._camera_mlp.parameters()], lr=1e-4, betas=(0.9, 0.99), eps=1e-15
+            [*self._lora.values(), *self._camera_mlp.parameters()],
+            lr=1e-4,
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            fused=True,
         )
         network.disable_adapters()
         seen = weakref.ref(self)  # A hook that held the student would keep it from ever going.
@@ -125,7 +130,8 @@ class Student:
     ) -> Tensor:
         """One AdamW step on mean((prediction - target)^2); returns that loss, 0-d, as it was before the step.
 
-        `finite` goes over the gradient by the prediction, so that the rest of it is learned from, and over those by weights.
+        `finite` goes over the gradient by the prediction, so that the rest of it is learned from. A lesson that overflows all the
+        same, on its way back through the network, is skipped.
         """
         with torch.enable_grad(), self._awake(cameras):
             prediction = self.prior.predict(x_t, t, condition)
@@ -134,11 +140,13 @@ class Student:
             # The sum goes back through the network, the mean would underflow in half precision.
             squares.sum().backward()
         parameters = [*self._lora.values(), *self._camera_mlp.parameters()]
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad = finite(parameter.grad / squares.numel())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_div_(gradients, squares.numel())
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        # Where any is not finite the fused kernel takes no step, as after a GradScaler, and nothing waits for the GPU.
+        largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
+        self._optimizer.found_inf = (~largest.isfinite().all()).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return squares.detach().mean()
@@ -158,7 +166,10 @@ class Student:
             for name, parameter in self._lora.items():
                 parameter.copy_(state["lora"][name])
         self._camera_mlp.load_state_dict(state["camera"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        kept = state["optimizer"]
+        # Checkpoints of earlier versions have another kernel.
+        groups = [{**group, "fused": True, "foreach": None} for group in kept["param_groups"]]
+        self._optimizer.load_state_dict({**kept, "param_groups": groups})
 
     @contextmanager
     def _awake(self, cameras: Tensor | None) -> Iterator[None]:
@@ -258,8 +269,8 @@ class StudentGuide(Guide):
         """Trains the student on the views as they are, over all noise levels, without guidance."""
         x, learning = views.x.detach(), own(StudentSettings, config)
         for _ in range(learning.lora_steps):
-            t = torch.rand(len(x), generator=views.generator).to(x)
-            e = torch.randn(x.shape, generator=views.generator).to(x)
+            t = send(torch.rand(len(x), generator=views.generator), x.device, x.dtype)
+            e = send(torch.randn(x.shape, generator=views.generator), x.device, x.dtype)
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
             x_t, target = self.lesson(x, e, t)
             cameras = None if dropped else views.cameras

@@ -120,16 +120,19 @@ def parts(name: str) -> list[Part]:
 
 
 def build(
-    name: str, part: Part, *, device: str = "meta", dtype: torch.dtype = torch.float32
+    name: str, part: Part, *, device: str = "meta", dtype: torch.dtype = torch.float32, **changes: Any
 ) -> torch.nn.Module:
-    """A part of the backend `name` without its weights, in evaluation mode, frozen."""
+    """A part of the backend `name` without its weights, in evaluation mode, frozen.
+
+    `changes` are other arguments for a network or an autoencoder, to have one of the same kind in small.
+    """
     with torch.device(device):
-        module = _make(name, part)
+        module = _make(name, part, changes)
     # Not diffusers' own `to`, which warns of weights that are none.
     return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
-def _make(name: str, part: Part) -> torch.nn.Module:
+def _make(name: str, part: Part, changes: dict[str, Any]) -> torch.nn.Module:
     kind = family(name)
     if part == "network":
         import diffusers
@@ -141,13 +144,13 @@ def _make(name: str, part: Part) -> torch.nn.Module:
             "flux2": "Flux2Transformer2DModel",
             "z-image": "ZImageTransformer2DModel",
         }
-        return getattr(diffusers, network[kind])(**NETWORKS[name])
+        return getattr(diffusers, network[kind])(**NETWORKS[name] | changes)
     if part == "autoencoder":
         from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
         if kind == "flux2":
-            return AutoencoderKLFlux2()
-        return AutoencoderKL(**(_KL if kind == "sd" else _KL16))
+            return AutoencoderKLFlux2(**changes)
+        return AutoencoderKL(**(_KL if kind == "sd" else _KL16) | changes)
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,

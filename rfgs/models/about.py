@@ -52,7 +52,7 @@ def about(folder: str | Path) -> About:
         pipeline=_text(index.get("_class_name")),
         family=_text(own.get("family")),
         vocabulary=None if words is None else frozenset(word.lower() for word in words),
-        max_sequence_length=whole_number(own.get("max_sequence_length")),
+        max_sequence_length=whole_number(own.get("max_sequence_length"), least=0),  # tiny-sd3 has none.
         image_size=whole_number(own.get("image_size")),
         # FLUX.2 klein's pipeline says it itself; a network that takes the scale as an input was taught what it does.
         distilled=index.get("is_distilled") is True or network.get("guidance_embeds") is True,
@@ -70,9 +70,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def whole_number(value: Any, most: int = 1 << 20) -> int | None:
-    """A count or a size out of somebody's file, if it is one: from 1 to `most`."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most else None
+def whole_number(value: Any, least: int = 1, most: int = 1 << 20) -> int | None:
+    """A count or a size out of somebody's file, if it is one: from `least` to `most`."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and least <= value <= most else None
 
 
 def _text(value: Any) -> str | None:

@@ -109,7 +109,7 @@ class FluxPrior(Flow, Adapter):
             # The sampler rounds the time label, 1000 t, to the network's precision.
             timestep=(1000 * t.to(self.device)).to(self.dtype) / 1000,
             guidance=guidance,
-            img_ids=positions(height, width).to(self.device, self.dtype),
+            img_ids=positions(height, width, self.device).to(self.dtype),
             txt_ids=torch.zeros(condition.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
             return_dict=False,
         )[0]
@@ -160,7 +160,9 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return squares.reshape(batch, channels // 4, 2 * height, 2 * width)
 
 
-def positions(height: int, width: int) -> Tensor:
+def positions(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """[h w, 3]: zero, row and column of each token."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).float()

@@ -93,6 +93,14 @@ def load_module(
     return (module if device is None else module.to(device)).eval().requires_grad_(False)
 
 
+def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> Any:
+    """A part as its configuration has it, on the meta device."""
+    with torch.device("meta"):
+        module = kind.from_config(kind.load_config(source, subfolder=part, local_files_only=True))
+    # Not diffusers' own `to`, which warns of weights that are none.
+    return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
+
+
 def load_network(kind: Any, source: str, part: str, setup: Setup) -> Any:
     """The network of class `kind`, quantized if `setup` asks for that; see `load_module`."""
     device, options = setup.home, {}
@@ -123,14 +131,6 @@ def check_width(source: str, parts: Sequence[str], key: str, wanted: int | None,
 def is_quantized(source: str, part: str) -> bool:
     """Whether a part's weights were quantized before they were saved; see `rfgs.models.libraries`."""
     return part in dict(quantized_parts(Path(source)))
-
-
-def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> Any:
-    """A part as its configuration has it, on the meta device."""
-    with torch.device("meta"):
-        module = kind.from_config(kind.load_config(source, subfolder=part, local_files_only=True))
-    # Not diffusers' own `to`, which warns of weights that are none.
-    return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
 def offload(module: Any, device: torch.device) -> Any:

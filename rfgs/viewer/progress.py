@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+
+
+@dataclass
+class Point:
+    """What one step measured."""
+
+    index: int
+    loss: Tensor | float
+    residual: Tensor | float
+    """Tensors until a page has asked for them."""
+    splats: int
 
 
 class Progress:
@@ -24,14 +37,14 @@ class Progress:
         self._end: float | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=50)
         self._stride = 1
-        self._points: list[tuple[int, Tensor | float, Tensor | float, int]] = []
+        self._points: list[Point] = []
 
     def add(self, index: int, total: int, loss: Tensor, residual: Tensor, splats: int) -> None:
         """Takes the figures of one step; `loss` and `residual` are 0-d and stay on their device, unread."""
         self.index, self.total, self.splats = index, total, splats
         self._recent.append((index, self.elapsed()))
         if index % self._stride == 0 or index == total:
-            self._points.append((index, loss.detach(), residual.detach(), splats))
+            self._points.append(Point(index, loss.detach(), residual.detach(), splats))
         if len(self._points) > self.CURVE_POINTS:
             self._points = self._points[::2]
             self._stride *= 2
@@ -79,11 +92,22 @@ class Progress:
         }
 
     def curves(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Steps, losses, residuals and splat counts, each float64 [P]; waits for the device that has them."""
-        points = [
-            (index, float(loss), float(residual), count) for index, loss, residual, count in self._points
+        """Steps, losses, residuals and splat counts, each float64 [P].
+
+        Waits for the device that has them once, for what is new since the last call.
+        """
+        points = self._points
+        new = [
+            (point, point.loss, point.residual)
+            for point in points
+            if isinstance(point.loss, Tensor) and isinstance(point.residual, Tensor)
         ]
-        steps, losses, residuals, counts = np.array(points, dtype=np.float64).reshape(-1, 4).T
+        if new:
+            values = torch.stack([value.float() for _, *both in new for value in both]).reshape(-1, 2)
+            for (point, *_), (loss, residual) in zip(new, values.tolist(), strict=True):
+                point.loss, point.residual = loss, residual
+        rows = [(point.index, point.loss, point.residual, point.splats) for point in points]
+        steps, losses, residuals, counts = np.array(rows, dtype=np.float64).reshape(-1, 4).T
         return steps, losses, residuals, counts
 
 

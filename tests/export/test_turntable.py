@@ -50,10 +50,10 @@ def test_edges_are_smooth():
     from rfgs.render import render
     from rfgs.render.cameras import orbit
 
-    ball = four_balls().select(slice(0, 1))
-    fine = render(ball, orbit(20, 15, 3.2, 40, 32, 32).resized(256, 256), torch.ones(3)).rgb
+    balls = four_balls()
+    fine = render(balls, orbit(20, 15, 3.2, 40, 32, 32).resized(256, 256), torch.ones(3)).rgb
     truth = torch.nn.functional.avg_pool2d(fine, 8)[0].permute(1, 2, 0).numpy() * 255
-    picture = views_strip(ball, 20, 15, size=32)
+    picture = views_strip(balls, 20, 15, size=32)
     assert np.abs(picture - truth).max() < 12
 
 
@@ -89,16 +89,26 @@ def test_video(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_video_that_ffmpeg_could_not_finish_is_none(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        ("Error closing file: No space left on device", 1, "no space left on device"),
+        ("Nothing was written into output file", 228, "no space left on device"),
+        ("Unknown encoder", 1, "ffmpeg: Unknown encoder"),
+        ("", 139, "ffmpeg: exit code 139"),
+    ],
+)
+def test_a_video_that_ffmpeg_could_not_finish_is_none(tmp_path, monkeypatch, said, code, told):
     program = tmp_path / "ffmpeg"
     program.write_text(
         "#!/bin/sh\nfor path; do :; done\necho half > $path\n"
-        "echo '[out#0/mp4 @ 0x1] Error closing file: No space left on device' >&2\nexit 228\n"
+        + (f"echo '[out#0/mp4 @ 0x1] {said}' >&2\n" if said else "")
+        + f"exit {code}\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
     (tmp_path / "out").mkdir()
-    with pytest.raises(Unwritten, match=r"a.mp4: cannot be written \(ffmpeg: Error closing file: No space"):
+    with pytest.raises(Unwritten, match=rf"a.mp4: cannot be written \({told}\)"):
         write_turntable(four_balls(), tmp_path / "out" / "a.mp4", frames=2, size=16)
     assert list((tmp_path / "out").iterdir()) == []
 

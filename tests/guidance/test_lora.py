@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rfgs.distill.gradients import Skipped
 from rfgs.errors import UserError
@@ -321,3 +322,49 @@ def test_views_that_are_evaluated_one_by_one_keep_their_own_cameras(family: str)
     prior.max_batch = 1
     torch.testing.assert_close(student.predict(x, t, text, CAMERAS), whole, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(student.predict(x, t, text, CAMERAS.flip(0)), whole, atol=1e-4)
+
+
+class Looks(TorchDispatchMode):
+    """Counts numbers that are asked of tensors: on a GPU each would wait for all work before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_lesson_looks_at_nothing_and_one_that_overflows_changes_nothing() -> None:
+    prior, x, t, text = question("sd3")
+    student = student_of(prior)
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    with Looks() as looks:
+        student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    assert looks.count == 0
+    before = student.state()
+    # Passed on, as what overflows on its way back through the network.
+    student.learn(x, t, text, CAMERAS, torch.full_like(x, float("inf")), 1e-3, lambda gradient: gradient)
+    after = student.state()
+    assert all(torch.equal(value, after["lora"][name]) for name, value in before["lora"].items())
+    for key, moments in before["optimizer"]["state"].items():
+        assert all(
+            torch.equal(value, after["optimizer"]["state"][key][name]) for name, value in moments.items()
+        )
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    assert not all(torch.equal(value, student._lora[name]) for name, value in before["lora"].items())
+
+
+def test_a_student_of_an_earlier_version_goes_on_without_looking() -> None:
+    prior, x, t, text = question("sd3")
+    student = student_of(prior)
+    student.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    state = student.state()
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = None
+    resumed = student_of(NetworkPrior("sd3"), seed=9)
+    resumed.load(state)
+    with Looks() as looks:
+        resumed.learn(x, t, text, CAMERAS, torch.ones_like(x), 1e-3)
+    assert looks.count == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +27,11 @@ from rfgs.measure.work import Judge, rescore, work
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.splats import ball, without_haze
+from rfgs.tinyworld import scorer as scorer_module
+from rfgs.tinyworld import scorer_views, truth
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import held_out_scenes
+from rfgs.tinyworld.scorer import asset_views
 from rfgs.training.train_scorer import export, new_net
 
 TINY = {"steps": 2, "views_per_step": 1, "splats": 60, "densify": "none"}
@@ -44,6 +49,21 @@ def write_scorer(folder: Path, seed: int) -> Path:
 @pytest.fixture(autouse=True)
 def _short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(bench_work.QUALITIES, "normal", TINY)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_views() -> Iterator[None]:
+    """The truth from 8 of its 32 views and in 3 of its 5 sizes, which are kept for the tests of this file; the score from a
+    quarter of its views; and fits to 4 views."""
+    fewer = functools.partial(asset_views, subdivisions=1)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (scorer_module, scorer_views, bench_work):
+            patch.setattr(module, "asset_views", fewer)
+        patch.setattr(truth, "fit_truth", functools.partial(truth.fit_truth, pool=4))
+        patch.setattr(truth, "VIEWS", truth.VIEWS[::4])
+        patch.setattr(truth, "FRACTIONS", truth.FRACTIONS[::2])
+        patch.setattr(truth, "true_views", functools.cache(truth.true_views.__wrapped__))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from rfgs.cli.main import main
 from rfgs.models import embedded
+from rfgs.models.about import about
 
 
 @pytest.fixture
@@ -26,6 +27,11 @@ def test_the_package_of_its_own_is_looked_into_last(beside: Path) -> None:
     assert embedded.folder("other") == beside / "other"
     own = embedded.folder("tiny-sd3")
     assert own != beside / "tiny-sd3" and (own / "model_index.json").is_file()
+
+
+def test_tiny_sd3_has_no_place_for_t5() -> None:
+    """0 is a number: without it 256 empty tokens would be read with every prompt, which the weights have never seen."""
+    assert about(embedded.folder("tiny-sd3")).max_sequence_length == 0
 
 
 @pytest.fixture

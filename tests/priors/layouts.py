@@ -247,7 +247,7 @@ def small_qwen(width: int, layers: int) -> tuple[Qwen3ForCausalLM, Qwen2Tokenize
     return encoder, tokenizer
 
 
-def klein(folder: Path, *, distilled: bool = False) -> Path:
+def klein(folder: Path) -> Path:
     """A FLUX.2 klein of a few thousand weights in `folder`; its network reads the outputs of Qwen's layers 9, 18 and 27."""
     torch.manual_seed(0)
     encoder, tokenizer = small_qwen(8, 28)
@@ -271,13 +271,12 @@ def klein(folder: Path, *, distilled: bool = False) -> Path:
         text_encoder=encoder,
         tokenizer=tokenizer,
         transformer=transformer,
-        is_distilled=distilled,
     ).save_pretrained(folder / "model")
     return _read_little(folder / "model")
 
 
-def z_image(folder: Path, *, dynamic: bool = False) -> Path:
-    """A Z-Image of a few thousand weights in `folder`; `dynamic`: its sampler's times depend on the size, as FLUX's."""
+def z_image(folder: Path) -> Path:
+    """A Z-Image of a few thousand weights in `folder`."""
     torch.manual_seed(0)
     encoder, tokenizer = small_qwen(8, 3)
     transformer = ZImageTransformer2DModel(
@@ -292,7 +291,7 @@ def z_image(folder: Path, *, dynamic: bool = False) -> Path:
     )
     randomize(transformer, 0.1)
     ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0, use_dynamic_shifting=dynamic),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
         vae=autoencoder(
             16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
         ),

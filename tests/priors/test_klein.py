@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import torch
 from diffusers import Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
+from rfgs.distill.recipes import recipe
 from rfgs.errors import UserError
+from rfgs.flat.recipes import flowedit_recipe
 from rfgs.priors import guided, load_prior
 from rfgs.priors.klein import log_shift, positions
 from tests.priors.layouts import READ
@@ -135,6 +139,16 @@ def test_how_far_sampling_leans_to_the_noise(prior: Any, pipeline: Flux2KleinPip
     assert pipeline.scheduler.sigmas[0].item() == pytest.approx(moved, abs=1e-6)
     for tokens, steps in ((256, 4), (4096, 28), (4400, 28)):
         assert log_shift(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps))
+
+
+def test_the_distilled_one_says_so_and_wants_no_guidance(prior: Any, klein: Path, tmp_path: Path) -> None:
+    assert not prior.distilled and recipe(prior).guidance_scale == 50
+    folder = Path(shutil.copytree(klein, tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["is_distilled"] is False  # As the pipeline writes it.
+    (folder / "model_index.json").write_text(json.dumps(index | {"is_distilled": True}))
+    distilled = load_prior(folder)
+    assert recipe(distilled).guidance_scale == flowedit_recipe(distilled).target_scale == 1
 
 
 def test_places_of_tokens(pipeline: Flux2KleinPipeline) -> None:

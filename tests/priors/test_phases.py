@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from rfgs.models import single_file, weighing
 from rfgs.models.memory import FOOTPRINTS
-from rfgs.priors import load_prior, parts, text
+from rfgs.priors import klein, load_prior, parts, sd3, text, zimage
 from rfgs.priors.fit import fit_latents
 from rfgs.priors.phases import gigabytes, tell_download
 from tests.priors import layouts, single_files
@@ -48,20 +48,20 @@ def test_texts_are_embedded_and_gone_before_the_network_is_read(
 ) -> None:
     encoders: list[weakref.ref] = []
     alive: list[int] = []
-    load = parts.load_module
+    load, load_whole = parts.load_module, parts.load_network
 
     def load_encoder(*args: Any, **options: Any) -> Any:
         module = load(*args, **options)
         encoders.append(weakref.ref(module))
         return module
 
-    def load_network(*args: Any, device: torch.device, **options: Any) -> Any:
-        if device.type != "meta":
+    def load_network(kind: Any, source: str, part: str, setup: parts.Setup) -> Any:
+        if not setup.empty:
             alive.append(sum(encoder() is not None for encoder in encoders))
-        return load(*args, device=device, **options)
+        return load_whole(kind, source, part, setup)
 
     monkeypatch.setattr(text, "load_module", load_encoder)
-    monkeypatch.setattr(parts, "load_module", load_network)
+    monkeypatch.setattr(sd3, "load_network", load_network)
     said: list[str] = []
     gc.collect()
     gc.disable()  # As while `rfgs generate` starts.
@@ -92,15 +92,19 @@ def test_texts_come_first_where_qwen_reads_them(
     name: str, qwen: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    load = parts.load_module
+    load, load_whole = parts.load_module, parts.load_network
 
-    def noted(kind: Any, source: str, part: str, *, device: torch.device, **options: Any) -> Any:
-        if device.type != "meta":
+    def load_encoder(kind: Any, source: str, part: str, **options: Any) -> Any:
+        order.append(part)
+        return load(kind, source, part, **options)
+
+    def load_network(kind: Any, source: str, part: str, setup: parts.Setup) -> Any:
+        if not setup.empty:
             order.append(part)
-        return load(kind, source, part, device=device, **options)
+        return load_whole(kind, source, part, setup)
 
-    monkeypatch.setattr(parts, "load_module", noted)
-    monkeypatch.setattr(text, "load_module", noted)
+    monkeypatch.setattr(text, "load_module", load_encoder)
+    monkeypatch.setattr(klein if name == "klein" else zimage, "load_network", load_network)
     said: list[str] = []
     prior: Any = load_prior(qwen[name], prompts=lambda empty: [str(empty.time_shift)], say=said.append)
     assert order == ["text_encoder", "transformer"]

@@ -40,12 +40,12 @@ def test_shards_are_the_same_for_one_seed_in_any_order_and_differ_otherwise(tmp_
 
 
 def test_rendering_goes_on_where_it_stopped_and_redoes_a_half_written_shard(tmp_path: Path) -> None:
-    list(data.render_dataset(tmp_path, 12, seed=5))
+    list(data.render_dataset(tmp_path, 12, seed=5, workers=1))
     whole = files(tmp_path)
     (tmp_path / "labels-0000.json").write_text('[{"kept": true}]')
     (tmp_path / "labels-0001.json").unlink()
     (tmp_path / "layers-0001.npy").write_bytes(b"half")
-    assert list(data.render_dataset(tmp_path, 18, seed=5)) == [12, 18]  # One of three is there.
+    assert list(data.render_dataset(tmp_path, 18, seed=5, workers=1)) == [12, 18]  # One of three is there.
     after = files(tmp_path)
     assert after["labels-0000.json"] == b'[{"kept": true}]'  # A finished shard is not touched.
     assert after["labels-0001.json"] == whole["labels-0001.json"]
@@ -54,7 +54,7 @@ def test_rendering_goes_on_where_it_stopped_and_redoes_a_half_written_shard(tmp_
 
 
 def test_labels_and_pictures_come_in_one_order_and_unfinished_shards_are_left_out(tmp_path: Path) -> None:
-    list(data.render_dataset(tmp_path, 12, seed=5))
+    list(data.render_dataset(tmp_path, 12, seed=5, workers=1))
     (tmp_path / "layers-0002.npy").write_bytes(b"half")
     labels, shards = data.load_labels(tmp_path), data.open_shards(tmp_path)
     assert [shard.layers.shape for shard in shards] == [(6, 32, 32, LAYERS)] * 2 and len(labels) == 12

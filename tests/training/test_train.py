@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,27 @@ from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior, unknown_words
 from rfgs.tinyworld.language import vocabulary
-from rfgs.training import data, latents, train
+from rfgs.training import data, latents, train, vae
 from rfgs.training.prior import TinySD3
 from rfgs.training.text import MAX_TOKENS
+from rfgs.training.vae import random_crops
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Shards of 12 pictures that are rendered in this process, and decoders that see 4 of them at most."""
+
+    def few(shards: list, count: int, size: int, rng: np.random.Generator) -> torch.Tensor:
+        return random_crops(shards, min(count, 4), size, rng)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SHARD", 12)
+        patch.setattr(latents, "_CHECK", 8)
+        # Processes that render begin with imports, which take ten times as long; see test_data.py for them.
+        patch.setattr(train, "render_dataset", partial(data.render_dataset, workers=1))
+        for module in (train, vae):
+            patch.setattr(module, "random_crops", few)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +44,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "SHARD", 12)
-        patch.setattr(latents, "_CHECK", 8)
         patch.setattr(
             "sys.argv",
             ["train", "--work", str(folder / "work"), "--target", str(folder / "model"), *arguments],
@@ -135,8 +153,6 @@ def test_the_same_command_again_renders_and_encodes_nothing_and_goes_on(
     }
     trained = torch.load(work / "vae.pt", weights_only=True)["vae"]
     steps = torch.load(work / "prior.pt", weights_only=True)["step"]
-    monkeypatch.setattr(data, "SHARD", 12)
-    monkeypatch.setattr(latents, "_CHECK", 8)
     arguments = ["--images", "24", "--vae-minutes", "0.001", "--prior-minutes", "0.001", "--batch", "2"]
     monkeypatch.setattr("sys.argv", ["train", "--work", str(work), *arguments])
     train.main()
@@ -150,8 +166,6 @@ def test_the_same_command_again_renders_and_encodes_nothing_and_goes_on(
 def test_a_training_that_starts_from_a_model_keeps_its_words_autoencoder_and_weights(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "SHARD", 12)
-    monkeypatch.setattr(latents, "_CHECK", 8)
     arguments = ["--images", "24", "--prior-minutes", "0.0001", "--batch", "2", "--rate", "0", "--seed", "5"]
     places = [
         "--work",

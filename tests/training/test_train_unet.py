@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior
 from rfgs.priors.base import guided
-from rfgs.training import data, latents, train_unet, unet
+from rfgs.training import data, latents, train, train_unet, unet
 from rfgs.training.text import MAX_TOKENS
+from rfgs.training.vae import random_crops
 
 START = Path(str(files("rfgs.assets"))) / "tiny-sd3"
 
@@ -41,6 +43,9 @@ def call(folder: Path, model: str, start: Path, *more: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD", 12)
         patch.setattr(latents, "_CHECK", 8)
+        # As in test_train.py: rendered in this process, and the decoder measured on 4 pictures.
+        patch.setattr(train, "render_dataset", partial(data.render_dataset, workers=1))
+        patch.setattr(train, "random_crops", lambda shards, count, *rest: random_crops(shards, 4, *rest))
         patch.setattr(train_unet, "CHUNK", 4)
         patch.setattr(unet, "new_unet", small_unet)
         patch.setattr("sys.argv", ["train_unet", model, *places, *options])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import torch
 
 from rfgs.viewer.progress import Progress, clock
@@ -25,6 +26,26 @@ def test_curves_stay_small_and_keep_their_ends() -> None:
     np.testing.assert_allclose(losses, 1 / steps, rtol=1e-6)
     np.testing.assert_allclose(residuals, 2 * steps)
     np.testing.assert_array_equal(counts, steps)
+
+
+def test_curves_read_what_is_new_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    for name in ("tolist", "item", "__float__", "cpu"):
+        real = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda self, real=real: looks.append(tuple(self.shape)) or real(self)
+        )
+    progress = Progress()
+    for index in range(1, 1001):
+        progress.add(index, 2000, torch.tensor(1.0 / index), torch.tensor(2.0), 5)
+    progress.curves()
+    assert looks == [(1000, 2)]
+    progress.add(1001, 2000, torch.tensor(7.0), torch.tensor(8.0), 5)
+    _, losses, residuals, _ = progress.curves()
+    assert looks == [(1000, 2), (1, 2)]
+    assert (losses[-1], residuals[-1], losses[3], residuals[3]) == (7.0, 8.0, 0.25, 2.0)
+    progress.curves()
+    assert len(looks) == 2
 
 
 def test_pauses_do_not_count() -> None:
