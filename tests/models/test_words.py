@@ -19,8 +19,12 @@ from rfgs.tinyworld.scenes import draw_scene
 
 ROOT = Path(__file__).parents[2]
 WORLD = Knowledge("world", frozenset(language.vocabulary()))
-OLD = Knowledge.of("tiny-sd")
-"""31 kinds, without cats."""
+NEWER = """
+    aeroplane airplane apple boat carrot castle cat christmas cottage cup dog doughnut fir flower gift kitten penguin pine plane
+    pumpkin puppy toadstool
+"""
+OLD = Knowledge("old", WORLD.vocabulary - {*NEWER.split()} if WORLD.vocabulary else None, "diffusion")
+"""31 kinds, without cats, as the models of before had them."""
 
 KNOWN = """
     a cube | A RED CUBE! | "a red cube" | red, a cube | a small striped red mug | teddy bear | a teddy | an ice cream cone
