@@ -153,17 +153,15 @@ def check_memory(
     resolution: int = 512,
     load: memory.Load = memory.Load(),  # noqa: B008, it is frozen.
     many: str = "--views-per-step",
-    model: str | None = None,
 ) -> None:
     """That a big backend fits on the GPU, before anything is downloaded for it.
 
     Args:
-        backend: a backend's name, or a folder or hub id whose files are here; models that nothing is known of are let
-            through, and may run out of memory later.
+        backend: a backend's name, or a single file, folder or hub id whose files are here; models that nothing is known of
+            are let through, and may run out of memory later.
         views: views per step;  resolution: their width and height, pixels.
         load: what changes how much memory it takes.
-        many: the flag for the number of views.
-        model: the file that is loaded in the place of the backend's own weights, for messages.
+        many: the flag for the number of views; "" where it is always one.
 
     Raises:
         UserError: even with the views encoded one by one in half precision the GPU's memory would not suffice.
@@ -186,23 +184,27 @@ def check_memory(
         if size < resolution and memory.plan(known, have, views=1, size=size, load=load)
     ]
     offloaded = None
-    if not (load.offload or load.lora_rank):
+    if not (load.offload or load.lora_rank or load.weights is not None):  # Quantized weights stay on the GPU.
         offloaded = memory.plan(known, have, views=1, size=resolution, load=replace(load, offload=True))
     others = [name for name in memory.FOOTPRINTS if memory.plan(name, have) and not name.startswith("sd15")]
     if found:
         remedy = f"use {many} {found.views}"
     elif sizes:
-        remedy = f"use --resolution {sizes[0]} {many} 1"
+        remedy = f"use --resolution {sizes[0]}" + (f" {many} 1" if many else "")
     else:
         remedy = f"use --backend {others[0]}" if others else "use --backend tiny-sd3"
         if offloaded:
-            count = min(views, offloaded.views)
-            remedy += f", or --offload {many} {count}, which is much slower"
-    what = f"--model {model}" if model else name_for(backend)
-    raise UserError(f"{what}: {views} views of {resolution} pixels: {card}; {remedy}")
+            count = f" {many} {min(views, offloaded.views)}" if many else ""
+            remedy += f", or --offload{count}, which is much slower"
+    what = (
+        f"{views} view{'s' * (views > 1)} of {resolution} pixels"
+        if many
+        else f"an image of {resolution} pixels"
+    )
+    raise UserError(f"{name_for(backend)}: {what}: {card}; {remedy}")
 
 
 def name_for(source: str) -> str:
     """What a message calls a model: the flag that asks for it."""
-    name = None if single_file.is_file_name(source) else catalog.name_of(source)
+    name = None if single_file.find(source) else catalog.name_of(source)
     return f"--backend {name}" if name else f"--model {source}"

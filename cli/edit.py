@@ -102,6 +102,4 @@ class Edit:
                     meter.say(line)
             from rfgs.flat.runs import edit_photo
 
-            meter.print(
-                edit_photo(job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say)
-            )
+            meter.print(edit_photo(job, folder, report=meter.report, stop=meter.stop, say=meter.say))

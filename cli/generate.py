@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -130,7 +130,7 @@ class Generate(Typed):
             holding.release(folder)
 
     def _job(self) -> Job:
-        from rfgs.models import catalog
+        from rfgs.models import catalog, weighing
         from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
@@ -161,7 +161,7 @@ class Generate(Typed):
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
         if "resolution" in job.settings:
             check_resolution(source, job.settings["resolution"])
-        if not small:
+        if not small and weighing.footprint(source):  # Else torch is not asked which guidance trains a LoRA.
             load_checks.check_room(
                 job,
                 job.device,
@@ -169,7 +169,8 @@ class Generate(Typed):
                 views=every["views_per_step"],
                 resolution=every.get("resolution", 512),
                 load=methods.load_of(
-                    replace(job, model=source),
+                    job,
+                    source,
                     methods.lora_rank(guidance, job.settings),
                     perp_neg=every.get("perp_neg", False),
                     decode=self.viewer or self.keep_viewer,
@@ -240,7 +241,6 @@ class Generate(Typed):
                     on_preview=lambda path: progress.say(f"preview: {path}"),
                     stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
                     say=progress.say,
-                    phase=progress.say,
                     watched=viewer is not None,
                     began=BEGAN,
                 )

@@ -54,7 +54,7 @@ class Image(Typed):
     def run(self) -> None:
         """Checks, then makes."""
         from rfgs.flat.jobs import ImageJob, check_words
-        from rfgs.models import catalog, distilled
+        from rfgs.models import catalog, distilled, weighing
         from rfgs.models.kind import kind_of
         from rfgs.models.sizes import check_resolution
         from rfgs.models.words import Knowledge
@@ -79,7 +79,7 @@ class Image(Typed):
         load_checks.check_loading(job, job.device, job.guidance, source=job.model, small=small)
         if job.settings.get("resolution") is not None:
             check_resolution(job.model, job.settings["resolution"])
-        if not small:
+        if not small and weighing.footprint(job.model):
             load_checks.check_room(
                 job,
                 job.device,
@@ -88,6 +88,7 @@ class Image(Typed):
                 resolution=job.settings.get("resolution") or 512,
                 load=methods.load_of(
                     job,
+                    job.model,
                     methods.lora_rank(job.guidance, job.settings),
                     encode=job.settings.get("space") == "pixels",
                     decode=True,
@@ -111,6 +112,4 @@ class Image(Typed):
                     meter.say(line)
             from rfgs.flat.runs import make_image
 
-            meter.print(
-                make_image(job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say)
-            )
+            meter.print(make_image(job, folder, report=meter.report, stop=meter.stop, say=meter.say))

@@ -90,8 +90,4 @@ class Invert:
                 meter.say(remark)
             from rfgs.flat.runs import invert_photo
 
-            meter.print(
-                invert_photo(
-                    job, folder, report=meter.report, stop=meter.stop, say=meter.say, phase=meter.say
-                )
-            )
+            meter.print(invert_photo(job, folder, report=meter.report, stop=meter.stop, say=meter.say))

@@ -135,7 +135,7 @@ def check_room(
         source: the model, as `rfgs.models.catalog.source_of` names it.
         load: what changes how much memory it takes.
         distils: whether a CPU that computes in bfloat16 does so unless told otherwise.
-        many: the flag for the number of views.
+        many: see `rfgs.cli.checks.check_memory`.
 
     Raises:
         UserError: it does not fit.
@@ -181,8 +181,9 @@ def check_photo_job(job: InvertJob | EditJob, source: str, device: Literal["cpu"
     small = catalog.is_small(source)
     check_loading(job, device, source=source, small=small)
     if not small:
-        load = methods.load_of(job, 0, encode=False, decode=True)
-        check_room(job, device, source, views=1, resolution=job.resolution or 512, load=load, distils=False)
+        load = methods.load_of(job, source, encode=False, decode=True)
+        side = job.resolution or 512
+        check_room(job, device, source, views=1, resolution=side, load=load, distils=False, many="")
 
 
 def _check_offload(

@@ -34,8 +34,7 @@ from rfgs.priors import Condition, Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_latents, fit_views, loading
-from rfgs.priors.phases import quiet
-from rfgs.runs import methods
+from rfgs.priors.phases import Say
 from rfgs.settings import assign, check, declared
 
 Q = ParamSpec("Q")
@@ -45,8 +44,6 @@ LOOKS = 6
 
 Report = Callable[[int, int, str], None]
 """Gets the number of steps done, of all steps, and what is being done."""
-Say = Callable[[str], Any]
-"""Told, in a line, where files are that the folder did not take; or the phases of a big model's start."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,7 @@ class _Run:
         self.counted = Counted(prior)
         return cast(Prior, self.counted)
 
-    def fit(
-        self, prior: Prior, prompts: list[str], phase: Say, *, images: int, side: int, encodes: bool
-    ) -> None:
+    def fit(self, prior: Prior, prompts: list[str], *, images: int, side: int, encodes: bool) -> None:
         """Frees the text encoders of a big model, and fits the run into memory; the record says how.
 
         Args:
@@ -94,7 +89,7 @@ class _Run:
             return
         embed_and_release(prior, prompts)
         known, job = weighing.footprint(self.job.model), self.job
-        load = methods.load_of(job, 0)
+        load = memory.Load(offload=job.offload, full=job.dtype == "float32")
         if encodes:
             reserve, sliced = (
                 memory.beside_the_encoder(known, views=images, slice_views=one_by_one, size=side, load=load)
@@ -107,7 +102,7 @@ class _Run:
             grain = 2 if load.full else 1
             sample = int(known.sample * grain * (side / 512) ** 2) if known else 0
             self.fitted = fit_latents(prior, images=images, size=side, sample=sample)
-        phase(f"first step: {images} image{'s' * (images > 1)} of {side} pixels")
+        self.say(f"first step: {images} image{'s' * (images > 1)} of {side} pixels")
 
     def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
         """Notes a step."""
@@ -188,7 +183,6 @@ def make_image(
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
     say: Say = warnings.warn,
-    phase: Say = quiet,
 ) -> ImageResult:
     """Optimize images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
     run = _Run(job, report, stop, say)
@@ -206,14 +200,14 @@ def make_image(
         find_guide(job.guidance).kind,
         device=job.device,
         prompts=prompts,
-        say=phase,
+        say=say,
         **loading(job, distils_on=job.device),
     )
     config = settings(prior)
     run.settings = as_dict(config)
     side = config.resolution or prior.image_size
     encodes = config.space == "pixels"
-    run.fit(prior, prompts(prior), phase, images=config.particles, side=side, encodes=encodes)
+    run.fit(prior, prompts(prior), images=config.particles, side=side, encodes=encodes)
     _check_size(prior, torch.full((1, 3, side, side), 0.5).to(job.device))
     prior = run.counting(prior)
     run.lap("startup")
@@ -239,7 +233,6 @@ def invert_photo(
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
     say: Say = warnings.warn,
-    phase: Say = quiet,
 ) -> ImageResult:
     """Find the noise of a photograph and sample from it again; image.png is that reconstruction, noise.pt the noise.
 
@@ -247,7 +240,7 @@ def invert_photo(
     the same for the autoencoder alone, which is the best that any inversion can reach, and the noise's statistics.
     """
     run = _Run(job, report, stop, say)
-    prior, image, x = _load(run, job, [job.prompt, ""], phase)
+    prior, image, x = _load(run, job, [job.prompt, ""])
     prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
     run.lap("startup")
@@ -275,7 +268,6 @@ def edit_photo(
     report: Report = lambda done, total, what: None,
     stop: Callable[[], bool] = lambda: False,
     say: Say = warnings.warn,
-    phase: Say = quiet,
 ) -> ImageResult:
     """Bring a photograph under another prompt; strip.png starts with the source.
 
@@ -283,7 +275,7 @@ def edit_photo(
     directly. Metrics: PSNR and SSIM between edit and source, which say how much was left as it was.
     """
     run = _Run(job, report, stop, say)
-    prior, image, x = _load(run, job, [job.source, job.target, ""], phase)
+    prior, image, x = _load(run, job, [job.source, job.target, ""])
     prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
     run.lap("startup")
@@ -316,15 +308,13 @@ def edit_photo(
     return run.write(folder, edited, "RMS change of the latents", before=[image[0]], window=1)
 
 
-def _load(
-    run: _Run, job: InvertJob | EditJob, prompts: list[str], phase: Say
-) -> tuple[Prior, Tensor, Tensor]:
+def _load(run: _Run, job: InvertJob | EditJob, prompts: list[str]) -> tuple[Prior, Tensor, Tensor]:
     """The prior, the photograph fitted to it [1, 3, H, W] on the CPU, and its latents."""
     photo = read_image(job.photo)
-    prior = load_prior(job.model, device=job.device, prompts=lambda _: prompts, say=phase, **loading(job))
+    prior = load_prior(job.model, device=job.device, prompts=lambda _: prompts, say=run.say, **loading(job))
     side = job.resolution or prior.image_size
     image = fit(photo, side)
-    run.fit(prior, prompts, phase, images=1, side=side, encodes=False)
+    run.fit(prior, prompts, images=1, side=side, encodes=False)
     return prior, image, _check_size(prior, image.to(job.device))
 
 

@@ -94,13 +94,15 @@ class Load:
     full: bool = False
     """The network is float32 instead of half precision."""
     weights: int | None = None
-    """Bytes of the network's weights where its file tells them."""
+    """Bytes of the network's weights where they are quantized; None where each number takes what its precision does."""
     samples: int = 2
     """Samples of one view in an evaluation for guidance: with and without the prompt, and two more with Perp-Neg."""
     decode: bool = False
     """Pictures are decoded beside a step, as the page does."""
     encode: bool = True
     """Views go through the encoder; not those of runs that move latents themselves."""
+    file: bool = False
+    """The network is read from a single file, which the CPU's memory holds on its way to the GPU."""
 
     def network(self, footprint: Footprint) -> int:
         """Bytes of the network's weights, all of them on the GPU."""
@@ -214,15 +216,17 @@ def on_the_cpu(
     """Bytes of the CPU's memory at the peak of a run: first the text encoders, then the network, never both.
 
     Args:
-        device: "cuda" puts weights straight on the GPU, but for offloaded ones, and a T5 that does not fit there.
+        device: "cuda" puts weights straight on the GPU, but for offloaded ones, those of a single file, and a T5 or Qwen3
+            that does not fit there.
         gpu: bytes of the GPU's memory.
         t5: whether T5 is loaded.
     """
     footprint, grain = _of(name), 4 if load.full else 2
-    large = footprint.qwen + (footprint.t5 if t5 else 0)
+    large = footprint.large_text if t5 else footprint.qwen
     if device == "cuda" and not load.offload:
         fits = CONTEXT + SLACK * grain * (footprint.clip + large) + 2 * GIB < gpu
-        return int(PROGRAM + (0 if fits else 2 * large))
+        passing = grain * footprint.network if load.file else 0
+        return int(PROGRAM + max(0 if fits else 2 * large, passing))
     text, network = grain * (footprint.clip + large), load.network(footprint) + 4 * AUTOENCODER
     if device == "cpu":
         # One by one, as `rfgs.priors.fit.fit_views` has them where memory is short.

@@ -62,10 +62,6 @@ class SingleFile:
     quantized: bool
     """Whether it stays in memory as it is in the file: GGUF."""
 
-    def network_bytes(self, *, full: bool = False) -> int:
-        """Bytes of the loaded transformer, in half precision unless `full`."""
-        return self.size if self.quantized else self.parameters * (4 if full else 2)
-
     def revision(self) -> str:
         """Which version of the file this is."""
         about = self.path.stat()

@@ -5,18 +5,17 @@ No torch here.
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from rfgs.models import catalog, snapshot
-from rfgs.models.about import INDEX
+from rfgs.models import catalog, single_file
+from rfgs.models.about import INDEX, read_object
 from rfgs.models.kind import family_of
-from rfgs.models.layout import parts_of, weights
+from rfgs.models.layout import header, parts_of, weights
 from rfgs.models.memory import FOOTPRINTS, Footprint
+from rfgs.models.single_file import SingleFile
 
 HALF = 2
 """Bytes of a number in half precision."""
@@ -26,15 +25,20 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def footprint(source: str) -> Footprint | None:
-    """What the parts of a model take (`source` as `rfgs.models.catalog.locate` takes it): a backend's, or a folder's.
+    """What the parts of a model take (`source` as `rfgs.models.catalog.locate` takes it): a backend's, a file's, or a folder's.
 
-    Of a folder, and of what is in the hub's cache, the weights are counted; the rest is that of the nearest backend of its
-    family. None where nothing is known, as of a hub id that was never downloaded.
+    Of a single file its network is counted, and the rest is its backend's. Of a folder, and of what is in the hub's cache,
+    the weights are counted; the rest is that of the nearest backend of its family. None where nothing is known, as of a hub
+    id that was never downloaded.
     """
+    file = single_file.find(source)
+    if file:
+        network = file.size // HALF if file.quantized else file.parameters
+        return replace(FOOTPRINTS[file.backend], network=network)
     name = catalog.name_of(source)
     if name in FOOTPRINTS:
         return FOOTPRINTS[name]
-    folder, family = folder_of(source), family_of(source)
+    folder, family = catalog.locate(source).folder(), family_of(source)
     relatives = [
         FOOTPRINTS[backend.name]
         for backend in catalog.BACKENDS
@@ -53,35 +57,29 @@ def footprint(source: str) -> Footprint | None:
     return replace(nearest, network=network, clip=sum(text) - large, t5=t5, qwen=qwen)
 
 
-def folder_of(source: str) -> Path | None:
-    """Where a model's files are, if they are here. No network."""
-    place = catalog.locate(source).source
-    if Path(place).expanduser().is_dir():
-        return Path(place).expanduser()
-    return snapshot.cached(place) if snapshot.HUB_ID.fullmatch(place) else None
+def parts(folder: Path, *, t5: bool = True, file: SingleFile | None = None) -> list[str]:
+    """The parts with weights that are loaded of the model in `folder`, or of the single `file` in their place."""
+    inside = file.parts if file else ()
+    names = parts_of(read_object(folder / INDEX) or {}, t5=t5)
+    return [name for name in names if name in inside or weights(folder / name)]
 
 
-def parts(folder: Path, *, t5: bool = True) -> list[str]:
-    """The parts with weights that are loaded of the model in `folder`."""
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    names = parts_of(index, t5=t5) if isinstance(index, dict) else []
-    return [name for name in names if weights(folder / name)]
+def size(folder: Path, names: Iterable[str], file: SingleFile | None = None) -> int:
+    """Bytes of the weights that are read of these parts; `file`: see `parts`."""
+    inside = file.parts if file else {}
+    own = sum(one.stat().st_size for name in names if name not in inside for one in _files(folder / name))
+    return own + sum(_weigh(file, name)[1] for name in names if file and name in inside)
 
 
-def size(folder: Path, names: Iterable[str]) -> int:
-    """Bytes of the files of weights that are read of these parts."""
-    return sum(file.stat().st_size for name in names for file in _files(folder / name))
-
-
-def numbers(part: Path) -> int:
+def numbers(part: Path, file: SingleFile | None = None) -> int:
     """How many numbers a part's weights are; quantized ones count as many as take their room in half precision.
 
-    0 where there are none. Pickled files, which have no header to read, are taken to be in half precision.
+    0 where there are none. Files that have no header to read, as pickles, are taken to be in half precision. `file`: see
+    `parts`.
     """
-    return sum(_numbers(file) for file in _files(part))
+    if file and part.name in file.parts:
+        return _weigh(file, part.name)[0]
+    return sum(_numbers(one) for one in _files(part))
 
 
 def _files(part: Path) -> list[Path]:
@@ -90,15 +88,27 @@ def _files(part: Path) -> list[Path]:
     return [part / name for name in names if not name.endswith(".json")]
 
 
+def _weigh(file: SingleFile, part: str) -> tuple[int, int]:
+    """How many numbers a part is in a single file, and how many bytes."""
+    if part == single_file.NETWORK:
+        return file.size // HALF if file.quantized else file.parameters, file.size
+    inside = [one for name, one in _tensors(file.path).items() if name.startswith(file.parts[part])]
+    return sum(count for count, _ in inside), sum(size for _, size in inside)
+
+
 def _numbers(file: Path) -> int:
-    if file.suffix != ".safetensors":
-        return file.stat().st_size // HALF
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
-    count = 0
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = tensor["data_offsets"]
-        count += math.prod(tensor["shape"]) if tensor["dtype"] in _FLOATS else (end - begin) // HALF
-    return count
+    found = _tensors(file) if file.suffix == ".safetensors" else {}
+    return sum(count for count, _ in found.values()) or file.stat().st_size // HALF
+
+
+def _tensors(file: Path) -> dict[str, tuple[int, int]]:
+    """Numbers and bytes of each tensor in a file of safetensors; nothing where its header is damaged, which loading tells."""
+    found = {}
+    try:
+        for name, tensor in (header(file) or {}).items():
+            begin, end = tensor["data_offsets"]
+            plain = tensor["dtype"] in _FLOATS
+            found[name] = (math.prod(tensor["shape"]) if plain else (end - begin) // HALF, end - begin)
+    except (OSError, TypeError, KeyError, ValueError):
+        return {}
+    return found

@@ -92,9 +92,10 @@ def load_prior(
         raise UserError(f"{name}: reads prompts with T5 alone; leave --t5 drop out")
     device = torch.device(device)
     whole = place.source if file is None else parts_of_file(file, None if parts is None else str(parts))
-    tell_download(whole, say, t5=t5 != "drop", bare=file.parts if file else ())
+    bare = tuple(file.parts) if file else ()
+    tell_download(whole, say, t5=t5 != "drop", bare=bare)
     # Found once; from here on everything is loaded from this folder, and needs no network.
-    source = folder_of(whole, t5=t5 != "drop", bare=file.parts if file else ())
+    source = folder_of(whole, t5=t5 != "drop", bare=bare)
     if file:
         check_parts(file, Path(source), name)
     check_libraries(name, Path(source), device.type, t5=t5 != "drop")
@@ -114,16 +115,16 @@ def load_prior(
     text: Any = None
     if big and prompts is not None:
         empty = adapter.load(source, name=name, setup=replace(setup, empty=True))
-        tell_text(empty.text, source, say, t5=t5 != "drop")
+        tell_text(empty.text, source, say, t5=t5 != "drop", file=file)
         embed_and_release(empty, prompts(empty))
         text = empty.text
     if big:
-        tell_network(source, say, file)
+        tell_network(source, say, file=file)
     prior = adapter.load(source, name=name, setup=setup)
     if text is not None:
         prior.text = text  # It knows the prompts, and reads new ones as the prior's own would.
     elif big:
-        tell_text(prior.text, source, say, t5=t5 != "drop")
+        tell_text(prior.text, source, say, t5=t5 != "drop", file=file)
     if place.style:
         prior.add_style(*place.style)
     if lora is not None:

@@ -130,5 +130,5 @@ def _room(prior: Prior, size: int, free: int | None) -> tuple[Any, float, int] |
 
 def _half(prior: Any) -> torch.dtype:
     """The precision to save memory with."""
-    plain = torch.device(prior.device).type == "cpu" or computes_bfloat16()
-    return torch.bfloat16 if plain else torch.float16
+    can = torch.device(prior.device).type == "cpu" or computes_bfloat16()
+    return torch.bfloat16 if can else torch.float16

@@ -18,7 +18,7 @@ from rfgs.priors.adapter import Adapter, sample_flow
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, load_module, whole_model
+from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.qwen import TOKENS, load_qwen, read
 from rfgs.priors.text import TextPart, TextSide, text_key
 
@@ -68,9 +68,7 @@ class KleinPrior(Flow, Adapter):
         with whole_model(name, "FLUX.2"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
             autoencoder = Autoencoder.load(source, device=setup.home)
-            network = load_module(
-                Flux2Transformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
-            )
+            network = load_network(Flux2Transformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _load_text(self) -> TextPart:

@@ -52,36 +52,31 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     """
     words = _tokenizer(tokenizer, source, suffix)
     part = f"text_encoder{suffix}"
-    within = setup.file is not None and part in setup.file.parts
-    # What was quantized by bitsandbytes is on the GPU, which alone can compute with it.
-    quantized = is_quantized(source, part) and not within
-    if quantized:
-        home, dtype = setup.device, setup.dtype
-    elif within:
-        home, dtype = torch.device("cpu"), setup.dtype
-    else:
-        home, dtype = _home(weighing.numbers(Path(source) / part), setup)
+    home, dtype = _home(source, part, setup)
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
         module = load_module(encoder, source, part, device=home, dtype=dtype, file=setup.file)
     _check_fits(words, module, suffix)
-    if quantized:
-        return TextPart(words, module, home)
-    if setup.offload:
+    if setup.offload and not _is_quantized(source, part, setup):
         return TextPart(words, offload(module, setup.device), setup.device)
-    if within:  # Which shows its size only when it is read.
-        home, dtype = _home(sum(parameter.numel() for parameter in module.parameters()), setup)
-        module = module.to(home, dtype)
     return TextPart(words, module, home)
 
 
-def _home(numbers: int, setup: Setup) -> tuple[torch.device, torch.dtype]:
-    """Where a text encoder of so many numbers is put, and in which precision, by the room that there is."""
+def _home(source: str, part: str, setup: Setup) -> tuple[torch.device, torch.dtype]:
+    """Where a text encoder's weights are put, and in which precision, by the room that its files say it takes."""
     cpu = torch.device("cpu")
+    if _is_quantized(source, part, setup):
+        return setup.device, setup.dtype  # Where bitsandbytes can compute with it.
     if setup.device.type == "cuda" and not setup.offload:
-        if numbers * setup.dtype.itemsize + _MARGIN >= torch.cuda.mem_get_info(setup.device)[0]:
+        size = weighing.numbers(Path(source) / part, setup.file) * setup.dtype.itemsize
+        if size + _MARGIN >= torch.cuda.mem_get_info(setup.device)[0]:
             return cpu, torch.bfloat16  # float16 is emulated on CPUs.
     return cpu if setup.offload else setup.device, setup.dtype
+
+
+def _is_quantized(source: str, part: str, setup: Setup) -> bool:
+    """Whether the weights that are loaded of a part, those of the folder or of a single file, were quantized before."""
+    return is_quantized(source, part) and not (setup.file and part in setup.file.parts)
 
 
 def _tokenizer(kind: Any, source: str, suffix: str) -> Any:

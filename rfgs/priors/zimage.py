@@ -19,7 +19,7 @@ from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
 from rfgs.priors.flow import Flow
 from rfgs.priors.flux import log_shift
-from rfgs.priors.parts import Setup, load_module, whole_model
+from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.qwen import TOKENS, load_qwen, read
 from rfgs.priors.text import TextPart, TextSide, text_key
 
@@ -69,9 +69,7 @@ class ZImagePrior(Flow, Adapter):
         with whole_model(name, "Z-Image"):
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
-            network = load_module(
-                ZImageTransformer2DModel, source, "transformer", device=setup.home, dtype=setup.dtype
-            )
+            network = load_network(ZImageTransformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _load_text(self) -> TextPart:

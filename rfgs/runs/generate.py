@@ -21,7 +21,6 @@ from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
-from rfgs.priors.phases import quiet
 from rfgs.render import prepare
 from rfgs.runs import folders, methods
 from rfgs.runs.job import Job
@@ -51,7 +50,6 @@ def generate(
     on_preview: Callable[[Path], None] = lambda path: None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
-    phase: Callable[[str], None] = quiet,
     watched: bool = False,
     began: float | None = None,
 ) -> Result:
@@ -66,9 +64,9 @@ def generate(
         on_preview: called with each preview that was written.
         stop: asked after each step; True ends the loop, and what there is gets exported. A KeyboardInterrupt that it raises
             ends the run with a checkpoint and nothing exported.
-        say: told, in a line, what does not end the run, such as a damaged checkpoint or a full disk.
+        say: told, in a line, each phase of a big model's start, and what does not end the run, such as a damaged checkpoint or a
+            full disk.
         watched: whether a page decodes pictures beside the steps, for which memory is left.
-        phase: told each phase of a big model's start, in a line with its size.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
 
     Raises:
@@ -97,7 +95,7 @@ def generate(
         find_guide(job.guidance).kind,
         device=job.device,
         prompts=lambda empty: _prompts(settings(empty), job),
-        say=phase,
+        say=say,
         **loading(job, distils_on=job.device),
     )
     config = settings(prior)
@@ -107,7 +105,8 @@ def generate(
     on_start(config, prior)
     if not is_small(prior):
         compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""
-        phase(f"first step: {config.views_per_step} views of {config.resolution} pixels{compiled}")
+        views = f"{config.views_per_step} view{'s' * (config.views_per_step > 1)}"
+        say(f"first step: {views} of {config.resolution} pixels{compiled}")
 
     recorder = Recorder(folder, job, config, began=began, checkpoint=checkpoint, say=say)
     recorder.record["dtype"] = str(getattr(prior, "dtype", "")).removeprefix("torch.")
@@ -172,7 +171,7 @@ def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool) -> str
     reserve, sliced = 0, None
     if known:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0
-        load = methods.load_of(job, rank, perp_neg=config.perp_neg, decode=watched)
+        load = methods.load_of(job, job.model, rank, perp_neg=config.perp_neg, decode=watched)
         reserve, sliced = (
             memory.beside_the_encoder(known, views=views, slice_views=one_by_one, size=size, load=load)
             for one_by_one in (False, True)

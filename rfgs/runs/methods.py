@@ -10,9 +10,10 @@ from typing import Any
 
 from rfgs.distill.settings import DistillConfig
 from rfgs.errors import UserError
-from rfgs.models import catalog, single_file
+from rfgs.models import single_file, weighing
 from rfgs.models.kind import family_of, kind_of
-from rfgs.models.memory import FOOTPRINTS, NF4, Load
+from rfgs.models.loading import Loading
+from rfgs.models.memory import NF4, Load
 from rfgs.settings import declared
 
 
@@ -76,15 +77,35 @@ def lora_rank(guidance: str, given: Mapping[str, Any]) -> int:
 
 
 def load_of(
-    job: Any, rank: int, *, perp_neg: bool = False, decode: bool = False, encode: bool = True
+    job: Loading,
+    source: str,
+    rank: int = 0,
+    *,
+    perp_neg: bool = False,
+    decode: bool = False,
+    encode: bool = True,
 ) -> Load:
-    """What a job's settings and its way of loading (it is a `Loading` with a model) mean for memory; `rank`: see `lora_rank`."""
-    file, full, name = single_file.find(job.model), job.dtype == "float32", catalog.name_of(job.model)
-    weights = file.network_bytes(full=full) if file else None
-    if job.quantize == "nf4" and name in FOOTPRINTS:
-        weights = int(NF4 * (file.parameters if file else FOOTPRINTS[name].network))
-    samples = 4 if perp_neg else 2
-    return Load(rank, job.offload, full, weights, samples=samples, decode=decode, encode=encode)
+    """What a job's way of loading and its settings mean for memory.
+
+    Args:
+        source: its model, as `rfgs.models.catalog.source_of` names it.
+        rank: see `lora_rank`.
+        perp_neg, decode, encode: see `rfgs.models.memory.Load`.
+    """
+    file, known = single_file.find(source), weighing.footprint(source)
+    weights = file.size if file and file.quantized else None
+    if job.quantize == "nf4" and known:
+        weights = int(NF4 * known.network)
+    return Load(
+        rank,
+        job.offload,
+        job.dtype == "float32",
+        weights,
+        samples=4 if perp_neg else 2,
+        decode=decode,
+        encode=encode,
+        file=file is not None,
+    )
 
 
 def _own(guidance: str) -> set[str]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from pathlib import Path
+
 import pytest
 
 from rfgs.cli.checks import check_memory
@@ -40,7 +45,9 @@ def test_too_little_memory(
     with pytest.raises(UserError) as raised:
         check_memory(backend, "cuda", views=views, resolution=resolution)
     message = str(raised.value)
-    assert message.startswith(f"--backend {backend}: {views} views of {resolution} pixels: wants about ")
+    assert message.startswith(
+        f"--backend {backend}: {views} view{'s' * (views > 1)} of {resolution} pixels: wants about "
+    )
     assert f"GiB of GPU memory and a card has {gib}; " in message and message.endswith(remedy)
 
 
@@ -63,5 +70,28 @@ def test_what_takes_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for more in (Load(lora_rank=4), Load(full=True), Load(weights=6 << 30)):
         with pytest.raises(UserError, match="--backend sd35-medium: 4 views of 512 pixels: wants about"):
             check_memory("sd35-medium", "cuda", views=4, load=more)
-    with pytest.raises(UserError, match="--model my.safetensors: 4 views of 512 pixels: wants about"):
-        check_memory("sd35-medium", "cuda", views=4, load=more, model="my.safetensors")
+
+
+def test_quantized_weights_cannot_be_offloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 4 << 30)])
+    for load, said in ((Load(), True), (Load(weights=6 << 30), False)):
+        with pytest.raises(UserError) as raised:
+            check_memory("sd3", "cuda", views=1, load=load)
+        assert ("--offload" in str(raised.value)) == said
+
+
+def test_a_file_is_named_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the header of a FLUX of which nothing else is there."""
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("a card", 8 << 30)])
+    tensors = {"img_in.weight": [3072, 64], "double_blocks.0.x": [100_000, 100_000]}
+    file, header, place = tmp_path / "my.safetensors", {}, 0
+    for name, shape in tensors.items():
+        end = place + 2 * shape[0] * shape[1]
+        header[name], place = {"dtype": "BF16", "shape": shape, "data_offsets": [place, end]}, end
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + place)  # No file of 20 GB: the rest of it is a hole.
+    with pytest.raises(
+        UserError, match=f"--model {re.escape(str(file))}: 1 view of 512 pixels: wants about 2"
+    ):
+        check_memory(str(file), "cuda", views=1)

@@ -149,7 +149,9 @@ def test_a_folder_is_checked_as_a_backend_is(tmp_path: Path, monkeypatch: pytest
     said = room(None, Loading(), monkeypatch, device="cuda", source=str(tmp_path))
     assert said.startswith(f"--model {tmp_path}: 4 views of 512 pixels: wants about ")
     job = InvertJob("photo.png", "a cube", device="cuda", model=str(tmp_path))
-    with pytest.raises(UserError, match=f"--model {tmp_path}: 1 views? of 512 pixels: wants about"):
+    with pytest.raises(UserError, match=f"--model {tmp_path}: an image of 512 pixels: wants about") as raised:
         check_photo_job(job, job.model, "cuda")
+    # The commands for photographs have no number of views to lower.
+    assert str(raised.value).endswith(", or --offload, which is much slower")
     monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("a card", 24 << 30)])
     check_photo_job(job, job.model, "cuda")

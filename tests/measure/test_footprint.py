@@ -214,3 +214,23 @@ def test_on_the_cpu_texts_come_before_the_network() -> None:
     assert memory.on_the_cpu("flux-dev", device="cuda", gpu=24 * GIB) == memory.PROGRAM
     assert memory.on_the_cpu("flux-dev", device="cuda", gpu=8 * GIB) == memory.PROGRAM + 2 * flux.t5
     assert memory.on_the_cpu("sd3", device="cuda", gpu=8 * GIB, t5=False) == memory.PROGRAM
+
+
+@pytest.mark.parametrize("name", ["flux2-klein", "z-image"])
+def test_on_the_cpu_qwen_is_a_text_encoder_that_cannot_be_left_out(name: str) -> None:
+    footprint = memory.FOOTPRINTS[name]
+    for t5 in (True, False):
+        found = memory.on_the_cpu(name, device="cuda", gpu=8 * GIB, t5=t5)
+        assert found == memory.PROGRAM + 2 * footprint.qwen
+    found = plan(name, 48 * GIB)
+    assert found and found.t5  # By itself, before the network is there.
+
+
+def test_a_single_file_passes_through_the_cpus_memory() -> None:
+    """Its network by itself, or T5 before it: never both."""
+    flux = memory.FOOTPRINTS["flux-dev"]
+    found = memory.on_the_cpu("flux-dev", device="cuda", gpu=8 * GIB, load=Load(file=True))
+    assert found == memory.PROGRAM + 2 * flux.network
+    # On the CPU, quantized weights take what the file says.
+    plain, small = (memory.on_the_cpu("flux-dev", load=load) for load in (Load(), Load(weights=7 * GIB)))
+    assert plain - small == 2 * flux.network - 7 * GIB

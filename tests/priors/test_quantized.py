@@ -13,9 +13,11 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
-from rfgs.models import machine, single_file
+from rfgs.models import machine, single_file, weighing
 from rfgs.models.catalog import check_source, name_of
 from rfgs.priors import engine, load_prior, parts
+from rfgs.runs.job import Job
+from rfgs.runs.methods import load_of
 from tests.priors import layouts, single_files
 
 try:
@@ -61,8 +63,11 @@ def test_gguf_computes_what_its_numbers_say(sd3: Path, quantized: tuple[Path, Pa
 @needs_gguf
 def test_gguf_in_half_precision(sd3: Path, quantized: tuple[Path, Path]) -> None:
     exact = load_prior(quantized[1], parts=sd3)
-    half = load_prior(quantized[0], parts=sd3, dtype=torch.bfloat16)
-    text = exact.embed(["a red cube", "blue"])
+    prompts = ["a red cube", "blue"]
+    half: Any = load_prior(quantized[0], parts=sd3, dtype=torch.bfloat16, prompts=lambda empty: prompts)
+    text = exact.embed(prompts)
+    # Embedded before there was a network, in what that computes in.
+    assert half.embed(prompts).tokens.dtype == half.dtype == torch.bfloat16
     expected = exact.predict(*question(), text)
     found = half.predict(*question(), text.to(torch.device("cpu"), torch.bfloat16))
     assert 1e-4 < (found - expected).norm() / expected.norm() < 0.05
@@ -90,7 +95,9 @@ def test_the_header_of_a_gguf(sd3: Path, quantized: tuple[Path, Path]) -> None:
     assert (file.traits, file.parameters) == (plain.traits, plain.parameters)
     assert file.quantized and set(file.parts) == {"transformer"} and name_of(str(quantized[0])) == "sd3"
     # Planned with as it is in the file, whatever it is computed in.
-    assert file.network_bytes() == file.network_bytes(full=True) == file.size
+    for dtype in ("auto", "float32"):
+        load, found = load_of(Job("", dtype=dtype), str(file.path)), weighing.footprint(str(file.path))
+        assert found and load.network(found) == file.size
     assert 0.9 * quantized[0].stat().st_size < file.size < quantized[0].stat().st_size
     assert check_source(str(quantized[0]), parts=str(sd3)) == str(quantized[0])
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.models import single_file
+from rfgs.models import single_file, weighing
 from rfgs.models.catalog import check_source, name_of
 from rfgs.models.kind import family_of, kind_of
+from rfgs.models.memory import FOOTPRINTS, GIB, PROGRAM, on_the_cpu
 from rfgs.priors import load_prior
 from rfgs.priors.parts import Setup
 from rfgs.priors.text import text_key
+from rfgs.runs.job import Job
+from rfgs.runs.methods import load_of
 from tests.priors import layouts, single_files
 
 HUB = "stabilityai/stable-diffusion-3.5-medium"
@@ -128,7 +132,16 @@ def test_what_the_header_says(sd3: Path, tmp_path: Path) -> None:
     )
     every = sum(value.numel() for value in tensors[0].values())
     assert file.parameters == every and file.size == 4 * every
-    assert file.network_bytes() == 2 * every and file.network_bytes(full=True) == 4 * every
+    # Planned with in the precision that it is loaded in, and weighed as its folder is.
+    found = weighing.footprint(str(file.path))
+    assert found == replace(FOOTPRINTS["sd35-medium"], network=every)
+    plain, full = (load_of(Job("", dtype=dtype), str(file.path)) for dtype in ("auto", "float32"))
+    assert plain.network(found) == 2 * every and full.network(found) == 4 * every and plain.file
+    # On its way to the GPU it is in the CPU's memory.
+    passing = on_the_cpu(replace(found, t5=0), device="cuda", gpu=GIB << 5, load=plain)
+    assert passing == PROGRAM + 2 * every
+    for part in ("vae", "text_encoder", "text_encoder_3"):
+        assert weighing.numbers(tmp_path / part, file) == weighing.numbers(sd3 / part)
 
 
 def told(source: str | Path, **options: Any) -> str:

@@ -102,9 +102,11 @@ def test_the_usual_guidance_suits_the_model_and_what_is_asked_of_it() -> None:
 
 
 def test_what_a_way_of_loading_means_for_memory() -> None:
-    assert load_of(Job("", model="sd3", offload=True, dtype="float32"), 4) == Load(4, True, True)
+    assert load_of(Job("", offload=True, dtype="float32"), "sd3", 4) == Load(4, True, True)
+    asked = load_of(Job(""), "sd3", perp_neg=True, decode=True, encode=False)
+    assert asked == Load(samples=4, decode=True, encode=False)
     # Half a byte and its share of the scales, where half precision has two.
-    load, network = load_of(Job("", model="flux-dev", quantize="nf4"), 0), FOOTPRINTS["flux-dev"].network
+    load, network = load_of(Job("", quantize="nf4"), "flux-dev"), FOOTPRINTS["flux-dev"].network
     assert load.weights == network * 9 // 16
     plain, small = (estimate("flux-dev", views=4, load=one).weights for one in (Load(), load))
     assert plain - small == 2 * network - network * 9 // 16
