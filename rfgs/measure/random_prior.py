@@ -18,10 +18,12 @@ from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior
 from rfgs.priors.flux import FluxPrior
 from rfgs.priors.instaflow import InstaFlowPrior
+from rfgs.priors.klein import KleinPrior
 from rfgs.priors.parts import Setup
 from rfgs.priors.sd import StableDiffusionPrior
 from rfgs.priors.sd3 import SD3Prior
 from rfgs.priors.sending import send
+from rfgs.priors.zimage import ZImagePrior
 
 SPREAD = 0.02
 """Of the weights: what comes of them is finite in half precision."""
@@ -44,6 +46,25 @@ _SMALL: dict[str, dict[str, Any]] = {
         "joint_attention_dim": 64,
         "pooled_projection_dim": 32,
     },
+    "flux2": {
+        "in_channels": 16,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "axes_dims_rope": (4, 4, 4, 4),
+        "joint_attention_dim": 64,
+    },
+    "z-image": {
+        "dim": 32,
+        "n_layers": 1,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 64,
+        "axes_dims": [4, 6, 6],
+        "axes_lens": [1024, 64, 64],
+    },
     "sd": {
         "block_out_channels": (16, 32),
         "layers_per_block": 1,
@@ -59,6 +80,8 @@ _SMALL_AUTOENCODER: dict[str, Any] = {
     "norm_num_groups": 2,
     "layers_per_block": 1,
 }
+_SMALL_AUTOENCODER_2 = {"block_out_channels": (4, 4, 8, 8), "latent_channels": 4, "norm_num_groups": 2}
+"""FLUX.2's."""
 _SD_SCHEDULE = {
     "_class_name": "DDIMScheduler",
     "beta_start": 0.00085,
@@ -102,16 +125,26 @@ def random_prior(
     kind, device = family(name), torch.device(device)
     changes: dict[str, Any] = _SMALL[kind] if small else {}
     network = drawn(build(name, "network", **changes), device, dtype)
-    narrow: dict[str, Any] = _SMALL_AUTOENCODER if small else {}
+    narrow: dict[str, Any] = (
+        (_SMALL_AUTOENCODER_2 if kind == "flux2" else _SMALL_AUTOENCODER) if small else {}
+    )
     encoder = drawn(build(name, "autoencoder", **narrow), device, torch.float32)
     setup, source = Setup(device, dtype), f"/random/{name}"
+    scheduler = SimpleNamespace(config=SimpleNamespace(shift=3.0, use_dynamic_shifting=False))
     prior: Any
+    pooled: int | None = None
     if kind == "sd":
         adapter = InstaFlowPrior if name.startswith("instaflow") else StableDiffusionPrior
         prior = adapter(name, source, setup, network, Autoencoder(encoder), _SD_SCHEDULE)
-        tokens, width, pooled = 77, network.config.cross_attention_dim, None
+        tokens, width = 77, network.config.cross_attention_dim
+    elif kind == "flux2":
+        encoder.bn.running_var.fill_(1)  # By chance it would be negative.
+        prior = KleinPrior(name, source, setup, network, Autoencoder(encoder), scheduler)
+        tokens, width = prior._tokens, network.config.joint_attention_dim
+    elif kind == "z-image":
+        prior = ZImagePrior(name, source, setup, network, Autoencoder(encoder, grain=2), scheduler)
+        tokens, width = prior._tokens, network.config.cap_feat_dim
     else:
-        scheduler = SimpleNamespace(config=SimpleNamespace(shift=3.0, use_dynamic_shifting=False))
         autoencoder = Autoencoder(encoder, grain=2)
         if kind == "sd3":
             prior = SD3Prior(name, source, setup, network, autoencoder, scheduler, t5=False)

@@ -25,8 +25,9 @@ ABOUT = {
 def test_the_usual_cases_come_first_and_none_twice() -> None:
     found = hardware.cases(small=False)
     assert found[0] == Case("sd3", "rfds-rev", 4, 512) and len(set(found)) == len(found)
-    assert {case.model for case in found[:5]} == {"sd3", "sd35-medium", "flux-dev", "instaflow", "sd15"}
-    for name in ("sd3", "sd35-medium", "flux-dev"):
+    flows = {"sd3", "sd35-medium", "flux-dev", "flux2-klein", "z-image"}
+    assert {case.model for case in found[:7]} == flows | {"instaflow", "sd15"}
+    for name in flows:
         every = {
             (case.views, case.size) for case in found if case.model == name and case.guidance == "rfds-rev"
         }
@@ -34,8 +35,9 @@ def test_the_usual_cases_come_first_and_none_twice() -> None:
     assert {case.guidance for case in found} == {"rfds", "rfds-rev", "rfds-vsd", "sds", "vsd"}
 
 
-def test_a_case_is_measured() -> None:
-    row = hardware.steps_of(Case("sd3", "rfds", 1, 32), "cpu", small=True, left=1.0)
+@pytest.mark.parametrize("model", ["sd3", "flux2-klein", "z-image"])
+def test_a_case_is_measured(model: str) -> None:
+    row = hardware.steps_of(Case(model, "rfds", 1, 32), "cpu", small=True, left=1.0)
     assert row["steps_a_second"] > 0 and row["peak"] and row["ms"].keys() == set(hardware_page.PARTS)
     assert hardware.loop.Clock is not hardware._WaitingClock
 
