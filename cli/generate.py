@@ -16,6 +16,7 @@ from rfgs.distill.settings import DistillConfig
 from rfgs.models.loading import Loading
 from rfgs.runs.job import Job, QualityName
 
+from .browser import open_page
 from .flags import AnyWords, Folder, Sets, Text, Typed, default, flags_of, given, set_names
 
 if TYPE_CHECKING:
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     from rfgs.viewer import Viewer
 
 BEGAN = time.perf_counter()
-ALLOWED = ("resume", "steps", "viewer", "port", "host", "origin", "server_render", "keep_viewer", "any_words")
+ALLOWED = (
+    "resume",
+    "steps",
+    "viewer",
+    "open",
+    "port",
+    "host",
+    "origin",
+    "server_render",
+    "keep_viewer",
+    "any_words",
+)
 """Flags that go with --resume."""
 SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
@@ -79,6 +91,8 @@ class Generate(Typed):
     viewer: bool = True
     """Serve a page that shows the asset while it forms, to pause, steer and save it. Unwatched, it costs next to
     nothing."""
+    open: bool = True
+    """Open that page in a browser, if this is a terminal on a machine with a display."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of that page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
@@ -206,6 +220,8 @@ class Generate(Typed):
             if viewer:
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
+                if self.open:
+                    open_page(viewer.url)
             progress.say(f'making "{job.prompt}" with {job.model} on the {job.device}; writing to {folder}')
             for line in (remark, distilled.remark(job.model, job.settings.get("guidance_scale"))):
                 if line:

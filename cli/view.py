@@ -19,6 +19,8 @@ class View:
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH", help_behavior_hint="")
     ] = ()
     """Files of splats (.ply, .spz, .sog, .splat, .glb), or folders of runs; several are shown side by side."""
+    open: bool = True
+    """Open the page in a browser, if this is a terminal on a machine with a display."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 8080
     """Port of the page; the next free one is taken. 0 lets the system choose."""
     host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
@@ -37,10 +39,13 @@ class View:
         checks.check_exhibits(self.paths)
         from rfgs.viewer import view
 
+        from .browser import open_page
+
         view(
             self.paths,
             host=self.host,
             port=self.port,
             server_render=self.server_render,
             origin=self.origin,
+            on_open=open_page if self.open else lambda url: None,
         )

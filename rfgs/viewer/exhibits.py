@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import viser
@@ -34,6 +35,11 @@ class Exhibit:
     splats: dict[int, Splats] = field(default_factory=dict)
     """By frame, those read so far."""
 
+    @cached_property
+    def comments(self) -> list[str]:
+        """What the last file says of itself, such as "prompt: a red mug"."""
+        return comments_of(self.frames[-1][1])
+
     def read(self, index: int) -> Splats:
         """The splats of a frame, from its file or from memory; past its end, those of the last."""
         index = min(index, len(self.frames) - 1)
@@ -42,16 +48,31 @@ class Exhibit:
         return self.splats[index]
 
 
-def exhibit(path: Path) -> Exhibit:
-    """What `path` has to show: a splat file, or a run's folder with its asset and the snapshots it kept.
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """What to call files and folders: their own names, with as many of the folders they are in as tell equal ones apart."""
+    # Names are bytes on Linux, and need not be any text that can be sent to a browser.
+    parts = [
+        [part.encode("utf-8", "replace").decode() for part in path.resolve().parts[1:]] or ["/"]
+        for path in paths
+    ]
+    names = []
+    for mine in parts:
+        others = [other for other in parts if other != mine]
+        length = next(
+            (n for n in range(1, len(mine)) if all(other[-n:] != mine[-n:] for other in others)), len(mine)
+        )
+        names.append("/".join(mine[-length:]))
+    return names
+
+
+def exhibit(path: Path, name: str) -> Exhibit:
+    """What `path` has to show under a name: a splat file, or a run's folder with its asset and the snapshots it kept.
 
     Snapshots are the files `*<step>.ply` in the folder "snapshots".
 
     Raises:
         UserError: nothing to show there.
     """
-    # Names are bytes on Linux, and need not be any text that can be sent to a browser.
-    name = path.resolve().name.encode("utf-8", "replace").decode()
     if not path.is_dir():
         return Exhibit(name, [(name, path)])
     numbered = [
@@ -130,7 +151,7 @@ class FileViewer(Served):
             trouble = gui.add_html("")
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name = "-".join(Path(one.name).stem for one in self.exhibits)[:60]
-            comments = comments_of(self.exhibits[0].frames[-1][1]) if len(self.exhibits) == 1 else []
+            comments = self.exhibits[0].comments if len(self.exhibits) == 1 else []
             SavePanel(gui, page.stage, page.report, name, of_run=False, comments=comments)
 
         def warn(line: str) -> None:
@@ -146,6 +167,8 @@ class FileViewer(Served):
             moment = one.frames[min(self._moment, len(one.frames) - 1)][0]
             when = f", {moment}" if len(one.frames) > 1 else ""
             lines.append(f"<div><b>{as_text(one.name)}</b>{when}: {len(splats):,} splats</div>")
+            if one.comments:
+                lines.append(f"<div>{as_text(', '.join(one.comments))}</div>")
         self._page.stage.draw()
         self._summary.content = small("".join(lines))
         self._page.pictures.wake()
@@ -172,9 +195,10 @@ def view_files(
         UserError: no path, a file that is missing, damaged or holds no splats, or an address that cannot be
             listened on.
     """
-    exhibits = [exhibit(Path(path)) for path in paths]
-    if not exhibits:
+    places = [Path(path) for path in paths]
+    if not places:
         raise UserError("view: no file given; give splat files (.ply) or the folders of runs")
+    exhibits = [exhibit(place, name) for place, name in zip(places, distinct_names(places), strict=True)]
     return FileViewer(exhibits, host, port, server_render=server_render, origin=origin)
 
 
@@ -186,8 +210,10 @@ def view(
     server_render: bool = False,
     origin: str | None = None,
     say: Callable[[str], None] = print,
+    on_open: Callable[[str], object] = lambda url: None,
 ) -> None:
-    """Serves `view_files` until Ctrl-C, and says where."""
+    """Serves `view_files` until Ctrl-C, and says where; `on_open` is called with the address once it is served."""
     with view_files(paths, host=host, port=port, server_render=server_render, origin=origin) as viewer:
         say(f"viewer: {viewer.url} (Ctrl-C ends it)")
+        on_open(viewer.url)
         viewer.wait()

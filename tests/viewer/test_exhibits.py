@@ -10,7 +10,7 @@ import pytest
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.viewer import view_files
-from rfgs.viewer.exhibits import Exhibit, FileViewer, exhibit
+from rfgs.viewer.exhibits import Exhibit, FileViewer, distinct_names, exhibit, view
 from rfgs.viewer.share import share_page
 from tests.viewer.chromium import Chromium
 from tests.viewer.plain_client import connect_to, until
@@ -29,7 +29,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_shown_in_order_of_time(run_folder: Path) -> None:
-    run = exhibit(run_folder)
+    run = exhibit(run_folder, "run")
     assert [name for name, _ in run.frames] == ["step 9", "step 20", "step 100", "end"]
     assert [len(run.read(index)) for index in (0, 1, 2, 3, 7)] == [30, 60, 90, 120, 120]
 
@@ -40,6 +40,33 @@ def test_bad_paths_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             view_files(paths)
         assert "\n" not in str(caught.value)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    a, b = tmp_path / "cactus" / "splats.ply", tmp_path / "snowman" / "splats.ply"
+    assert distinct_names([a]) == ["splats.ply"]
+    assert distinct_names([a, tmp_path / "other.ply"]) == ["splats.ply", "other.ply"]
+    assert distinct_names([a, b]) == ["cactus/splats.ply", "snowman/splats.ply"]
+    # The same file twice has one name, and one that ends like another one too is told by where that begins.
+    assert distinct_names([a, a]) == ["splats.ply", "splats.ply"]
+    deep = tmp_path / "deep" / "cactus" / "splats.ply"
+    assert distinct_names([a, deep]) == [f"{tmp_path.name}/cactus/splats.ply", "deep/cactus/splats.ply"]
+
+
+def test_what_a_file_says_of_itself_is_shown(tmp_path: Path) -> None:
+    write_ply(three_balls(30), tmp_path / "a.ply", comments=["prompt: a <b>red</b> mug", "seed: 7"])
+    with view_files([tmp_path / "a.ply"], port=0) as viewer, connect_to(viewer.url) as connection:
+        assert "prompt: a &lt;b&gt;red&lt;/b&gt; mug, seed: 7" in until(connection, "30 splats")
+
+
+def test_who_asked_for_it_is_told_the_address_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ply(three_balls(30), tmp_path / "a.ply")
+    monkeypatch.setattr(FileViewer, "wait", lambda self: None)
+    said, opened = list[str](), list[str]()
+    view([tmp_path / "a.ply"], port=0, say=said.append, on_open=opened.append)
+    assert said == [f"viewer: {opened[0]} (Ctrl-C ends it)"]
 
 
 SCRIPT = "<img src=x onerror=\"document.title='run'\"> `x` {1+1}"
