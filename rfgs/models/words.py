@@ -325,7 +325,7 @@ def _embedded() -> Iterator[Knowledge]:
 
 def _big(kind: Kind) -> str:
     """What a model that knows almost everything needs."""
-    backend = catalog.find_backend("sd3" if kind == "flow" else "sd15")
+    backend = catalog.find_backend("flux2-klein" if kind == "flow" else "sd15")
     card = next(size for size in memory.CARDS if size * memory.GIB >= memory.least(backend.name))
     license = f", and its license ({backend.license}) accepted" if backend.gated else ""
     return f"--backend {backend.name} knows nearly everything and needs a GPU of {card} GiB or more{license}"

@@ -157,24 +157,21 @@ def test_nearest_by_meaning_and_by_spelling() -> None:
     assert OLD.nearest("cup") == ["mug"] and OLD.nearest("horse") == [] and OLD.nearest("kitten") == []
 
 
-SD3 = (
-    "--backend sd3 knows nearly everything and needs a GPU of 8 GiB or more, and its license (Stability AI Community License) "
-    "accepted"
-)
+BIG = "--backend flux2-klein knows nearly everything and needs a GPU of 12 GiB or more"
 
 
 def test_the_refusal_names_the_word_the_nearest_and_the_ways_on() -> None:
     assert WORLD.refusal("horse") == (
-        f'"horse" is not among the 41 things that world knows; nearest: dog, cat; {SD3}; '
+        f'"horse" is not among the 41 things that world knows; nearest: dog, cat; {BIG}; '
         "--any-words goes on all the same"
     )
     assert WORLD.refusal("dragon") == (
-        f'"dragon" is not among the 41 things that world knows; {SD3}; --any-words goes on all the same; '
+        f'"dragon" is not among the 41 things that world knows; {BIG}; --any-words goes on all the same; '
         f"what it knows: {', '.join(KINDS)}"
     )
     # No longer than a line that one can read, whatever is typed.
     assert '"' + "x" * 39 + "…" + '" is not among' in WORLD.refusal("x" * 1000)
-    assert 4 * memory.GIB < memory.least("sd3") <= 8 * memory.GIB
+    assert 8 * memory.GIB < memory.least("flux2-klein") <= 12 * memory.GIB
 
 
 def test_a_backend_of_the_package_that_knows_the_thing_is_named(
