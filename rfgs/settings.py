@@ -21,6 +21,9 @@ from rfgs.errors import UserError
 
 D = TypeVar("D")
 
+LARGEST = 2**63
+"""Whole numbers of any length can be typed, and what counts with them has 64 bits."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -131,7 +134,7 @@ class Setting:
 
     def _in_range(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            (abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value))
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
@@ -151,7 +154,7 @@ class Unfit(UserError):
         setting, again = self.setting, before if again is None else again
         if example is None:
             example = setting.default if setting.example is None else setting.example
-        if setting.multiple and isinstance(self.value, int):
+        if setting.multiple and isinstance(self.value, int) and abs(self.value) < LARGEST:
             least = int(setting.least or setting.multiple)
             example = max(least, setting.multiple * round(self.value / setting.multiple))
         proposal = "" if setting.choices or example is None else f"; try {again}{shown(example)}"
