@@ -89,10 +89,20 @@ def grey() -> Any:
 
 def command(arguments: Sequence[str], log: Path, before: Callable[[], object] = lambda: None) -> Ended:
     """Does `rfgs` with `arguments` in a fork, after `before`, and waits for its end."""
+    return wait(start(arguments, log, before), log)
+
+
+def start(arguments: Sequence[str], log: Path, before: Callable[[], object] = lambda: None) -> int:
+    """Begins `rfgs` with `arguments` in a fork, after `before`; its process, for `wait`."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         _be(arguments, log, before)
+    return child
+
+
+def wait(child: int, log: Path) -> Ended:
+    """How the command of that process ended, which wrote to `log`."""
     _, status, used = os.wait4(child, 0)
     text = log.read_text(encoding="utf-8", errors="replace")
     return Ended(
