@@ -2,9 +2,9 @@
 
     python bench/pairs.py --pairs 50     # a minute or two; Linux or macOS
 
-Two new runs with different seeds, two that overwrite, one of each, and two that go on with the same killed run; the second begins
-at a random moment of the first, or soon after it. Whoever comes second is told so in a line, with exit code 2, or comes after the first. At the end
-the folder has to hold the files of the seed that its record names, byte for byte.
+Two new runs with different seeds, two that overwrite, one of each, and two that go on with the same killed run; the second
+begins at a random moment of the first, or soon after it. Whoever comes second is told so in a line, with exit code 2, or comes
+after the first. At the end the folder has to hold the files of the seed that its record names, byte for byte.
 """
 
 from __future__ import annotations
