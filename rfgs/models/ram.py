@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rfgs.models.cgroups import groups
+
 _UNLIMITED = 1 << 60
 """Bytes from which a control group of version 1 has no limit: it then says a number near the largest there is."""
 
@@ -39,26 +41,10 @@ def _machine(root: Path) -> tuple[int, int] | None:
 
 def _groups(root: Path, swap: int) -> Iterator[int]:
     """Bytes that the control groups of this process leave, one a group that has a limit."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if not names:  # Version 2 has one hierarchy for all.
-            folders, files = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"], _FILES
-        elif "memory" in names.split(","):
-            folders, files = [root / "sys/fs/cgroup/memory"], _FILES_OF_VERSION_1
-        else:
-            continue
-        for folder in folders:
-            # The limit of each group above holds too. A container may see the path from outside, which is not there for
-            # it; its own group is then the folder itself.
-            for inner in (path.strip("/"), *map(str, Path(path.strip("/")).parents)):
-                found = _group(folder / inner, *files)
-                if found is not None:
-                    yield max(0, found) + swap
+    for version, group in groups(root, "memory"):
+        found = _group(group, *(_FILES if version == 2 else _FILES_OF_VERSION_1))
+        if found is not None:
+            yield max(0, found) + swap
 
 
 _FILES = ("memory.max", "memory.current", "file")

@@ -9,6 +9,8 @@ import functools
 import os
 from pathlib import Path
 
+from rfgs.models.cgroups import groups
+
 
 def usable(root: Path = Path("/")) -> int:
     """The number of threads to compute with, at least 1: `cores`, or OMP_NUM_THREADS if that is less.
@@ -47,25 +49,9 @@ def _share(root: Path) -> int | None:
 
     Rounded to the nearest: with 1.5 cores two threads do half as much again as one, with 1.1 they wait for each other.
     """
-    quotas = []
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None  # Not Linux.
-    for line in lines:
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if not names:  # Version 2 has one hierarchy for all.
-            folders, read = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"], _quota
-        elif "cpu" in names.split(","):
-            folders, read = [root / "sys/fs/cgroup" / name for name in (names, "cpu")], _quota_of_version_1
-        else:
-            continue
-        for folder in folders:
-            # The limit of each group above holds too. A container may see the path from outside, which is not there for
-            # it; its own group is then the folder itself.
-            for inner in (path.strip("/"), *map(str, Path(path.strip("/")).parents)):
-                quotas.append(read(folder / inner))
+    quotas = [
+        (_quota if version == 2 else _quota_of_version_1)(group) for version, group in groups(root, "cpu")
+    ]
     found = [quota for quota in quotas if quota is not None]
     return max(1, int(min(found) + 0.5)) if found else None
 

@@ -14,7 +14,7 @@ from rfgs.models.distilled import is_distilled
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior, guided, in_batches
 from rfgs.priors.parts import Setup, enough_memory
-from rfgs.priors.text import TextSide
+from rfgs.priors.text import TextSide, text_key
 
 
 class Adapter:
@@ -65,6 +65,19 @@ class Adapter:
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The same in one evaluation of the network."""
         raise NotImplementedError
+
+    def _load_text(self) -> Any:
+        """The text encoders, for `_embed`."""
+        raise NotImplementedError
+
+    def _embed(self, text: Any, prompts: Sequence[str]) -> Condition:
+        """B prompts, by what `_load_text` gave."""
+        raise NotImplementedError
+
+    def _text_side(self, *what: str, kept: bool = True) -> TextSide:
+        """What embeds prompts; embeddings are kept on disk, if they are, by all that they depend on, and `what` else."""
+        key = text_key(self.source, self.setup, *what) if kept else None
+        return TextSide(self._load_text, self._embed, device=self.device, dtype=self.dtype, key=key)
 
     def _noise(self, count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
         return torch.randn((count, channels, side, side), generator=generator).to(self.device)

@@ -21,7 +21,7 @@ from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
-from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
+from rfgs.priors.text import TextPart, load_t5, load_text
 
 _LARGEST = 512
 """Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
@@ -46,13 +46,7 @@ class FluxPrior(Flow, Adapter):
         self.image_size = said.image_size or min(size * autoencoder.factor, _LARGEST)
         # schnell was trained on 256 tokens of text, dev on 512.
         self._t5_tokens = said.max_sequence_length or (512 if network.config.guidance_embeds else 256)
-        self.text = TextSide(
-            self._load_text,
-            self._embed,
-            device=self.device,
-            dtype=self.dtype,
-            key=text_key(source, setup, "flux", str(self._t5_tokens)),
-        )
+        self.text = self._text_side("flux", str(self._t5_tokens))
 
     @property
     def time_shift(self) -> float:

@@ -20,7 +20,7 @@ from rfgs.priors.base import Condition, Recipe
 from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.qwen import TOKENS, load_qwen, read
-from rfgs.priors.text import TextPart, TextSide, text_key
+from rfgs.priors.text import TextPart
 
 _SIZE = 512
 """Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
@@ -44,13 +44,7 @@ class KleinPrior(Flow, Adapter):
         said = about(source)
         self.image_size = said.image_size or _SIZE
         self._tokens = said.max_sequence_length or TOKENS
-        self.text = TextSide(
-            self._load_text,
-            self._embed,
-            device=self.device,
-            dtype=self.dtype,
-            key=text_key(source, setup, "klein", str(self._tokens)),
-        )
+        self.text = self._text_side("klein", str(self._tokens))
 
     @property
     def time_shift(self) -> float:

@@ -21,7 +21,7 @@ from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
-from rfgs.priors.text import TextPart, TextSide, load_t5, load_text, text_key
+from rfgs.priors.text import TextPart, load_t5, load_text
 
 _LARGEST = 512
 """Pixels: SD3's native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
@@ -50,13 +50,7 @@ class SD3Prior(Flow, Adapter):
         tokens = about(source).max_sequence_length
         self._t5_tokens = 256 if tokens is None else tokens
         self._t5 = t5
-        self.text = TextSide(
-            self._load_text,
-            self._embed,
-            device=self.device,
-            dtype=self.dtype,
-            key=text_key(source, setup, "sd3", str(self._t5_tokens)) if t5 else None,
-        )
+        self.text = self._text_side("sd3", str(self._t5_tokens), kept=t5)
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> SD3Prior:
