@@ -187,9 +187,21 @@ class Chromium:
 
     def type_into(self, selector: str, text: str) -> None:
         """Replaces the content of an input element and presses Enter."""
-        self.evaluate(
-            f"{{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }}"
+        self._type(f"document.querySelector({json.dumps(selector)})", text)
+
+    def type_at(self, label: str, text: str) -> None:
+        """The same for the number that stands beside a label, or after the slider that does."""
+        self._type(
+            "(label => label && [...document.querySelectorAll('input[inputmode=decimal]')].find(e => "
+            "label.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING))([...document.querySelectorAll('label')]"
+            f".filter(e => e.innerText.trim() === {json.dumps(label)} && e.offsetParent !== null)[0])",
+            text,
         )
+
+    def _type(self, found: str, text: str) -> None:
+        """Waits for an element, given as a JavaScript expression, and types into it."""
+        self.wait_for(f"!!({found})")
+        self.evaluate(f"{{ const e = {found}; e.focus(); e.select(); }}")
         self.command("Input.insertText", text=text)
         for kind in ("keyDown", "keyUp"):
             self.command(

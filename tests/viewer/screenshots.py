@@ -37,7 +37,7 @@ def live_run(folder: Path) -> None:
             tidy(browser)
             keep(browser, "run")
             browser.click_text("Steer")
-            browser.type_into("input[inputmode=decimal]", "6")
+            browser.type_at("Guidance scale", "6")
             browser.wait_text("Guidance scale")
             browser.click_text("Run")
             browser.click_text("Step once")

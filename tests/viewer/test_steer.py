@@ -199,7 +199,7 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.wait_text("Running")
         browser.click_text("Steer")
         browser.wait_text("Guidance scale")
-        browser.type_into("input[inputmode=decimal]", "12.5")
+        browser.type_at("Guidance scale", "12.5")
         browser.wait_text("→ 12.5")
         browser.type_into("textarea", "two blue cubes")
         time.sleep(0.3)
