@@ -1,7 +1,8 @@
-"""What all adapters share: where their parts are and compute, prompts, images, and the sampler of the flows."""
+"""What all adapters share: where their parts are and compute, prompts, images, and sampling."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,14 +14,22 @@ from rfgs.models.about import about
 from rfgs.models.distilled import is_distilled
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior, guided, in_batches
+from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, enough_memory
 from rfgs.priors.text import TextSide, text_key
+
+LARGEST = 512
+"""Pixels for which big models are asked at most: their native 1024 costs four times the tokens, and every recipe for
+distillation renders 512 at most."""
 
 
 class Adapter:
     """A model in diffusers' layout; the families below add their path, and what their network predicts (`_predict`)."""
 
     text: TextSide
+    image_size: int
+    grain: int = 1
+    """Width and height, in latents, of what its network takes as one token."""
     max_batch: int | None = None
     """Samples in one evaluation of the network without gradient; more are done one batch after the other. None: no limit."""
 
@@ -79,8 +88,91 @@ class Adapter:
         key = text_key(self.source, self.setup, *what) if kept else None
         return TextSide(self._load_text, self._embed, device=self.device, dtype=self.dtype, key=key)
 
-    def _noise(self, count: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
-        return torch.randn((count, channels, side, side), generator=generator).to(self.device)
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        negative: Condition,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+        size: int | None = None,
+    ) -> Tensor:
+        """Images [B, 3, size, size] in [0, 1] by the model's own sampler; a size that does not suit it is rounded down."""
+        side = (size or self.image_size) // self.autoencoder.factor // self.grain * self.grain
+        x = torch.randn((len(condition), self.channels, side, side), generator=generator).to(self.device)
+        return self.decode(self._sample(x, condition, negative, steps, guidance_scale, generator))
+
+    @property
+    def channels(self) -> int:
+        """Of its latents."""
+        return int(self.network.config.in_channels)
+
+    def _sample(
+        self,
+        x: Tensor,
+        condition: Condition,
+        negative: Condition,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Latents from noise x, both [B, c, h, w], in so many steps; `generator` is for samplers that draw on their way."""
+        raise NotImplementedError
+
+
+class FlowAdapter(Flow, Adapter):
+    """A rectified flow with diffusers' Euler scheduler, whose times lean to the noise the more, the larger the images."""
+
+    advised_steps = 50
+    """Of its own sampler."""
+
+    def __init__(
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
+    ) -> None:
+        super().__init__(name, source, setup, network, autoencoder)
+        self._scheduler = scheduler
+
+    @property
+    def time_shift(self) -> float:
+        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
+        if not self._scheduler.config.use_dynamic_shifting:
+            return float(self._scheduler.config.shift)
+        side = self.image_size // (self.grain * self.autoencoder.factor)
+        return math.exp(self._log_shift(side * side, self.advised_steps))
+
+    def _log_shift(self, tokens: int, steps: int) -> float:
+        """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`)."""
+        config = self._scheduler.config
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        return low + (tokens - few) * (high - low) / (many - few)
+
+    def _times(self, steps: int, side: int) -> Tensor:
+        """Those of its own sampler [steps + 1], falling from 1 to 0, for side x side latents."""
+        even = [1 - i / steps for i in range(steps)]
+        shift = self._log_shift((side // self.grain) ** 2, steps)
+        self._scheduler.set_timesteps(sigmas=even, mu=shift)
+        return self._scheduler.sigmas
+
+    def _sample(
+        self,
+        x: Tensor,
+        condition: Condition,
+        negative: Condition,
+        steps: int,
+        guidance_scale: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        return sample_flow(self, x, self._times(steps, x.shape[-1]), condition, negative, guidance_scale)
+
+
+def load_scheduler(source: str) -> Any:
+    """The Euler scheduler of the model in a folder."""
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ to a few steps and has no such input. Guidance on top of it (`rfgs.priors.guided
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,54 +15,44 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
-from rfgs.priors.adapter import Adapter, sample_flow
+from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, load_t5, load_text
 
-_LARGEST = 512
-"""Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 
-
-class FluxPrior(Flow, Adapter):
+class FluxPrior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
 
+    grain = 2
     distilled_guidance: float = 3.5
     """The guidance scale that `dev` imitates in every evaluation; ignored by `schnell`."""
 
     def __init__(
         self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
     ) -> None:
-        super().__init__(name, source, setup, network, autoencoder)
-        self._scheduler = scheduler
-        self._channels = network.config.in_channels // 4
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
         size = (
             network.config.get("sample_size") or 128
         )  # Latents; FLUX's configuration says nothing, its sampler 128.
         said = about(source)
-        self.image_size = said.image_size or min(size * autoencoder.factor, _LARGEST)
+        self.image_size = said.image_size or min(size * autoencoder.factor, LARGEST)
         # schnell was trained on 256 tokens of text, dev on 512.
         self._t5_tokens = said.max_sequence_length or (512 if network.config.guidance_embeds else 256)
         self.text = self._text_side("flux", str(self._t5_tokens))
 
     @property
-    def time_shift(self) -> float:
-        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
-        config = self._scheduler.config
-        if not config.use_dynamic_shifting:
-            return float(config.shift)
-        return math.exp(log_shift(config, (self.image_size // (2 * self.autoencoder.factor)) ** 2))
+    def channels(self) -> int:
+        return int(self.network.config.in_channels // 4)
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
         """From the folder `source`; the text encoders follow when a prompt needs them."""
         from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         with whole_model(name, "FLUX"):
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            scheduler = load_scheduler(source)
             config = read_json(source, "transformer/config.json")
             pooled, joint = config.get("pooled_projection_dim"), config.get("joint_attention_dim")
             check_width(source, ("text_encoder",), "hidden_size", pooled, "transformer")
@@ -108,36 +97,6 @@ class FluxPrior(Flow, Adapter):
             return_dict=False,
         )[0]
         return unpack(output.float(), height, width)
-
-    def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps.
-
-        `guidance_scale` is classifier-free guidance on top of `distilled_guidance`: 1 for none, as the model is meant.
-        """
-        side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
-        x = self._noise(len(condition), self._channels, side, generator)
-        sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(self._scheduler.config, side * side // 4))
-        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
-
-
-def log_shift(config: Any, tokens: int) -> float:
-    """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`).
-
-    `config`: the scheduler's.
-    """
-    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    return low + (tokens - few) * (high - low) / (many - few)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -65,25 +65,22 @@ class InstaFlowPrior(Flow, UNetModel):
         label = t if self.network_time == "correct" else 1 - t
         return -self._evaluate(x_t, 1000 * label, condition)
 
-    @torch.no_grad()
-    def sample(
+    def _sample(
         self,
+        x: Tensor,
         condition: Condition,
         negative: Condition,
-        *,
         steps: int,
         guidance_scale: float,
         generator: torch.Generator,
-        size: int | None = None,
     ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by `steps` equal Euler steps; its authors advise scales of 1 to 2."""
-        x = self._start(len(condition), size, generator)
+        """By equal Euler steps; its authors advise scales of 1 to 2."""
         both = Condition.cat([condition, negative])
         for step in range(steps):
             t = torch.full((2 * len(x),), 1 - step / steps, device=self.device)
             text, null = self._evaluate(torch.cat([x, x]), 1000 * t, both).chunk(2)
             x = x + classifier_free(text, null, guidance_scale) / steps
-        return self.decode(x)
+        return x
 
     def add_style(self, styled: str, base: str) -> None:
         """Add the difference of two Stable Diffusion UNets to this one, and take the styled model's autoencoder.

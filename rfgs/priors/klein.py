@@ -6,7 +6,6 @@ Latents are [B, 128, h, w] at 16 pixels each: the autoencoder's, 2 x 2 to one, n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,23 +13,18 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
-from rfgs.priors.adapter import Adapter, sample_flow
+from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
-from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.qwen import TOKENS, load_qwen, read
 from rfgs.priors.text import TextPart
 
-_SIZE = 512
-"""Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
-_STEPS = 50
-"""Of its own sampler; its times depend on how many there are."""
 _LAYERS = (9, 18, 27)
 """Of Qwen3, whose outputs the network reads."""
 
 
-class KleinPrior(Flow, Adapter):
+class KleinPrior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
 
     # FlowEdit's scales for SD3 are half and twice the 7 that it is sampled with; klein is sampled with 4. *Untested on hardware.*
@@ -39,31 +33,25 @@ class KleinPrior(Flow, Adapter):
     def __init__(
         self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
     ) -> None:
-        super().__init__(name, source, setup, network, autoencoder)
-        self._scheduler = scheduler
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
         said = about(source)
-        self.image_size = said.image_size or _SIZE
+        self.image_size = said.image_size or LARGEST
         self._tokens = said.max_sequence_length or TOKENS
         self.text = self._text_side("klein", str(self._tokens))
-
-    @property
-    def time_shift(self) -> float:
-        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
-        if not self._scheduler.config.use_dynamic_shifting:
-            return float(self._scheduler.config.shift)
-        return math.exp(log_shift((self.image_size // self.autoencoder.factor) ** 2, _STEPS))
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> KleinPrior:
         """From the folder `source`; the text encoder follows when a prompt needs it."""
         from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         with whole_model(name, "FLUX.2"):
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            scheduler = load_scheduler(source)
             autoencoder = Autoencoder.load(source, device=setup.home)
             network = load_network(Flux2Transformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
+
+    def _log_shift(self, tokens: int, steps: int) -> float:
+        return log_shift(tokens, steps)
 
     def _load_text(self) -> TextPart:
         with whole_model(self.name, "FLUX.2"):
@@ -87,23 +75,6 @@ class KleinPrior(Flow, Adapter):
             return_dict=False,
         )[0]
         return output.float().mT.unflatten(2, (height, width))
-
-    def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps; its authors advise 50 steps and a scale of 4."""
-        side = (size or self.image_size) // self.autoencoder.factor
-        x = self._noise(len(condition), self.network.config.in_channels, side, generator)
-        sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(side * side, steps))
-        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
 
 
 def log_shift(tokens: int, steps: int) -> float:

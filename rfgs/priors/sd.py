@@ -58,21 +58,19 @@ class StableDiffusionPrior(Diffusion, UNetModel):
         steps = len(self._alpha_bars)
         return (steps * t.to(self.device)).round().long().clamp(0, steps - 1)
 
-    @torch.no_grad()
-    def sample(
+    def _sample(
         self,
+        x: Tensor,
         condition: Condition,
         negative: Condition,
-        *,
         steps: int,
         guidance_scale: float,
         generator: torch.Generator,
-        size: int | None = None,
     ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by the scheduler that comes with the model."""
+        """By the scheduler that comes with the model."""
         scheduler = self._scheduler
         scheduler.set_timesteps(steps, device=self.device)
-        x = self._start(len(condition), size, generator) * scheduler.init_noise_sigma
+        x = x * scheduler.init_noise_sigma
         both = Condition.cat([condition, negative])
         # Ancestral schedulers draw noise in each step.
         draws = (
@@ -83,7 +81,7 @@ class StableDiffusionPrior(Diffusion, UNetModel):
             text, null = self._evaluate(torch.cat([x_t, x_t]), time.expand(2 * len(x)), both).chunk(2)
             guided = classifier_free(text, null, guidance_scale)
             x = scheduler.step(guided, time, x, **draws, return_dict=False)[0]
-        return self.decode(x)
+        return x
 
 
 def _make_scheduler(config: dict[str, Any]) -> Any:

@@ -16,18 +16,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rfgs.models.about import INDEX, about
-from rfgs.priors.adapter import Adapter, sample_flow
+from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
-from rfgs.priors.flow import Flow
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
 from rfgs.priors.text import TextPart, load_t5, load_text
 
-_LARGEST = 512
-"""Pixels: SD3's native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 
-
-class SD3Prior(Flow, Adapter):
+class SD3Prior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
 
     def __init__(
@@ -42,10 +38,8 @@ class SD3Prior(Flow, Adapter):
         t5: bool,
     ) -> None:
         """`t5`: whether prompts are read by it too, as by the two CLIPs."""
-        super().__init__(name, source, setup, network, autoencoder)
-        self._scheduler = scheduler
-        self.time_shift = float(scheduler.config.shift)
-        self.image_size = min(network.config.sample_size * autoencoder.factor, _LARGEST)
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
+        self.image_size = min(network.config.sample_size * autoencoder.factor, LARGEST)
         # Where there is no T5, the pipeline puts this many zero tokens in its place (256 unless told otherwise).
         tokens = about(source).max_sequence_length
         self._t5_tokens = 256 if tokens is None else tokens
@@ -56,11 +50,10 @@ class SD3Prior(Flow, Adapter):
     def load(cls, source: str, *, name: str, setup: Setup) -> SD3Prior:
         """From the folder `source`; the text encoders follow when a prompt needs them."""
         from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         with whole_model(name, "SD3"):
             t5 = setup.t5 != "drop" and _has_t5(source)
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            scheduler = load_scheduler(source)
             config, clips = read_json(source, "transformer/config.json"), ("text_encoder", "text_encoder_2")
             check_width(source, clips, "projection_dim", config.get("pooled_projection_dim"), "transformer")
             if t5:
@@ -106,21 +99,9 @@ class SD3Prior(Flow, Adapter):
         )
         return output[0].float()
 
-    def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps, `steps` of them."""
-        side = (size or self.image_size) // self.autoencoder.factor
-        x = self._noise(len(condition), self.network.config.in_channels, side, generator)
+    def _times(self, steps: int, side: int) -> Tensor:
         self._scheduler.set_timesteps(steps)
-        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))
+        return self._scheduler.sigmas
 
 
 def _has_t5(source: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rfgs.priors.adapter import Adapter
@@ -69,8 +68,3 @@ class UNetModel(Adapter):
             x_t.to(self.dtype), label.to(self.device), condition.tokens.to(self.dtype), return_dict=False
         )
         return output[0].float()
-
-    def _start(self, count: int, size: int | None, generator: torch.Generator) -> Tensor:
-        """Noise [B, 4, size / 8, size / 8]."""
-        side = (size or self.image_size) // self.autoencoder.factor
-        return self._noise(count, self.network.config.in_channels, side, generator)

@@ -6,7 +6,6 @@ diffusers' pipeline counts guidance from the prompt, u_text + g (u_text - u_null
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,24 +13,21 @@ import torch
 from torch import Tensor
 
 from rfgs.models.about import about
-from rfgs.priors.adapter import Adapter, sample_flow
+from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
-from rfgs.priors.flow import Flow
-from rfgs.priors.flux import log_shift
 from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.qwen import TOKENS, load_qwen, read
 from rfgs.priors.text import TextPart
 
-_SIZE = 512
-"""Pixels: its native 1024 costs four times the tokens of 512, and every recipe for distillation renders 512 at most."""
 _LAST_BUT_ONE = (-2,)
 """Layer of Qwen3 whose output the network reads."""
 
 
-class ZImagePrior(Flow, Adapter):
+class ZImagePrior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
 
+    grain = 2
     # FlowEdit's scales for SD3 are half and twice the 7 that it is sampled with; Z-Image is sampled with 4 to 6 as counted here.
     # *Untested on hardware.*
     recipe = Recipe(edits={"source_scale": 2.5, "target_scale": 10.0})
@@ -39,29 +35,19 @@ class ZImagePrior(Flow, Adapter):
     def __init__(
         self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
     ) -> None:
-        super().__init__(name, source, setup, network, autoencoder)
-        self._scheduler = scheduler
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
         said = about(source)
-        self.image_size = said.image_size or _SIZE
+        self.image_size = said.image_size or LARGEST
         self._tokens = said.max_sequence_length or TOKENS
         self.text = self._text_side("z-image", str(self._tokens))
-
-    @property
-    def time_shift(self) -> float:
-        """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
-        config = self._scheduler.config
-        if not config.use_dynamic_shifting:
-            return float(config.shift)
-        return math.exp(log_shift(config, (self.image_size // (2 * self.autoencoder.factor)) ** 2))
 
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> ZImagePrior:
         """From the folder `source`; the text encoder follows when a prompt needs it."""
         from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         with whole_model(name, "Z-Image"):
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+            scheduler = load_scheduler(source)
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
             network = load_network(ZImageTransformer2DModel, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
@@ -88,21 +74,3 @@ class ZImagePrior(Flow, Adapter):
             return_dict=False,
         )[0]
         return -torch.stack(output).squeeze(2).float()
-
-    def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
-        """Images [B, 3, size, size] in [0, 1] by the scheduler's Euler steps; its authors advise 28 to 50 steps, and scales of
-        4 to 6 as they are counted here."""
-        side = 2 * ((size or self.image_size) // (2 * self.autoencoder.factor))
-        x = self._noise(len(condition), self.network.config.in_channels, side, generator)
-        sigmas = [1 - i / steps for i in range(steps)]
-        self._scheduler.set_timesteps(sigmas=sigmas, mu=log_shift(self._scheduler.config, side * side // 4))
-        return self.decode(sample_flow(self, x, self._scheduler.sigmas, condition, negative, guidance_scale))

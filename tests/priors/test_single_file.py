@@ -81,7 +81,8 @@ def outputs(source: str | Path, **options: Any) -> list[torch.Tensor]:
 
 def assert_same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
     for one, other in zip(ours, theirs, strict=True):
-        assert torch.equal(one, other)
+        # Not the same bytes: how a product is summed up may depend on where in memory weights come to lie.
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_all_in_one_file(sd3: Path, tmp_path: Path) -> None:
