@@ -25,6 +25,7 @@ from .generate import Generate
 from .image import Image
 from .invert import Invert
 from .settings import Settings
+from .t3bench import T3Bench
 from .view import View
 from .warmup import Warmup
 
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Invert, tyro.conf.subcommand("invert")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[T3Bench, tyro.conf.subcommand("t3bench")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
 )
 
