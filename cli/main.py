@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
         if isinstance(command, flags.Typed):
-            command.typed = flags.typed(arguments)
+            command.typed, command.arguments = flags.typed(arguments), arguments
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)
