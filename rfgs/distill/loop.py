@@ -157,6 +157,7 @@ def distill(
             ),
             config if scale == config.guidance_scale else replace(config, guidance_scale=scale),
         )
+        mine.align(generator)
         clock.lap("prior")
 
         loss = mine.weight * estimate.loss

@@ -114,6 +114,11 @@ class Share:
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return pickle.loads(box[0])
 
+    def align(self, generator: torch.Generator) -> None:
+        """Has all processes draw what the first one draws from here on, whatever a guidance has drawn for its own views only."""
+        if self.processes > 1:
+            generator.set_state(self.same(generator.get_state()))
+
     def tell(self, error: BaseException) -> None:
         """Says, before this process ends, what the first one shall tell the user of it."""
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
