@@ -127,8 +127,9 @@ class Generate(Typed):
         if launch.own_rank():
             return self._follow()
         if self.gpus != 1 and not launch.is_one_of_several():
-            checks.check_gpus(self.gpus, self.device)
-            raise SystemExit(launch.launch(self.gpus, self.arguments, on_cpu=self.device == "cpu"))
+            device = self.device if self.resume is None else folders.device_of(self.resume)
+            checks.check_gpus(self.gpus, device)
+            raise SystemExit(launch.launch(self.gpus, self.arguments, on_cpu=device == "cpu"))
         if self.resume is None:
             job = self._job()
             knowledge = Knowledge.of(job.model)

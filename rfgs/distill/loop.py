@@ -164,7 +164,8 @@ def distill(
         loss.backward()
         clock.lap("backward")
         loss = loss.detach()
-        mine.sum([*(value.grad for value in splats.parameters().values()), loss, skipped.count])
+        gradients = [value.grad for value in splats.parameters().values() if value.grad is not None]
+        mine.sum([*gradients, loss, skipped.count])
         skipped.clear(splats.parameters().values())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

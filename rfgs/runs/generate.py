@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,13 @@ def generate(
     fitted = _fit(prior, config, job, watched=watched, share=share)
     generator = torch.Generator().manual_seed(job.seed)
     splats = (first_splats(config, generator) if start is None else start).to(job.device)
+    state = None if checkpoint is None else checkpoint["state"]
+    steps = distill(job.prompt, prior, splats, config, generator=generator, resume=state, share=share)
     if not share.first:
-        for step in distill(
-            job.prompt, prior, splats, config, generator=generator, resume=_state(checkpoint), share=share
-        ):
-            splats = step.splats
-            if share.same(False):
-                break
-        return Result(splats.detach(), [], {})
+        try:
+            return Result(_follow(steps, splats, share), [], {})
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(_out_of_memory(job, config, folder)) from error
     on_start(config, prior)
     if not is_small(prior):
         compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""
@@ -133,15 +132,12 @@ def generate(
         recorder.record["memory"] = fitted
     if share.processes > 1:
         recorder.record["processes"] = share.processes
-    state = _state(checkpoint)
     step, done = None, 0
     if state is not None:
         # A run that was killed after its last step makes no further one.
         splats, done = Splats.from_parameters(state["splats"]).to(job.device), state["index"]
     try:
-        for step in distill(
-            job.prompt, prior, splats, config, generator=generator, resume=state, share=share
-        ):
+        for step in steps:
             splats, done = step.splats, step.index
             # First the listeners, who may change settings, so that a checkpoint has the changes.
             recorder.timed("viewer", on_step, step)
@@ -173,8 +169,13 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
-def _state(checkpoint: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if checkpoint is None else checkpoint["state"]
+def _follow(steps: Iterator[Step], splats: Splats, share: Share) -> Splats:
+    """Takes the steps that the first of several processes takes; the splats after the last one."""
+    for step in steps:
+        splats = step.splats
+        if share.same(False):
+            break
+    return splats.detach()
 
 
 def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:
