@@ -77,6 +77,33 @@ def check_port(port: int) -> int:
     return port
 
 
+def check_gpus(count: int, device: DeviceChoice) -> None:
+    """As many GPUs as there are; on the CPU processes.
+
+    Raises:
+        UserError: fewer than one, or more than the machine has.
+    """
+    if count < 1:
+        raise UserError(f"--gpus {count}: has to be at least 1")
+    there = len(machine.gpus())
+    if device != "cpu" and count > there:
+        has = f"{there} GPU{'s' * (there > 1)}" if there else "no NVIDIA GPU"
+        raise UserError(f"--gpus {count}: this machine has {has}; leave it out, or use --device cpu")
+
+
+def check_share(views: int, processes: int) -> None:
+    """At least one view for each process.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if views < processes:
+        raise UserError(
+            f"--views-per-step {views}: is less than the {processes} processes that share the views; "
+            f"take --views-per-step {processes}, or fewer --gpus"
+        )
+
+
 def check_source(path: Path) -> Path:
     """The file of splats that a path names, which is there and of a format that is read."""
     return source_of(path)

@@ -108,6 +108,8 @@ class Typed:
 
     typed: Sequence[str] = ()
     """Their names, as its fields have them; `rfgs.cli.main` fills it in."""
+    arguments: Sequence[str] = ()
+    """The whole command line, after the program's name; so is this."""
 
 
 def typed(arguments: Sequence[str]) -> tuple[str, ...]:

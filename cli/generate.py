@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +15,7 @@ import tyro
 
 from rfgs.distill.settings import DistillConfig
 from rfgs.models.loading import Loading
+from rfgs.runs import launch
 from rfgs.runs.job import Job, QualityName
 
 from .browser import open_page
@@ -21,6 +23,7 @@ from .flags import AnyWords, Folder, Sets, Text, Typed, default, flags_of, given
 
 if TYPE_CHECKING:
     from rfgs.distill import Step
+    from rfgs.guidance.share import Share
     from rfgs.priors import Prior
     from rfgs.viewer import Viewer
 
@@ -36,6 +39,7 @@ ALLOWED = (
     "server_render",
     "keep_viewer",
     "any_words",
+    "gpus",
 )
 """Flags that go with --resume."""
 SettingFlags: Any = flags_of(DistillConfig, presets=True)
@@ -81,6 +85,9 @@ class Generate(Typed):
     folder of a run. To restyle an object, or to go on with another prompt."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes an NVIDIA GPU if there is one."""
+    gpus: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """How many GPUs share the views of each step, all in this machine; at most as many as --views-per-step. With --device cpu,
+    how many processes."""
     output: Annotated[Folder, default("runs/PROMPT-SEED, with a number behind it if that is taken")] = None
     """Folder for everything that the run writes."""
     overwrite: bool = False
@@ -117,6 +124,12 @@ class Generate(Typed):
         from . import checks, load_checks
 
         checks.check_port(self.port)
+        if launch.own_rank():
+            return self._follow()
+        if self.gpus != 1 and not launch.is_one_of_several():
+            device = self.device if self.resume is None else folders.device_of(self.resume)
+            checks.check_gpus(self.gpus, device)
+            raise SystemExit(launch.launch(self.gpus, self.arguments, on_cpu=device == "cpu"))
         if self.resume is None:
             job = self._job()
             knowledge = Knowledge.of(job.model)
@@ -168,6 +181,7 @@ class Generate(Typed):
             **asdict(self.loading),
         )
         every = {**preset, **job.settings}
+        checks.check_share(every["views_per_step"], launch.processes())
         if "max_splats" in every:
             checks.check_max_splats(every["max_splats"], every["splats"], every["densify"])
         if self.guidance != "auto":
@@ -180,7 +194,7 @@ class Generate(Typed):
                 job,
                 job.device,
                 source,
-                views=every["views_per_step"],
+                views=-(-every["views_per_step"] // launch.processes()),
                 resolution=every.get("resolution", 512),
                 load=methods.load_of(
                     job,
@@ -229,6 +243,8 @@ class Generate(Typed):
             from rfgs.runs.generate import generate
             from rfgs.runs.holding import release
 
+            share = _share(stack)
+            share.same((job, folder, self.resume is not None))
             interrupt = StopOnInterrupt(
                 progress.say, viewer.gate.stop if viewer else lambda: None, saves=True
             )
@@ -259,6 +275,7 @@ class Generate(Typed):
                     say=progress.say,
                     watched=viewer is not None,
                     began=BEGAN,
+                    share=share,
                 )
             progress.close()
             print_result(result, folder)
@@ -268,6 +285,29 @@ class Generate(Typed):
                 if self.keep_viewer:
                     progress.say(f"the page stays at {viewer.url} until Ctrl-C")
                     viewer.wait()
+
+    def _follow(self) -> None:
+        """Does what the first of several processes does, and says and writes nothing; what goes wrong, the first one tells."""
+        launch.ignore_signals()
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            ExitStack() as stack,
+        ):
+            from rfgs.errors import UserError
+            from rfgs.runs.generate import generate
+
+            share = _share(stack)
+            try:
+                job, folder, resume = share.same((Job(""), Path(), False))
+                generate(job, folder, resume=resume, say=lambda line: None, share=share)
+            except UserError as error:
+                share.tell(error)
+                raise SystemExit(2) from error
+            except BaseException as error:
+                share.tell(error)
+                raise
 
     def _viewer(self, job: Job, say: Callable[[str], None]) -> Viewer | None:
         from rfgs.errors import UserError
@@ -290,3 +330,11 @@ class Generate(Typed):
                 raise
             say(f"no page: {problem}")
             return None
+
+
+def _share(stack: ExitStack) -> Share:
+    """This process's share of the run, until the stack ends."""
+    from rfgs.guidance import share
+
+    stack.callback(share.leave)
+    return share.join()

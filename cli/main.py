@@ -25,6 +25,7 @@ from .generate import Generate
 from .image import Image
 from .invert import Invert
 from .settings import Settings
+from .t3bench import T3Bench
 from .view import View
 from .warmup import Warmup
 
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Invert, tyro.conf.subcommand("invert")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[T3Bench, tyro.conf.subcommand("t3bench")]
     | Annotated[Settings, tyro.conf.subcommand("settings")]
 )
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
         if isinstance(command, flags.Typed):
-            command.typed = flags.typed(arguments)
+            command.typed, command.arguments = flags.typed(arguments), arguments
         command.run()
     except UserError as error:
         print(f"rfgs: {error}", file=sys.stderr)

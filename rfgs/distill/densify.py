@@ -18,6 +18,7 @@ from rfgs.distill.densify_ops import duplicate, jitter, relocate, remove, sample
 from rfgs.distill.settings import DensifyConfig
 from rfgs.errors import UserError
 from rfgs.guidance.common import finite
+from rfgs.guidance.share import Share
 from rfgs.priors.sending import send
 from rfgs.render import Frames
 from rfgs.settings import check, declared
@@ -60,13 +61,15 @@ def densify(
     index: int,
     steps: int,
     generator: torch.Generator,
+    share: Share = Share(),  # noqa: B008, it is frozen.
 ) -> Splats:
     """What densification does after step `index` (1-based) of `steps`: watch, and now and then add, remove and move.
 
     Args:
         optimizer: Adam with one group a parameter, in the order of `Splats.parameters`; its tensors and moments follow.
         growth: changed in place.
-        frames: the step's views, after the backward pass.
+        frames: the step's views, after the backward pass; of several processes, this one's.
+        share: which of the step's views these are.
 
     Returns:
         The splats to go on with; the same object where nothing was added or removed.
@@ -87,7 +90,7 @@ def densify(
     if not in_range:
         return splats
     if wants_absgrad(config):
-        watch(growth, frames)
+        watch(growth, frames, share)
     if index % config.densify_every:
         return splats
     gradients = (
@@ -98,18 +101,21 @@ def densify(
     return splats
 
 
-def watch(growth: Growth, frames: Frames) -> None:
+def watch(growth: Growth, frames: Frames, share: Share = Share()) -> None:  # noqa: B008, it is frozen.
     """Add the views' absolute gradients to what was seen, where a splat was seen at all; as gsplat's `_update_state`."""
     info = frames.info
-    cameras, _, height, width = frames.rgb.shape
+    count, _, height, width = frames.rgb.shape
+    cameras = share.total(count)
     # The loss is a mean over views, so that each one's share is made independent of their number.
     unit = send(torch.tensor([width / 2 * cameras, height / 2 * cameras]), info["means2d"].device)
     norms = finite((info["means2d"].absgrad * unit).norm(dim=-1))
     seen = (info["radii"] > 0).all(dim=-1)
     if growth.grad2d is None or growth.count is None or len(growth.grad2d) != norms.shape[1]:
         growth.grad2d, growth.count = norms.new_zeros(norms.shape[1]), norms.new_zeros(norms.shape[1])
-    growth.grad2d += torch.where(seen, norms, 0).sum(dim=0)
-    growth.count += seen.sum(dim=0)
+    sums = [torch.where(seen, norms, 0).sum(dim=0), seen.sum(dim=0).to(norms)]
+    share.sum(sums)
+    growth.grad2d += sums[0]
+    growth.count += sums[1]
 
 
 def mean_gradients(growth: Growth) -> Tensor:

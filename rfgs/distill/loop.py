@@ -19,6 +19,7 @@ from rfgs.distill.settings import DistillConfig
 from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, Guide, Views, check_own, make_guide
+from rfgs.guidance.share import Share
 from rfgs.priors.base import Prior
 from rfgs.priors.flow import draw_times, noise_range_at
 from rfgs.priors.sending import send
@@ -29,7 +30,10 @@ from rfgs.splats import Splats, ball, bound_colors, bound_extent
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step did. Tensors may be on the GPU, still being computed; reading one waits for it."""
+    """What one step did. Tensors may be on the GPU, still being computed; reading one waits for it.
+
+    Where several processes share the views, those here are this process's, as are the estimates and the residual.
+    """
 
     index: int
     """1-based."""
@@ -64,6 +68,7 @@ def distill(
     *,
     generator: torch.Generator,
     resume: dict[str, Any] | None = None,
+    share: Share = Share(),  # noqa: B008, it is frozen.
 ) -> Iterator[Step]:
     """Optimize `splats` until the prior finds every view of them likely under `prompt`.
 
@@ -72,6 +77,8 @@ def distill(
         splats: where to start; the parameters are copied.
         generator: a CPU generator; all that is random comes from it: cameras, backgrounds, times, noise, a LoRA's start.
         resume: a `Step.state()` of an earlier run with the same arguments, which then goes on bit by bit the same.
+        share: of several processes that make this asset together, all with the same arguments and splats; the first one's
+            settings hold in all.
 
     Raises:
         UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
@@ -97,18 +104,19 @@ def distill(
         if learned["name"] == name:
             guide.load(learned["state"])
 
-    index = start
-    while index < config.steps:
+    live, index = config, start
+    while index < (config := share.same(live)).steps:
         index += 1
         clock = Clock()
         progress = (index - 1) / max(config.steps - 1, 1)
         set_learning_rates(optimizer, config, progress)
         views = config.views_per_step
+        mine = share.of(views)
         size = resolution_at(progress, config)
         # Drawn on the CPU, and what reads them as numbers reads them there: a look at the GPU waits for all its work.
-        drawn = draw_cameras(index, size, config, generator)
+        drawn = mine.take(draw_cameras(index, size, config, generator))
         cameras = Cameras(send(drawn.viewmats, device), send(drawn.Ks, device), size, size)
-        background = send(draw_background(config, generator), device)
+        background = send(mine.take(draw_background(config, generator)), device)
         frames = render(splats, cameras, background, absgrad=wants_absgrad(config))
         clock.lap("render")
         rgb = frames.rgb
@@ -120,8 +128,9 @@ def distill(
         clock.lap("encode")
 
         noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
-        t = send(draw_times(views, noise_range, generator, shift=config.noise_shift), x.device, x.dtype)
-        e = send(torch.randn(x.shape, generator=generator), x.device, x.dtype)
+        times = draw_times(views, noise_range, generator, shift=config.noise_shift)
+        t = send(mine.take(times), x.device, x.dtype)
+        e = send(mine.take(torch.randn(views, *x.shape[1:], generator=generator)), x.device, x.dtype)
         asked = prompts(
             config.prompt or prompt,
             config.negative_prompt,
@@ -144,13 +153,19 @@ def distill(
                 cameras=send(torch.linalg.inv(drawn.viewmats), device),
                 others=asked.others,
                 finite=skipped.finite,
+                share=mine,
             ),
             config if scale == config.guidance_scale else replace(config, guidance_scale=scale),
         )
+        mine.align(generator)
         clock.lap("prior")
 
-        estimate.loss.backward()
+        loss = mine.weight * estimate.loss
+        loss.backward()
         clock.lap("backward")
+        loss = loss.detach()
+        gradients = [value.grad for value in splats.parameters().values() if value.grad is not None]
+        mine.sum([*gradients, loss, skipped.count])
         skipped.clear(splats.parameters().values())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -164,6 +179,7 @@ def distill(
             index=index,
             steps=config.steps,
             generator=generator,
+            share=mine,
         )
         bound_colors(splats)
         bound_extent(splats, config.radius)
@@ -190,7 +206,7 @@ def distill(
         yield Step(
             index,
             max(index, config.steps),  # Which may have been made fewer while this one was computed.
-            estimate.loss.detach(),
+            loss,
             estimate.residual,
             splats,
             frames.detach(),
@@ -198,7 +214,7 @@ def distill(
             estimate.x0_hat,
             estimate.t,
             clock.seconds,
-            counted.take(),
+            {way: round(count / mine.weight) for way, count in counted.take().items()},
             skipped.count,
             state,
         )

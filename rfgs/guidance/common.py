@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rfgs.errors import UserError
 from rfgs.guidance.perp_neg import Others
+from rfgs.guidance.share import Share
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import per_sample
 from rfgs.settings import GuidanceConfig, declared, setting
@@ -65,6 +66,9 @@ class Views:
     """With Perp-Neg, what each view shall not look like."""
     finite: Finite = finite
     """Goes over the steps that a guidance takes of its own, on noises and students."""
+    share: Share = Share()
+    """Which of the step's views these are, where several processes have a part of them: draws are for all of the views, and
+    what is learned from them is added up."""
 
 
 @dataclass(frozen=True, eq=False)

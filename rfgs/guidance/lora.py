@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rfgs.errors import UserError
 from rfgs.guidance.common import Estimate, Finite, GuidanceConfig, Guide, Views, arguments, finite, own
+from rfgs.guidance.share import Share
 from rfgs.priors.base import Condition
 from rfgs.priors.sending import send
 from rfgs.settings import setting
@@ -127,8 +128,11 @@ class Student:
         target: Tensor,
         learning_rate: float,
         finite: Finite = finite,
+        share: Share = Share(),  # noqa: B008, it is frozen.
     ) -> Tensor:
         """One AdamW step on mean((prediction - target)^2); returns that loss, 0-d, as it was before the step.
+
+        With a `share`, the mean is over the views of all processes, which take the same step.
 
         `finite` goes over the gradient by the prediction, so that the rest of it is learned from. A lesson that overflows all the
         same, on its way back through the network, is skipped.
@@ -141,7 +145,8 @@ class Student:
             squares.sum().backward()
         parameters = [*self._lora.values(), *self._camera_mlp.parameters()]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_div_(gradients, squares.numel())
+        share.sum(gradients)
+        torch._foreach_div_(gradients, squares[0].numel() * share.total(len(squares)))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         # Where any is not finite the fused kernel takes no step, as after a GradScaler, and nothing waits for the GPU.
@@ -269,13 +274,16 @@ class StudentGuide(Guide):
         """Trains the student on the views as they are, over all noise levels, without guidance."""
         x, learning = views.x.detach(), own(StudentSettings, config)
         for _ in range(learning.lora_steps):
-            t = send(torch.rand(len(x), generator=views.generator), x.device, x.dtype)
-            e = send(torch.randn(x.shape, generator=views.generator), x.device, x.dtype)
+            every = views.share.total(len(x))
+            t, e = (
+                send(views.share.take(draw(*shape, generator=views.generator)), x.device, x.dtype)
+                for draw, shape in ((torch.rand, (every,)), (torch.randn, (every, *x.shape[1:])))
+            )
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
             x_t, target = self.lesson(x, e, t)
             cameras = None if dropped else views.cameras
             self.student(views, config).learn(
-                x_t, t, views.plain, cameras, target, learning.lr_lora, views.finite
+                x_t, t, views.plain, cameras, target, learning.lr_lora, views.finite, views.share
             )
 
     def state(self) -> dict[str, Any]:

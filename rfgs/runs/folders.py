@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
@@ -113,6 +113,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{folder}: holds no run ({RECORD} is something else); give the folder of one")
     return record
+
+
+def device_of(folder: Path) -> Literal["cpu", "cuda"]:
+    """Where the run in `folder` was computed.
+
+    Raises:
+        UserError: there is no run in it.
+    """
+    job = read_record(folder).get("job")
+    return "cpu" if isinstance(job, dict) and job.get("device") == "cpu" else "cuda"
 
 
 def _check_record(folder: Path, record: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rfgs.distill.recipes import config_for
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.guidance import find_guide, from_dict, value_of
+from rfgs.guidance.share import Ended, Share
 from rfgs.models import memory, weighing
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.base import is_small
@@ -52,8 +53,12 @@ def generate(
     say: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
     watched: bool = False,
     began: float | None = None,
+    share: Share = Share(),  # noqa: B008, it is frozen.
 ) -> Result:
     """Does a job and fills its folder.
+
+    Of several processes that do it together (`rfgs.guidance.share`) the first one fills the folder, calls what is called here,
+    and is asked whether to stop; the others do as it does, and write nothing.
 
     Args:
         folder: claimed for this run (`rfgs.runs.folders.claim_folder`), or that of the run to resume.
@@ -68,19 +73,24 @@ def generate(
             full disk.
         watched: whether a page decodes pictures beside the steps, for which memory is left.
         began: `time.perf_counter()` at the start of the program, for the record's startup time.
+        share: of this process.
 
     Raises:
         UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, the GPU's
             memory does not suffice, or neither the folder nor the system's temporary one takes the asset.
     """
     began = time.perf_counter() if began is None else began
-    checkpoint = folders.load_checkpoint(folder, say) if resume else None
+    checkpoint = share.same(folders.load_checkpoint(folder, say) if resume and share.first else None)
     start = None
     if job.start and checkpoint is None:
         # Before the model, which takes longer.
         count = {**job.preset(), **job.settings}["splats"]
         start = read_start(job.start, count, seed=job.seed)
+    if not share.first:
+        share.same(None)  # What the first one compiles, the others find.
     prepare(job.device, say)
+    if share.first:
+        share.same(None)
 
     def settings(prior: Prior) -> DistillConfig:
         if checkpoint is None:
@@ -99,9 +109,16 @@ def generate(
         **loading(job, distils_on=job.device),
     )
     config = settings(prior)
-    fitted = _fit(prior, config, job, watched=watched)
+    fitted = _fit(prior, config, job, watched=watched, share=share)
     generator = torch.Generator().manual_seed(job.seed)
     splats = (first_splats(config, generator) if start is None else start).to(job.device)
+    state = None if checkpoint is None else checkpoint["state"]
+    steps = distill(job.prompt, prior, splats, config, generator=generator, resume=state, share=share)
+    if not share.first:
+        try:
+            return Result(_follow(steps, splats, share), [], {})
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(_out_of_memory(job, config, folder)) from error
     on_start(config, prior)
     if not is_small(prior):
         compiled = ", for which the network is compiled, which takes minutes" if job.compile else ""
@@ -113,13 +130,14 @@ def generate(
     recorder.record["engine"] = used(prior)
     if fitted:
         recorder.record["memory"] = fitted
-    state = None if checkpoint is None else checkpoint["state"]
+    if share.processes > 1:
+        recorder.record["processes"] = share.processes
     step, done = None, 0
     if state is not None:
         # A run that was killed after its last step makes no further one.
         splats, done = Splats.from_parameters(state["splats"]).to(job.device), state["index"]
     try:
-        for step in distill(job.prompt, prior, splats, config, generator=generator, resume=state):
+        for step in steps:
             splats, done = step.splats, step.index
             # First the listeners, who may change settings, so that a checkpoint has the changes.
             recorder.timed("viewer", on_step, step)
@@ -127,13 +145,15 @@ def generate(
             if preview:
                 on_preview(preview)
             try:
-                if stop():
+                if share.same(stop()):
                     break
             except KeyboardInterrupt:
                 recorder.write_checkpoint(step)
                 raise
     except BaseException as error:
         recorder.fail(error)
+        if isinstance(error, Ended) and step is not None:
+            recorder.write_checkpoint(step)
         if isinstance(error, torch.cuda.OutOfMemoryError):
             if step is not None:
                 torch.cuda.empty_cache()
@@ -149,6 +169,15 @@ def generate(
     return Result(splats, paths, recorder.record)
 
 
+def _follow(steps: Iterator[Step], splats: Splats, share: Share) -> Splats:
+    """Takes the steps that the first of several processes takes; the splats after the last one."""
+    for step in steps:
+        splats = step.splats
+        if share.same(False):
+            break
+    return splats.detach()
+
+
 def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:
     """The settings of a checkpoint."""
     try:
@@ -160,14 +189,14 @@ def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:
         ) from error
 
 
-def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool) -> str | None:
+def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool, share: Share) -> str | None:
     """What was done to fit a run with a big model into the GPU's memory; its text encoders are free from here on."""
     if is_small(prior):
         return None
     embed_and_release(
         prior, _prompts(config, job)
     )  # Of a model that was not asked for them while it was loaded.
-    known, views, size = weighing.footprint(job.model), config.views_per_step, config.resolution
+    known, views, size = weighing.footprint(job.model), share.most(config.views_per_step), config.resolution
     reserve, sliced = 0, None
     if known:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0

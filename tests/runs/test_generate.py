@@ -69,6 +69,7 @@ def fake_distill(
     *,
     generator: torch.Generator,
     resume: dict[str, Any] | None = None,
+    share: Any = None,
 ) -> Iterator[FakeStep]:
     """A random walk, whose every step depends on all before it."""
     first = 1
