@@ -56,6 +56,12 @@ class Asked(Typed):
         """Whether a page decodes pictures beside the steps."""
         return False
 
+    def on(self) -> Literal["cpu", "cuda"]:
+        """The device that the assets are made on; UserError where it cannot be used."""
+        from . import checks
+
+        return checks.check_device(self.device)
+
     def job(self, prompt: str, seed: int) -> Job:
         """What is asked for, for one prompt and seed, with all checked that can be without loading anything.
 
@@ -81,7 +87,7 @@ class Asked(Typed):
             quality=self.quality,
             settings=given(self, DistillConfig, guidance, examples=preset),
             seed=checks.check_seed(seed),
-            device=checks.check_device(self.device),
+            device=self.on(),
             start=checks.check_start(self.start),
             **asdict(self.loading),
         )

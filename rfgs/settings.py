@@ -233,7 +233,7 @@ def of_plain(kind: type[D], values: Any) -> D:
     """
     if not isinstance(values, dict):
         raise UserError("it is no list of names and values")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in values.items():
         if name not in hints or not _is_of(value, hints[name]):
             raise UserError(f"{name[:40]} is {str(value)[:40]!r}")
@@ -241,6 +241,12 @@ def of_plain(kind: type[D], values: Any) -> D:
         return kind(**values)
     except TypeError as error:
         raise UserError("something is missing in it") from error
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; to find them takes longer than to check a hundred values."""
+    return get_type_hints(kind)
 
 
 def _is_of(value: Any, hint: Any) -> bool:

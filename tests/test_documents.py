@@ -276,7 +276,7 @@ def test_flags_between_backticks_exist(capsys: pytest.CaptureFixture[str]) -> No
     from rfgs.cli.main import main
 
     known = {"--help", "--version", "--dev"}
-    for name in ("generate", "view", "export", "warmup", "doctor", "image", "invert", "edit", "bench"):
+    for name in ("generate", "batch", "view", "export", "warmup", "doctor", "image", "invert", "edit", "bench"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         known |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
