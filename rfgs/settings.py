@@ -251,7 +251,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _is_of(value: Any, hint: Any) -> bool:
     """Whether a value as JSON has them is of a field's type."""
-    if hint is Any:
+    if hint is Any or type(value) is hint:  # The latter is most of what there is, and the rest takes ten times as long.
         return True
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):

@@ -70,9 +70,7 @@ def test_from_a_file_to_a_page_and_nothing_twice(
     )
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--guidance-scale", "9"])
-    told = (
-        "rfgs: runs/batch/a-blue-mug-0: holds a run with other settings (guidance_scale); choose another folder"
-    )
+    told = "rfgs: runs/batch/a-blue-mug-0: holds a run with other settings (guidance_scale); choose another folder"
     assert exit_.value.code == 2 and told in capsys.readouterr().err
 
 
@@ -201,26 +199,48 @@ SHORT = (
 )  # fmt: skip
 
 
+PROGRAM = """
+import os, sys
+sys.path.insert(0, "bench")
+import forked
+from rfgs.runs import generate
+from rfgs.batch.worker import main
+
+generate.load_prior = lambda *_, **__: forked.grey()
+steps = generate.distill
+def dying(*args, **more):
+    for step in steps(*args, **more):
+        yield step
+        if step.index == 5 and not more["resume"]:
+            os.kill(os.getpid(), 9)
+if "cube" in sys.argv[1]:
+    generate.distill = dying
+sys.exit(main(sys.argv[1]))
+"""
+"""A worker with a model that takes no time, which dies once in the midst of a cube."""
+
+
 def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tries: list[Asset] = []
+    from rfgs.runs import generate
+
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    import forked  # type: ignore[import-not-found]
 
     def command(asset: Asset) -> list[str]:
-        tries.append(asset)
-        found = local.worker(asset)
-        if len(tries) == 1:  # Dies where its model is loaded.
-            died = "import os, signal, rfgs.runs.generate as g; g.load_prior = lambda *_, **__: os.kill(os.getpid(), 9)\n"
-            main = "import sys; from rfgs.batch.worker import main; sys.exit(main(sys.argv[1]))"
-            return [sys.executable, "-c", died + main, found[-1]]
-        return found
+        return [sys.executable, "-c", PROGRAM, local.worker(asset)[-1]]
 
     run = local.run
     monkeypatch.setattr(local, "run", lambda *args, **more: run(*args, command=command, **more))
     monkeypatch.setattr("rfgs.models.threads.usable", lambda: 2)
     main(["batch", "a red cube", "a blue ball", *SHORT, "--output", str(tmp_path / "b")])
     out = capsys.readouterr().out
-    assert len(tries) == 3 and "killed by signal 9" in out and "2/2 a red cube, seed 0" in out
+    assert "killed by signal 9" in out and "2/2 a red cube, seed 0" in out
+    monkeypatch.setattr(generate, "load_prior", lambda *_, **__: forked.grey())
     main(["generate", "a red cube", *SHORT, "--no-viewer", "--output", str(tmp_path / "one")])
     for name in ("splats.ply", "turntable.png", "turntable.mp4"):
         assert (tmp_path / "b" / "a-red-cube-0" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert folders.read_record(tmp_path / "b" / "a-red-cube-0")["resumed_after_steps"] == [5]
