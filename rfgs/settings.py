@@ -243,15 +243,19 @@ def of_plain(kind: type[D], values: Any) -> D:
         raise UserError("something is missing in it") from error
 
 
-@functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; to find them takes longer than to check a hundred values."""
-    return get_type_hints(kind)
+    return _cached_hints(kind)
+
+
+_cached_hints = functools.cache(get_type_hints)
 
 
 def _is_of(value: Any, hint: Any) -> bool:
     """Whether a value as JSON has them is of a field's type."""
-    if hint is Any or type(value) is hint:  # The latter is most of what there is, and the rest takes ten times as long.
+    if (
+        hint is Any or type(value) is hint
+    ):  # The latter is most of what there is, and the rest takes ten times as long.
         return True
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):

@@ -63,7 +63,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 class Reader:
-    """A table that grows while it is read: what this one has seen it does not parse again, which of 100,000 rows takes a second."""
+    """A table that grows while it is read: what it has seen it does not parse again, which for 100,000 rows takes seconds."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.content = path, b""

@@ -171,9 +171,7 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     """
     if not any(record["run"]["column"] == base for record in records):
         raise UserError(f"{base}: has no results yet, and everything else is compared with it")
-    known = {
-        _place(record): _figure_of(record, key) for record in records if record["run"]["column"] == base
-    }
+    known = {_place(record): _figure_of(record, key) for record in records if record["run"]["column"] == base}
     differences: Values = {}
     for record in records:
         run, own, bases = record["run"], _figure_of(record, key), known.get(_place(record))
