@@ -243,7 +243,17 @@ class Batch(Asked):
         from rfgs.batch import places
 
         # Prompt and seed change nothing, and to look at a model's files ten thousand times takes seconds.
-        kinds = {(a.job.model, a.job.t5, a.job.settings.get("views_per_step")): a.job for a in assets}
+        kinds = {
+            (
+                a.job.model,
+                a.job.t5,
+                a.job.dtype,
+                a.job.quantize,
+                a.job.offload,
+                a.job.settings.get("views_per_step"),
+            ): a.job
+            for a in assets
+        }
         found = [places.needs(job) for job in kinds.values()]
         return places.Needs(
             max(one.threads for one in found),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rfgs.errors import UserError
 from rfgs.models import catalog, machine, memory, ram, threads, weighing
+from rfgs.runs import methods
 from rfgs.runs.job import Job
 
 SMALL = memory.GIB
@@ -41,7 +42,12 @@ def needs(job: Job) -> Needs:
     if known:
         views = {**job.preset(), **job.settings}["views_per_step"]
         room = memory.on_the_cpu(
-            known, views=views, device=job.device, gpu=gpus[0].memory if gpus else 0, t5=job.t5 != "drop"
+            known,
+            views=views,
+            device=job.device,
+            gpu=gpus[0].memory if gpus else 0,
+            load=methods.load_of(job, job.model),
+            t5=job.t5 != "drop",
         )
     cores = threads.usable()
     # A CPU that computes a big model does nothing else.
