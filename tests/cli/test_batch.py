@@ -203,9 +203,10 @@ PROGRAM = """
 import os, sys
 sys.path.insert(0, "bench")
 import forked
-from rfgs.runs import generate
+from rfgs.runs import generate, recorder
 from rfgs.batch.worker import main
 
+recorder.write_turntable = lambda splats, path, **_: path.touch()
 generate.load_prior = lambda *_, **__: forked.grey()
 steps = generate.distill
 def dying(*args, **more):
@@ -223,7 +224,7 @@ sys.exit(main(sys.argv[1]))
 def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rfgs.runs import generate
+    from rfgs.runs import generate, recorder
 
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
@@ -240,7 +241,8 @@ def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
     out = capsys.readouterr().out
     assert "killed by signal 9" in out and "2/2 a red cube, seed 0" in out
     monkeypatch.setattr(generate, "load_prior", lambda *_, **__: forked.grey())
+    monkeypatch.setattr(recorder, "write_turntable", lambda splats, path, **_: path.touch())
     main(["generate", "a red cube", *SHORT, "--no-viewer", "--output", str(tmp_path / "one")])
-    for name in ("splats.ply", "turntable.png", "turntable.mp4"):
+    for name in ("splats.ply", "turntable.png", "previews/step-000008.png"):
         assert (tmp_path / "b" / "a-red-cube-0" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert folders.read_record(tmp_path / "b" / "a-red-cube-0")["resumed_after_steps"] == [5]
