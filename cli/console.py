@@ -71,12 +71,18 @@ class StopOnInterrupt:
         say: shows a line to the user.
         on_stop: called at the first Ctrl-C, for whatever holds the loop up.
         saves: whether the second one ends the run at its next step, where it has a checkpoint, and only the third one quits.
+        told: what the first one is answered with.
     """
 
     def __init__(
-        self, say: Callable[[str], None], on_stop: Callable[[], None], *, saves: bool = False
+        self,
+        say: Callable[[str], None],
+        on_stop: Callable[[], None],
+        *,
+        saves: bool = False,
+        told: str = "stopping after this step, and writing what there is",
     ) -> None:
-        self._say, self._on_stop, self._saves = say, on_stop, saves
+        self._say, self._on_stop, self._saves, self._told = say, on_stop, saves, told
         self._before: dict[int, Any] = {}
         self._times = 0
 
@@ -114,7 +120,7 @@ class StopOnInterrupt:
         self._times += 1
         if self._times == 1:
             again = "skips that" if self._saves else "quits at once"
-            self._say(f"stopping after this step, and writing what there is; Ctrl-C again {again}")
+            self._say(f"{self._told}; Ctrl-C again {again}")
             self._on_stop()
         elif self._times == 2 and self._saves:
             self._say("quitting after this step, with a checkpoint to go on from; Ctrl-C again quits at once")

@@ -56,14 +56,19 @@ AnyWords = Annotated[bool, arg(name="any-words")]
 def in_paragraphs(command: type) -> None:
     """Has the flags of a command explained in whole paragraphs; tyro would break lines wherever the source does."""
     hints = get_type_hints(command, include_extras=True)
-    body = ast.parse(textwrap.dedent(inspect.getsource(command))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    for one, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
-            name, said = one.target.id, ast.literal_eval(text.value)
-            # The library's own dataclasses know nothing of flags.
-            kind = Annotated[Text, default("none")] if hints[name] == (str | None) else hints[name]
-            command.__annotations__[name] = Annotated[kind, arg(help=" ".join(said.split()))]
+    for owner in filter(is_dataclass, command.__mro__):
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for one, text in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(one, ast.AnnAssign)
+                and isinstance(one.target, ast.Name)
+                and isinstance(text, ast.Expr)
+            ):
+                name, said = one.target.id, ast.literal_eval(text.value)
+                # The library's own dataclasses know nothing of flags.
+                kind = Annotated[Text, default("none")] if hints[name] == (str | None) else hints[name]
+                owner.__annotations__[name] = Annotated[kind, arg(help=" ".join(said.split()))]
 
 
 Sets = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")]

@@ -7,19 +7,19 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from rfgs.distill.settings import DistillConfig
-from rfgs.models.loading import Loading
 from rfgs.runs import launch
-from rfgs.runs.job import Job, QualityName
+from rfgs.runs.job import Job
 
+from .asked import Asked
 from .browser import open_page
-from .flags import AnyWords, Folder, Sets, Text, Typed, default, flags_of, given, set_names
+from .flags import Folder, Text, default, given
 
 if TYPE_CHECKING:
     from rfgs.distill import Step
@@ -42,11 +42,10 @@ ALLOWED = (
     "gpus",
 )
 """Flags that go with --resume."""
-SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
 
 @dataclass
-class Generate(Typed):
+class Generate(Asked):
     """Make a 3D asset from a sentence.
 
     Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early
@@ -56,35 +55,8 @@ class Generate(Typed):
 
     prompt: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROMPT", help_behavior_hint="")] = ""
     """What to make, in quotes, such as "a red cube on a blue cylinder"."""
-    backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
-    """The text-to-image model to learn from: tiny-sd3, tiny-instaflow and tiny-sd are part of rfgs and run anywhere, as
-    does tiny-exact, which is no network but their world's own pictures in closed form; flux2-klein, z-image, sd3,
-    sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the
-    model hub.
-    `rfgs doctor` says which would run here."""
-    model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
-    SD3.5 or FLUX, which --parts completes."""
-    quality: QualityName = "normal"
-    """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
-    guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
-    """How the model judges the views. With rectified flows (tiny-sd3, sd3, ...): rfds is faster; rfds-rev first finds
-    the noise that belongs to each view; rfds-vsd trains a LoRA on the views beside. With diffusion models (tiny-sd, sd15,
-    sd21): sds, and vsd, which trains a LoRA too. auto is rfds for the small models of rfgs, rfds-rev for other flows, and
-    sds for diffusion models. module:Class is one of your own."""
-    set: Sets = ()
-    """Any other setting of the run or of its guidance, such as --set inner_steps=3; may be given more than once.
-    `rfgs settings` lists them all."""
-    any_words: AnyWords = False
-    """Go on where the prompt names a thing that the model has never seen. Small models know few things, and
-    nobody knows what they make of others."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
-    start: Annotated[Folder, default("a ball of grey splats")] = None
-    """File to start from: splats (.ply, .spz, .sog, .splat, .glb), a mesh or a cloud of points (.obj, .glb, .ply, .stl), or the
-    folder of a run. To restyle an object, or to go on with another prompt."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes an NVIDIA GPU if there is one."""
     gpus: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """How many GPUs share the views of each step, all in this machine; at most as many as --views-per-step. With --device cpu,
     how many processes."""
@@ -111,9 +83,14 @@ class Generate(Typed):
     """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
-    settings: SettingFlags = SettingFlags()
-    """Each wins over the preset of --quality."""
-    loading: Loading = Loading()
+
+    @property
+    def watched(self) -> bool:
+        return self.viewer or self.keep_viewer
+
+    @property
+    def processes(self) -> int:
+        return launch.processes()
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
@@ -131,7 +108,7 @@ class Generate(Typed):
             checks.check_gpus(self.gpus, device)
             raise SystemExit(launch.launch(self.gpus, self.arguments, on_cpu=device == "cpu"))
         if self.resume is None:
-            job = self._job()
+            job = self.job(self.prompt, self.seed)
             knowledge = Knowledge.of(job.model)
             remark = knowledge.check(
                 {"": job.prompt}, job.settings.get("negative_prompt", ""), any_words=self.any_words
@@ -156,57 +133,6 @@ class Generate(Typed):
         finally:
             holding.release(folder)
 
-    def _job(self) -> Job:
-        from rfgs.models import catalog, weighing
-        from rfgs.models.sizes import check_resolution
-        from rfgs.runs import methods
-
-        from . import checks, load_checks
-
-        backend = catalog.find_backend(self.backend)
-        source = catalog.source_of(backend, self.model)
-        small = catalog.is_small(source)
-        guidance = self.guidance
-        if guidance == "auto":
-            guidance = methods.usual_guidance(source, small, set_names(self.set))
-        preset = Job("", model=source, quality=self.quality).preset()
-        job = Job(
-            prompt=checks.check_prompt(self.prompt),
-            guidance=guidance,
-            quality=self.quality,
-            settings=given(self, DistillConfig, guidance, examples=preset),
-            seed=checks.check_seed(self.seed),
-            device=checks.check_device(self.device),
-            start=checks.check_start(self.start),
-            **asdict(self.loading),
-        )
-        every = {**preset, **job.settings}
-        checks.check_share(every["views_per_step"], launch.processes())
-        if "max_splats" in every:
-            checks.check_max_splats(every["max_splats"], every["splats"], every["densify"])
-        if self.guidance != "auto":
-            methods.check_pair(guidance, source)
-        load_checks.check_loading(job, job.device, guidance, source=source, small=small)
-        if "resolution" in job.settings:
-            check_resolution(source, job.settings["resolution"])
-        if not small and weighing.footprint(source):  # Else torch is not asked which guidance trains a LoRA.
-            load_checks.check_room(
-                job,
-                job.device,
-                source,
-                views=-(-every["views_per_step"] // launch.processes()),
-                resolution=every.get("resolution", 512),
-                load=methods.load_of(
-                    job,
-                    source,
-                    methods.lora_rank(guidance, job.settings),
-                    perp_neg=every.get("perp_neg", False),
-                    decode=self.viewer or self.keep_viewer,
-                ),
-            )
-        # Last, since it may ask the model hub.
-        return load_checks.find_files(job, backend, self.model)
-
     def _check_only_steps(self) -> None:
         from rfgs.errors import UserError
 
@@ -230,7 +156,7 @@ class Generate(Typed):
             gc.disable()
             stack.callback(gc.enable)
             progress = stack.enter_context(Progress())
-            viewer = self._viewer(job, progress.say) if self.viewer or self.keep_viewer else None
+            viewer = self._viewer(job, progress.say) if self.watched else None
             if viewer:
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")

@@ -17,6 +17,7 @@ from rfgs.models.loading import Loading
 from rfgs.models.places import expanded
 
 from . import flags, streams
+from .batch import Batch
 from .bench import Bench
 from .doctor import Doctor
 from .edit import Edit
@@ -31,6 +32,7 @@ from .warmup import Warmup
 
 Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Warmup, tyro.conf.subcommand("warmup")]

@@ -278,6 +278,7 @@ def test_flags_between_backticks_exist(capsys: pytest.CaptureFixture[str]) -> No
     known = {"--help", "--version", "--dev"}
     for name in (
         "generate",
+        "batch",
         "view",
         "export",
         "warmup",

@@ -181,7 +181,7 @@ def test_what_is_imported_is_declared_and_nothing_else() -> None:
         named(needs) for needs in (project["dependencies"], extras["training"], extras["dev"])
     )
     # What is taken where it is installed.
-    optional = named(extras["openvino"] + extras["gguf"] + extras["mesh"])
+    optional = named(extras["openvino"] + extras["gguf"] + extras["mesh"] + extras["ray"])
     assert imports("rfgs", "cli", without="rfgs/training") == declared | optional
     # What both name, training wants newer.
     assert training <= imports("rfgs/training") <= declared | training

@@ -18,6 +18,7 @@ ROOMS = (
     "export",
     "tinyworld",
     "runs",
+    "batch",
     "flat",
     "viewer",
     "measure",

@@ -7,6 +7,7 @@ FOLDER/.locks/                          who is at work on what
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,22 @@ def table_path(folder: Path) -> Path:
 
 def asset_path(folder: Path, run: Run) -> Path:
     """Where the asset of a run is."""
-    name = f"{run.prompt_set}-{slug(run.prompt, 100)}-{run.seed}.ply"
-    return folder / re.sub(r"[^\w.-]+", "-", run.column).strip("-") / name
+    return folder.joinpath(*_place(run))
+
+
+def _place(run: Run) -> tuple[str, str]:
+    """Names of the folder and the file of a run's asset."""
+    return _name(run.column), f"{run.prompt_set}-{_words(run.prompt)}-{run.seed}.ply"
+
+
+@functools.lru_cache(maxsize=10_000)
+def _name(column: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", column).strip("-")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _words(prompt: str) -> str:
+    return slug(prompt, 100)
 
 
 def run_of(record: Record) -> Run:
@@ -84,7 +99,7 @@ def _lack(record: Record) -> str:
     needed = {"score": dict, "scorer": str, "seconds": dict, "evaluations": dict, "versions": dict}
     lacking = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
     lacking += ["total of seconds"] * ("total" not in record.get("seconds", {}))
-    lacking += ["splats"] * (run_of(record).column not in BOUNDS and not _is_figure(record.get("splats")))
+    lacking += ["splats"] * (record["run"]["column"] not in BOUNDS and not _is_figure(record.get("splats")))
     lacking += ["git_commit"] * (not isinstance(record.get("git_commit", 0), str | None))
     if not lacking and not isinstance(record["versions"].get("rfgs"), str):
         lacking = ["version"]
@@ -105,7 +120,7 @@ def read_records(folder: Path) -> list[Record]:
     records = records_by_key(folder).values()
     if not records:
         raise UserError(f"{folder}: holds no results; fill it with `rfgs bench --output {folder}`")
-    return sorted(records, key=lambda record: asset_path(folder, run_of(record)))
+    return sorted(records, key=lambda record: _place(run_of(record)))
 
 
 def records_of(folder: Path, runs: Sequence[Run]) -> list[Record]:

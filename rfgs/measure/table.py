@@ -76,19 +76,24 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
     return Figure(mean, float(low), float(high), prompts, runs)
 
 
-def figures_of(record: Record) -> dict[str, float]:
-    """All figures of a run by name: the scorer's, and those of the truth where it was measured."""
-    return {**record["score"], **record.get("truth", {})}
+Values = dict[str, dict[str, dict[str, list[float]]]]
+"""Figures seed by seed, by what they are grouped by, set and prompt."""
 
 
-def values_of(records: Sequence[Record], column: str, prompt_set: str, key: str) -> dict[str, list[float]]:
-    """Each prompt's values of a figure in a column and set, seed by seed; prompts that have none are left out."""
-    values: dict[str, list[float]] = {}
+def values_of(records: Sequence[Record], key: str) -> Values:
+    """Each prompt's values of a figure by column and set, seed by seed; what has none is left out."""
+    values: Values = {}
     for record in records:
-        if record["run"]["column"] == column and record["run"]["prompt_set"] == prompt_set:
-            if key in figures_of(record):
-                values.setdefault(record["run"]["prompt"], []).append(figures_of(record)[key])
+        run, figure = record["run"], _figure_of(record, key)
+        if figure is not None:
+            sets = values.setdefault(run["column"], {})
+            sets.setdefault(run["prompt_set"], {}).setdefault(run["prompt"], []).append(figure)
     return values
+
+
+def _figure_of(record: Record, key: str) -> float | None:
+    """A figure of a run by its name: one of the truth, where that was measured, or of the scorer."""
+    return record.get("truth", {}).get(key, record["score"].get(key))
 
 
 def columns_in(records: Sequence[Record]) -> list[str]:
@@ -101,14 +106,11 @@ def columns_in(records: Sequence[Record]) -> list[str]:
 
 def table(records: Sequence[Record], key: str = "score") -> dict[str, dict[str, Figure]]:
     """Figures by column and then by row: the sets that have results, and their average where a column has all of them."""
-    sets = [
-        name
-        for name in SETS
-        if any(record["run"]["prompt_set"] == name and key in figures_of(record) for record in records)
-    ]
+    values = values_of(records, key)
+    sets = [name for name in SETS if any(name in found for found in values.values())]
     figures: dict[str, dict[str, Figure]] = {}
     for column in columns_in(records):
-        groups = {name: values_of(records, column, name, key) for name in sets}
+        groups = {name: values.get(column, {}).get(name, {}) for name in sets}
         figures[column] = {name: figure([group]) for name, group in groups.items()}
         figures[column][AVERAGE] = figure(list(groups.values()))
     return figures
@@ -139,10 +141,13 @@ def _count(rows: dict[str, Figure]) -> str:
 def costs_text(records: Sequence[Record]) -> str:
     """What each column took: median seconds, and mean evaluations of the network, forward and backward, a run."""
     rows = [["", "median seconds", "forward evaluations", "backward", "splats at the end"]]
+    by_column: dict[str, list[Record]] = {}
+    for record in records:
+        by_column.setdefault(record["run"]["column"], []).append(record)
     for column in columns_in(records):
-        own = [record for record in records if record["run"]["column"] == column]
         if column in BOUNDS:
             continue
+        own = by_column[column]
         mean = {
             name: np.mean([r["evaluations"].get(name, 0) for r in own]) for name in ("forward", "backward")
         }
@@ -166,23 +171,18 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     """
     if not any(record["run"]["column"] == base for record in records):
         raise UserError(f"{base}: has no results yet, and everything else is compared with it")
-    known = {
-        _place(record): figures_of(record)[key]
-        for record in records
-        if record["run"]["column"] == base and key in figures_of(record)
+    known = {_place(record): _figure_of(record, key) for record in records if record["run"]["column"] == base}
+    differences: Values = {}
+    for record in records:
+        run, own, bases = record["run"], _figure_of(record, key), known.get(_place(record))
+        if own is not None and bases is not None:
+            sets = differences.setdefault(run["column"], {})
+            sets.setdefault(run["prompt_set"], {}).setdefault(run["prompt"], []).append(own - bases)
+    found = {
+        column: figure(list(differences.get(column, {}).values()))
+        for column in columns_in(records)
+        if column != base and column not in BOUNDS
     }
-    found: dict[str, Figure] = {}
-    for column in columns_in(records):
-        if column == base or column in BOUNDS:
-            continue
-        groups: dict[str, dict[str, list[float]]] = {}
-        for record in records:
-            there = _place(record) in known and key in figures_of(record)
-            if record["run"]["column"] == column and there:
-                prompts = groups.setdefault(record["run"]["prompt_set"], {})
-                difference = figures_of(record)[key] - known[_place(record)]
-                prompts.setdefault(record["run"]["prompt"], []).append(difference)
-        found[column] = figure(list(groups.values()))
     return dict(sorted(found.items(), key=lambda item: -np.nan_to_num(item[1].mean, nan=-1e9)))
 
 

@@ -30,6 +30,7 @@ from rfgs.measure.plan import (
     TRUTH,
     WRONG,
     Column,
+    Key,
     Run,
     read_prompts,
 )
@@ -42,7 +43,7 @@ from rfgs.measure.records import (
     still_open,
     table_path,
 )
-from rfgs.measure.rows import append_row, made_by
+from rfgs.measure.rows import Reader, append_row, made_by
 from rfgs.models import embedded
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
@@ -173,7 +174,9 @@ def work(
     Raises:
         UserError: a model that cannot be had, or a run that is there with other settings.
     """
-    open_runs = still_open(folder, runs)
+    table = Reader(table_path(folder))
+    table.new()
+    open_runs, done_since = still_open(folder, runs), set[Key]()
     if len(open_runs) < len(runs):
         say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
     priors: dict[str, Prior] = {}
@@ -181,7 +184,9 @@ def work(
     for number, run in enumerate(open_runs, 1):
         with claim(folder, run) as mine:
             # Another process may have done it since the list was made.
-            if not mine or not still_open(folder, [run]):
+            if mine:
+                done_since |= {run_of(row).key for row in table.new()}
+            if not mine or run.key in done_since:
                 continue
             if run.column not in BOUNDS and run.model not in priors:
                 priors[run.model] = load_prior(

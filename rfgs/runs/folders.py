@@ -158,20 +158,46 @@ def job_to_resume(folder: Path, *, steps: int | None = None) -> Job:
     record = read_record(folder)
     _check_record(folder, record)
     job = _job_of(folder, record.get("job"))
-    for path in _leftovers(folder):
-        path.unlink(missing_ok=True)
+    tidy(folder)
     total = record.get("config", {}).get("steps")  # Not known while the model is loaded.
     if steps is not None:
         job, total = replace(job, settings={**job.settings, "steps": steps}), steps
     done = record["steps_done"]
-    whole = record.get("state") == "finished" and all(
-        (folder / name).exists() for name in (SPLATS, VIDEO, STRIP)
-    )
-    if total is not None and (done > total or done == total and whole):
+    if total is not None and (done > total or done == total and is_whole(folder, record)):
         raise UserError(
             f"--resume {folder}: did its {done} steps already; make it longer with, for example, --steps {2 * done}"
         )
     return job
+
+
+def is_whole(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a run came to its end, and what it came to is there."""
+    return record.get("state") == "finished" and all(
+        (folder / name).exists() for name in (SPLATS, VIDEO, STRIP)
+    )
+
+
+def check_job(folder: Path, record: dict[str, Any], job: Job) -> None:
+    """That a record is of this job, on whatever device.
+
+    Raises:
+        UserError: it is another one's, or damaged.
+    """
+    _check_record(folder, record)
+    noted = replace(_job_of(folder, record.get("job")), device=job.device)
+    if noted == job:
+        return
+    there, asked = ({**asdict(one), **one.settings, "settings": None} for one in (noted, job))
+    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    raise UserError(
+        f"{folder}: holds a run with other settings ({', '.join(names)}); choose another folder with --output"
+    )
+
+
+def tidy(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote left in a run's folder, which this process holds."""
+    for path in _leftovers(folder):
+        path.unlink(missing_ok=True)
 
 
 def note_job(folder: Path, job: Job) -> None:

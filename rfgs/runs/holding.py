@@ -24,8 +24,11 @@ class Held(UserError):
     """Another process has the folder."""
 
 
-def hold(folder: Path) -> None:
+def hold(folder: Path, *, timeout: float = 0) -> None:
     """Takes a folder for this process, until `release` or the process's end; a second time does nothing.
+
+    Args:
+        timeout: seconds to wait for another process; -1 waits for as long as it takes.
 
     Raises:
         Held: another process has it; the message says which.
@@ -38,7 +41,7 @@ def hold(folder: Path) -> None:
         return
     lock = FileLock(place / LOCK, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout)
     except Timeout as error:
         raise Held(
             f"{folder}: {_holder(place)} is at work in it; wait for its end, or choose another folder"

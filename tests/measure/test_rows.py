@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rfgs.errors import Unwritten, UserError
-from rfgs.measure.rows import append_row, change_rows, check_settings, made_by, read_rows, write_rows
+from rfgs.measure.rows import Reader, append_row, change_rows, check_settings, made_by, read_rows, write_rows
 
 MACHINE = {"cpu": "one", "gpu": None, "versions": {"rfgs": "0.1.0", "bitsandbytes": None}}
 
@@ -66,6 +66,26 @@ def test_tables_of_two_machines_are_one_when_put_together(tmp_path: Path) -> Non
     append_row(both, row(3, cpu="three"))
     append_row(both, row(4, cpu="two"))
     assert [one["cpu"] for one in read_rows(both)] == ["one", "one", "two", "three", "two"]
+
+
+def test_a_reader_parses_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    reader = Reader(path)
+    assert reader.new() == []
+    append_row(path, row(0))
+    assert reader.new() == [row(0)] and reader.new() == []
+    append_row(path, row(1))  # Whose shared part was read before.
+    with path.open("ab") as file:
+        file.write(b'{"number"')  # Somebody is writing.
+    assert reader.new() == [row(1)]
+    append_row(path, row(2, cpu="another"))
+    assert reader.new() == [row(2, cpu="another")]
+    change_rows(path, lambda rows: rows[1:])
+    assert reader.new() == [row(1), row(2, cpu="another")]
+    with path.open("ab") as file:
+        file.write(b"{\n")
+    with pytest.raises(UserError, match="line 6 is damaged"):
+        reader.new()
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60, 100])
