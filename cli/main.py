@@ -25,11 +25,13 @@ from .generate import Generate
 from .image import Image
 from .invert import Invert
 from .settings import Settings
+from .studio import Studio
 from .view import View
 from .warmup import Warmup
 
 Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Studio, tyro.conf.subcommand("studio")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Warmup, tyro.conf.subcommand("warmup")]
@@ -51,6 +53,7 @@ DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
 
   rfgs generate "a red cube on a blue cylinder"
   rfgs view runs/a-red-cube-on-a-blue-cylinder-0
+  rfgs studio
 
 `rfgs COMMAND --help` explains a command and all its flags."""
 

@@ -20,6 +20,7 @@ ROOMS = (
     "runs",
     "flat",
     "viewer",
+    "studio",
     "measure",
     "training",
     "cli",

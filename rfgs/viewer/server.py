@@ -90,17 +90,21 @@ def new_token() -> str:
 
 
 def server_url(server: viser.ViserServer, token: str, origin: str | None = None) -> str:
-    """The address to click on, which lets in; a server on all interfaces is named by this machine's loopback.
+    """The address of a server to click on; see `address_of`."""
+    return address_of(server.get_host(), server.get_port(), token, origin)
+
+
+def address_of(host: str, port: int, token: str, origin: str | None = None) -> str:
+    """An address to click on, which lets in; a server on all interfaces is named by this machine's loopback.
 
     Args:
         origin: what a forwarder shows in the place of this machine and its port.
     """
     if origin is not None:
         return f"{origin}/?token={token}"
-    host = server.get_host()
     if host in ("0.0.0.0", "::", ""):
         host = "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}/?token={token}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
 
 
 def deliver(server: viser.ViserServer, timeout: float) -> None:
