@@ -216,7 +216,7 @@ class Generate(Typed):
             gc.disable()
             stack.callback(gc.enable)
             progress = stack.enter_context(Progress())
-            viewer = self._viewer(job, progress.say) if self.viewer or self.keep_viewer else None
+            viewer = self._viewer(job, folder, progress.say) if self.viewer or self.keep_viewer else None
             if viewer:
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
@@ -269,7 +269,7 @@ class Generate(Typed):
                     progress.say(f"the page stays at {viewer.url} until Ctrl-C")
                     viewer.wait()
 
-    def _viewer(self, job: Job, say: Callable[[str], None]) -> Viewer | None:
+    def _viewer(self, job: Job, folder: Path, say: Callable[[str], None]) -> Viewer | None:
         from rfgs.errors import UserError
         from rfgs.viewer import Viewer
 
@@ -282,6 +282,7 @@ class Generate(Typed):
                 origin=self.origin,
                 server_render=self.server_render or None,
                 any_words=self.any_words,
+                folder=folder,
             )
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as

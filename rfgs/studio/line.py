@@ -200,7 +200,9 @@ class Line:
     def _listen(self, work: Work) -> None:
         assert work.process.stdout is not None
         with work.process.stdout as lines:
-            for line in lines:  # Each state of the progress bar, which ends with a carriage return, is one too.
+            for (
+                line
+            ) in lines:  # Each state of the progress bar, which ends with a carriage return, is one too.
                 page, steps = VIEWER.search(line), STEPS.search(line)
                 if page and work.address is None:
                     work.address = page.group(1)

@@ -64,7 +64,13 @@ class Studio:
     """
 
     def __init__(
-        self, place: Path, command: Sequence[str], *, host: str = "127.0.0.1", port: int = 8080, origin: str | None = None
+        self,
+        place: Path,
+        command: Sequence[str],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        origin: str | None = None,
     ) -> None:
         self._origin = None if origin is None else as_origin(origin)
         self._host, self._port = host, free_port(host, port)
@@ -150,8 +156,8 @@ class Studio:
         actions: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "go": self._go,
             "resume": self._resume,
-            "cancel": lambda asked: self._line.cancel(_number(asked)) or {},
-            "stop": lambda asked: self._line.stop(_number(asked)) or {},
+            "cancel": self._cancel,
+            "stop": self._stop,
             "delete": self._delete,
             "open": self._open,
         }
@@ -181,6 +187,7 @@ class Studio:
                 path = Path(there) / f"{folders.slug(folder.name)}{suffix}"
                 done = subprocess.run(
                     [*self._command, "export", str(folder), str(path)],
+                    check=False,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -213,7 +220,9 @@ class Studio:
             raise UserError(f"--output {place}: is a file; choose a folder") from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise UserError(f"--output {place}: cannot be written ({reason}); choose another folder") from error
+            raise UserError(
+                f"--output {place}: cannot be written ({reason}); choose another folder"
+            ) from error
         return place
 
     def _names(self) -> list[str]:
@@ -233,6 +242,14 @@ class Studio:
     def _go(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         wish = wish_of(asked, self._names())
         return {"number": self._line.add(wish), "remark": remark_on(wish)}
+
+    def _cancel(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._line.cancel(_number(asked))
+        return {}
+
+    def _stop(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._line.stop(_number(asked))
+        return {}
 
     def _resume(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         folder, run = self._shelf.folder(asked.get("run")), self._shelf.run(asked.get("run"))
@@ -281,7 +298,7 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         # http.server's own asks the network for this machine's name, which can take long.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._places.acquire(blocking=False):
@@ -337,8 +354,8 @@ class _Request(BaseHTTPRequestHandler):
         match parts:
             case [""]:
                 self._file("studio.html")
-            case ["studio.js" | "studio.css" as name]:
-                self._file(name)
+            case ["studio.js"] | ["studio.css"]:
+                self._file(parts[0])
             case ["state"]:
                 self._json(studio.state())
             case ["picture", id]:
@@ -378,7 +395,7 @@ class _Request(BaseHTTPRequestHandler):
         relay(self.connection, asked.port or 0, asked.query.removeprefix("token="), path, self.headers)
 
     def _file(self, name: str) -> None:
-        content = resources.files("rfgs.studio").joinpath("page", name).read_bytes()
+        content = (resources.files("rfgs.studio") / "page" / name).read_bytes()
         cookie = self.server.studio.cookie(Headers(list(self.headers.items())), self.path)
         self._send(
             HTTPStatus.OK,
@@ -390,7 +407,9 @@ class _Request(BaseHTTPRequestHandler):
     def _json(self, content: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, content: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
+    def _send(
+        self, status: HTTPStatus, content: bytes, kind: str, more: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in {**SAFE, "Content-Type": kind, **(more or {})}.items():
             self.send_header(name, value)

@@ -87,9 +87,9 @@ def wish_of(asked: Mapping[str, Any], backends: Sequence[str]) -> Wish:
     if prompt.startswith("-"):
         raise UserError("The prompt begins with a dash; begin with a word")  # It would be read as a flag.
     backend, quality, seed = asked.get("backend"), asked.get("quality"), asked.get("seed", 0)
-    if backend not in backends:
+    if not isinstance(backend, str) or backend not in backends:
         raise UserError(f"{backend!s:.40}: does not run here; there are {', '.join(backends)}")
-    if quality not in QUALITIES:
+    if not isinstance(quality, str) or quality not in QUALITIES:
         raise UserError(f"{quality!s:.40}: is no quality; there are {', '.join(QUALITIES)}")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**53:  # What JavaScript keeps.
         raise UserError("The seed has to be a whole number, 0 or more")
