@@ -37,10 +37,10 @@ class Exhibit:
     name: str
     frames: list[tuple[str, Path]]
     """What to call each moment, and its file, in order of time."""
-    steps: list[int] = field(default_factory=list)
-    """Of each frame, how many steps its run had made; empty for a file, which has no time."""
     splats: dict[int, Splats] = field(default_factory=dict)
     """By frame, those read so far."""
+    steps: list[int] = field(default_factory=list)
+    """Of each frame, how many steps its run had made; empty for a file, which has no time."""
 
     @cached_property
     def comments(self) -> list[str]:
@@ -100,7 +100,7 @@ def exhibit(path: Path, name: str) -> Exhibit:
         raise UserError(
             f"{path}: holds no splats.ply; give a splat file or the folder of a run that has written one"
         )
-    return Exhibit(name, frames, steps)
+    return Exhibit(name, frames, steps=steps)
 
 
 def _steps_done(folder: Path) -> int:
