@@ -84,7 +84,9 @@ class Studio:
         self._opening = threading.Lock()  # Both take memory and time, and one after the other is soon enough.
         self._exporting = threading.Lock()
         self._server = _Server(self, host, self._port)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="rfgs-studio", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="rfgs-studio", daemon=True
+        )
         self._line.start(lambda noted: wish_of(noted, self._names()))
         self._thread.start()
 

@@ -43,7 +43,10 @@ def test_one_after_another(line: Line, tmp_path: Path) -> None:
     assert line.work.steps == (7, STEPS) and line.work.address == "http://127.0.0.1:1/?token=x"
     assert line.is_at_work_in(tmp_path / "a-cube-0")
     # Each has a name of its own while it waits.
-    assert [(number, wish.name) for number, wish in line.waiting] == [(second, "a-cube-0-2"), (third, "a-ball-0")]
+    assert [(number, wish.name) for number, wish in line.waiting] == [
+        (second, "a-cube-0-2"),
+        (third, "a-ball-0"),
+    ]
     with pytest.raises(UserError, match="at work or waits"):
         line.add(Wish("a-ball-0", "a ball", resumes=True))
     line.cancel(second)
@@ -54,7 +57,7 @@ def test_one_after_another(line: Line, tmp_path: Path) -> None:
     (tmp_path / END).write_text("a cube, a ball")
     wait_until(lambda: line.work is None)
     line.add(Wish("", "a cube"))  # Over no folder that is there.
-    wait_until(lambda: (tmp_path / "a-cube-0-2" / "run.json").exists())
+    wait_until((tmp_path / "a-cube-0-2" / "run.json").exists)
 
 
 def test_a_process_that_is_killed_ends_its_run_only(line: Line, tmp_path: Path) -> None:
@@ -88,7 +91,11 @@ def test_stop_asks_the_process(line: Line) -> None:
     assert line.work is not None and line.work.stops == 0
     line.stop(number)
     wait_until(lambda: line.work is None)
-    assert "SIGINT" in line.ended[0].words or "stopped" in line.ended[0].words or "KeyboardInterrupt" in line.ended[0].words
+    assert (
+        "SIGINT" in line.ended[0].words
+        or "stopped" in line.ended[0].words
+        or "KeyboardInterrupt" in line.ended[0].words
+    )
 
 
 def test_what_waits_is_known_to_the_next_studio(tmp_path: Path) -> None:
@@ -107,7 +114,13 @@ def test_what_waits_is_known_to_the_next_studio(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "3", "[3, null, {}]", '[{"name": "../x", "prompt": "a", "resumes": true}]', '[{"name": 3, "resumes": true}]'],
+    [
+        "",
+        "3",
+        "[3, null, {}]",
+        '[{"name": "../x", "prompt": "a", "resumes": true}]',
+        '[{"name": 3, "resumes": true}]',
+    ],
 )
 def test_a_damaged_note_of_what_waits_is_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / WAITING).write_text(text)

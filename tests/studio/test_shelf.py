@@ -23,10 +23,18 @@ def run_in(folder: Path, **record: Any) -> Path:
 
 def test_what_a_run_says_of_itself_is_shown(tmp_path: Path) -> None:
     job = {"prompt": "a <b>cube", "model": "tiny-sd3", "quality": "draft", "seed": 7}
-    folder = run_in(tmp_path / "a", job=job, steps_done=5, config={"steps": 9}, seconds={"prior": 1.5, "render": 2})
+    folder = run_in(
+        tmp_path / "a", job=job, steps_done=5, config={"steps": 9}, seconds={"prior": 1.5, "render": 2}
+    )
     (run,) = Shelf(tmp_path).runs()
     assert (run.prompt, run.seed, run.done, run.steps, run.seconds) == ("a <b>cube", "7", 5, 9, 3.5)
-    assert (run.id, run.name, run.has_splats, run.picture, run.goes_on) == (id_of(folder), "a", False, "", False)
+    assert (run.id, run.name, run.has_splats, run.picture, run.goes_on) == (
+        id_of(folder),
+        "a",
+        False,
+        "",
+        False,
+    )
 
 
 def test_the_newest_picture_is_the_one(tmp_path: Path) -> None:
@@ -43,9 +51,9 @@ def test_whose_process_is_gone_is_told_from_one_at_work_elsewhere(tmp_path: Path
     folder = run_in(tmp_path / "a", state="running")
     assert Shelf(tmp_path).runs()[0].state == "gone" and Shelf(tmp_path).runs()[0].goes_on
     assert Shelf(tmp_path, lambda one: one == folder).runs()[0].state == "running"
-    code = "import sys, pathlib; from rfgs.runs.holding import hold; hold(pathlib.Path(sys.argv[1])); print(1, flush=True); input()"
+    code = "import sys, pathlib as p; from rfgs.runs.holding import hold; hold(p.Path(sys.argv[1])); print(1); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-uc", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "1\n"
         assert Shelf(tmp_path).runs()[0].state == "elsewhere"
@@ -54,7 +62,15 @@ def test_whose_process_is_gone_is_told_from_one_at_work_elsewhere(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nothing", "[]", "{}", '{"job": 3, "config": [], "seconds": {"a": "b"}, "steps_done": -1}', "[" * 100_000]
+    "text",
+    [
+        "",
+        "nothing",
+        "[]",
+        "{}",
+        '{"job": 3, "config": [], "seconds": {"a": "b"}, "steps_done": -1}',
+        "[" * 100_000,
+    ],
 )
 def test_damaged_records_end_nothing(tmp_path: Path, text: str) -> None:
     run_in(tmp_path / "good")
