@@ -41,7 +41,7 @@ class Command:
     def url(self) -> str:
         """The address of its page, once it has printed one."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(r"viewer: (http://\S+)", self.output)):
+        while not (found := re.search(r"(?:viewer|studio): (http://\S+)", self.output)):
             if time.monotonic() > deadline or self.done:
                 raise RuntimeError(f"no page; the command says: {self.output[-2000:]}")
             time.sleep(0.1)

@@ -290,7 +290,9 @@ async function download(id, suffix) {
 
 function render() {
   if (state === null) return;
-  choices($("backend"), state.backends.map(([name, summary]) => [name, `${name}: ${summary}`]));
+  choices($("backend"), state.backends.map(([name]) => [name, name]));
+  const summary = Object.fromEntries(state.backends)[$("backend").value] || "";
+  $("summary").textContent = summary;
   if (!$("quality").options.length) {
     choices($("quality"), state.qualities.map((name) => [name, name]));
     $("quality").value = "normal";
@@ -356,6 +358,7 @@ async function refresh() {
   timer = setTimeout(refresh, document.hidden ? UNSEEN : EVERY);
 }
 
+$("backend").onchange = render;
 $("ask").onsubmit = (event) => { event.preventDefault(); go(); };
 $("prompt").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); go(); }
