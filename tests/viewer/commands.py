@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -71,6 +72,11 @@ class Command:
         if self._process.returncode:
             raise RuntimeError(f"the command failed: {self.output[-2000:]}")
         return wall, usage.ru_utime + usage.ru_stime
+
+    def interrupt(self) -> None:
+        """Ends it as Ctrl-C does, and waits for that."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(PATIENCE)
 
     def kill(self) -> None:
         if self._process.returncode is None:

@@ -100,21 +100,18 @@ def files(*paths: Path) -> None:
         keep(browser, "viewer-files")
 
 
-TIDY_FRAME = (
-    "document.getElementById('frame').contentDocument?"
-    ".querySelectorAll('.mantine-Notification-closeButton').forEach(e => e.click())"
-)
+IN_FRAME = "document.getElementById('frame').contentDocument.querySelectorAll"
 
 
 def studio(browser: Chromium, place: Path, name: str, folder: Path) -> None:
-    """Three drafts, and a fourth one on its way."""
+    """Two drafts, a third one on its way, and a fourth one that waits."""
     with Command("studio", "--output", place, "--port", "0", "--no-open") as command:
         browser.open(command.url)
         browser.wait_text("Nothing has been made yet")
         if folder != FOLDER:
             keep(browser, f"{name}-empty", folder)
         browser.evaluate("document.getElementById('quality').value = 'draft'")
-        for prompt in (PROMPT, "a cactus", "a yellow rubber duck", OTHER, "a castle"):
+        for prompt in (PROMPT, "a cactus", OTHER, "a castle"):
             browser.type_into("#prompt", prompt)
             browser.wait_for("!document.getElementById('prompt').value")
         browser.wait_for(
@@ -122,8 +119,10 @@ def studio(browser: Chromium, place: Path, name: str, folder: Path) -> None:
             f"document.querySelector('#title').innerText === '{OTHER}'",
             timeout=LONGEST,
         )
-        browser.evaluate(TIDY_FRAME)
-        time.sleep(1)
+        browser.evaluate(f"[...{IN_FRAME}('button')].find(e => e.innerText.trim() === 'Pause').click()")
+        browser.wait_for(f"[...{IN_FRAME}('b')].some(e => e.innerText === '● Paused')")
+        browser.evaluate(f"{IN_FRAME}('.mantine-Notification-closeButton').forEach(e => e.click())")
+        time.sleep(8)  # Splats are on their way, and faded in.
         keep(browser, name, folder)
         if folder != FOLDER:
             browser.evaluate("document.getElementById('stage').scrollIntoView()")
@@ -132,6 +131,7 @@ def studio(browser: Chromium, place: Path, name: str, folder: Path) -> None:
             browser.evaluate("document.getElementById('runs').scrollIntoView()")
             time.sleep(1)
             keep(browser, f"{name}-runs", folder)
+        command.interrupt()
 
 
 def looks(folder: Path) -> None:

@@ -99,15 +99,15 @@ function hide() {
   $("stage").hidden = true;
 }
 
-async function open(ids, scroll = true) {
+async function open(ids, byItself = false) {
   if (ids.length === 1 && state.now && state.now.run === ids[0]) {
     watch();
   } else {
     const told = await attempt("open", {runs: ids});
-    if (told) show({page: told.page, runs: ids, live: false});
+    if (told) show({page: told.page, runs: ids, live: false, byItself});
   }
   render();
-  if (shown && scroll) $("stage").scrollIntoView({block: "start", behavior: "smooth"});
+  if (shown && !byItself) $("stage").scrollIntoView({block: "start", behavior: "smooth"});
 }
 
 function watch() {
@@ -118,8 +118,8 @@ function watch() {
 function stage() {
   const now = state.now;
   if (now && now.page && now.number !== stage.seen) {
-    stage.seen = now.number; // Once: who closes it, or looks at something else, is left alone.
-    if (shown === null || shown.over) watch();
+    stage.seen = now.number; // Once: who closes it, or has opened something else, is left alone.
+    if (shown === null || shown.over || shown.byItself) watch();
   }
   if (shown && shown.live) {
     if (now && now.number === shown.number) {
@@ -141,7 +141,7 @@ function stage() {
 function over() { // The run that the stage shows has ended.
   shown.over = true;
   const run = state.runs.find((one) => one.id === shown.runs[0]);
-  if (run && run.has_splats && !run.words) return open([run.id], false);
+  if (run && run.has_splats && !run.words) return open([run.id], true);
   $("frame").removeAttribute("src");
   $("frame").hidden = true;
   $("told").textContent = ended(run);
