@@ -252,6 +252,7 @@ class Generate(Typed):
                     job,
                     folder,
                     resume=self.resume is not None,
+                    on_first=viewer.show if viewer else lambda splats: None,
                     on_start=on_start,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),

@@ -122,6 +122,16 @@ class Viewer(Served):
         """What was changed from the page so far, for the run's record."""
         return self.steering.changes
 
+    def show(self, splats: Splats) -> None:
+        """Shows splats before the first step: what the run begins with, while its model is loaded."""
+
+        def keep() -> None:
+            self._keep(splats)
+            self._latest_time = -float("inf")  # The first step's are wanted as soon as they are there.
+
+        self._page.attempt("show", keep)
+        self._page.wake(hurry=True)
+
     def start(self, config: Any, prior: Any = None) -> None:
         """Tells the page what it may steer and how to show what the prior sees; call it once, before the loop.
 

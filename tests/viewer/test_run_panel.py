@@ -96,6 +96,18 @@ def test_the_count_at_the_end_is_that_of_the_file() -> None:
         assert viewer._progress.rows()["splats"] == "30"
 
 
+def test_what_a_run_begins_with_is_seen_at_once() -> None:
+    with Viewer(port=0) as viewer:
+        viewer.show(three_balls(30))
+        viewer._page._jobs[0].settle(30)
+        shown = viewer._page.stage.splats()
+        assert shown is not None and len(shown) == 30
+        viewer.update(next(fake_distill(3, seconds=0)))
+        viewer._page._jobs[0].settle(30)
+        shown = viewer._page.stage.splats()
+        assert shown is not None and len(shown) == 300 and viewer.problems == []
+
+
 def test_a_run_that_fails_says_so() -> None:
     with pytest.raises(RuntimeError), Viewer(port=0) as viewer:
         viewer.update(next(fake_distill(3, seconds=0)))
