@@ -121,6 +121,13 @@ class Studio:
         reason = refusal(headers, loopback_only=is_loopback(self._host), origin=self._origin)
         if not reason and not has_token(path, self._token) and not has_cookie(headers, self._token):
             reason = "this page is for who has its whole address, as it was printed, with ?token= in it"
+        # A page on another port of this machine has the browser show our cookie too, for a picture say.
+        if (
+            not reason
+            and urlsplit(path).path != "/"
+            and headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        ):
+            reason = "this is for the studio's own page"
         return reason
 
     def cookie(self, headers: Headers, path: str) -> str | None:

@@ -88,6 +88,8 @@ def test_other_pages_in_the_same_browser_are_refused(studio: Studio) -> None:
         ask(studio, "/go", wish, Content_Type="text/plain")[0] == 422
     )  # As a form of another page could send it.
     assert state(studio)["now"] is None and state(studio)["waiting"] == []
+    assert ask(studio, "/export/x/.glb", Sec_Fetch_Site="same-site")[0] == 403
+    assert ask(studio, "/", Sec_Fetch_Site="cross-site")[0] == 200  # A link that somebody follows.
     own = urlsplit(studio.url)
     assert ask(studio, "/state", Origin=f"http://{own.netloc}")[0] == 200
 
