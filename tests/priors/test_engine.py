@@ -231,9 +231,7 @@ def test_latents_that_get_almost_no_output_are_no_reason_for_torch(own_cache: Pa
     fast = load_prior("tiny-sd3", dtype=torch.bfloat16, engine="openvino")
     with torch.no_grad():
         fast.predict(
-            torch.zeros(2, fast.network.config.in_channels, 8, 8),
-            torch.tensor([0.1, 0.5]),
-            fast.embed(["", "a red cube"]),
+            torch.zeros(2, fast.network.config.in_channels, 8, 8), torch.tensor([0.1, 0.5]), fast.embed(["", "a red cube"])
         )
     assert engine.used(fast) != "torch" and "torch (" not in engine.used(fast)
 
