@@ -156,7 +156,7 @@ class Generate(Asked):
             gc.disable()
             stack.callback(gc.enable)
             progress = stack.enter_context(Progress())
-            viewer = self._viewer(job, progress.say) if self.watched else None
+            viewer = self._viewer(job, folder, progress.say) if self.watched else None
             if viewer:
                 stack.enter_context(viewer)
                 progress.say(f"viewer: {viewer.url}")
@@ -194,6 +194,7 @@ class Generate(Asked):
                     job,
                     folder,
                     resume=self.resume is not None,
+                    on_first=viewer.show if viewer else lambda splats: None,
                     on_start=on_start,
                     on_step=on_step,
                     on_preview=lambda path: progress.say(f"preview: {path}"),
@@ -235,7 +236,7 @@ class Generate(Asked):
                 share.tell(error)
                 raise
 
-    def _viewer(self, job: Job, say: Callable[[str], None]) -> Viewer | None:
+    def _viewer(self, job: Job, folder: Path, say: Callable[[str], None]) -> Viewer | None:
         from rfgs.errors import UserError
         from rfgs.viewer import Viewer
 
@@ -248,6 +249,7 @@ class Generate(Asked):
                 origin=self.origin,
                 server_render=self.server_render or None,
                 any_words=self.any_words,
+                folder=folder,
             )
         except Exception as problem:
             # An address that somebody asked for is theirs to mend. A machine without a network of its own, such as

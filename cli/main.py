@@ -26,12 +26,14 @@ from .generate import Generate
 from .image import Image
 from .invert import Invert
 from .settings import Settings
+from .studio import Studio
 from .t3bench import T3Bench
 from .view import View
 from .warmup import Warmup
 
 Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Studio, tyro.conf.subcommand("studio")]
     | Annotated[Batch, tyro.conf.subcommand("batch")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -55,6 +57,7 @@ DESCRIPTION = """A sentence becomes a 3D asset made of Gaussian splats.
 
   rfgs generate "a red cube on a blue cylinder"
   rfgs view runs/a-red-cube-on-a-blue-cylinder-0
+  rfgs studio
 
 `rfgs COMMAND --help` explains a command and all its flags."""
 

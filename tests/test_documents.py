@@ -279,6 +279,7 @@ def test_flags_between_backticks_exist(capsys: pytest.CaptureFixture[str]) -> No
     for name in (
         "generate",
         "batch",
+        "studio",
         "view",
         "export",
         "warmup",

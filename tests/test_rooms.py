@@ -21,6 +21,7 @@ ROOMS = (
     "batch",
     "flat",
     "viewer",
+    "studio",
     "measure",
     "training",
     "cli",

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rfgs.distill.clock import Clock
 from rfgs.distill.densify import Growth, densify, wants_absgrad
 from rfgs.distill.gradients import Skipped
-from rfgs.distill.settings import DistillConfig
+from rfgs.distill.settings import DistillConfig, StartConfig
 from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
 from rfgs.guidance import Counted, Guide, Views, check_own, make_guide
@@ -220,7 +220,7 @@ def distill(
         )
 
 
-def first_splats(config: DistillConfig, generator: torch.Generator) -> Splats:
+def first_splats(config: StartConfig, generator: torch.Generator) -> Splats:
     """The ball of splats that a run with these settings starts from."""
     return ball(config.splats, config.start_radius, generator=generator, opacity=config.start_opacity)
 

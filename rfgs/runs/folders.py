@@ -221,6 +221,34 @@ def leave(folder: Path) -> None:
     release(folder)
 
 
+def remove_run(folder: Path) -> int:
+    """Removes a run: the files that runs write, and then its folder. Other files stay, and so does a folder that has some.
+
+    Returns:
+        How many those are.
+
+    Raises:
+        UserError: a process is at work in the folder, or files cannot be removed.
+    """
+    try:
+        hold(folder)
+        for path in _files_of_a_run(folder):
+            path.unlink(missing_ok=True)
+        for name in (PREVIEWS, SNAPSHOTS):
+            with suppress(OSError):
+                (folder / name).rmdir()
+        left = [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]
+        if not left:
+            for name in (LOCK, HOLDER):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be removed ({(error.strerror or str(error)).lower()})") from error
+    finally:
+        release(folder)
+    return len(left)
+
+
 def _job_of(folder: Path, noted: Any) -> Job:
     """A record's job; what is no longer a field of it, an older version noted of the settings, given or not.
 

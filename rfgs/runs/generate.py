@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from rfgs.distill import DistillConfig, Step, distill, first_splats
 from rfgs.distill.recipes import config_for
+from rfgs.distill.settings import StartConfig
 from rfgs.distill.view_prompts import SIDES
 from rfgs.errors import UserError
 from rfgs.guidance import find_guide, from_dict, value_of
@@ -46,6 +47,7 @@ def generate(
     folder: Path,
     *,
     resume: bool = False,
+    on_first: Callable[[Splats], None] = lambda splats: None,
     on_start: Callable[[DistillConfig, Prior], None] = lambda config, prior: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_preview: Callable[[Path], None] = lambda path: None,
@@ -64,6 +66,8 @@ def generate(
         folder: claimed for this run (`rfgs.runs.folders.claim_folder`), or that of the run to resume.
         resume: go on from the checkpoint in `folder`, or begin again where there is none yet; the files then are the same,
             bit by bit, as without the break.
+        on_first: gets what the run begins with, as far as that is known before the model is there, which takes a while:
+            what it starts from or goes on from, or else a ball of splats like that of its start.
         on_start: gets the loop's settings, which may be changed while it runs, and the model, once it is there.
         on_step: called after each step; the next one starts when it returns.
         on_preview: called with each preview that was written.
@@ -86,6 +90,7 @@ def generate(
         # Before the model, which takes longer.
         count = {**job.preset(), **job.settings}["splats"]
         start = read_start(job.start, count, seed=job.seed)
+    on_first(_beginning(job, checkpoint, start))
     if not share.first:
         share.same(None)  # What the first one compiles, the others find.
     prepare(job.device, say)
@@ -176,6 +181,17 @@ def _follow(steps: Iterator[Step], splats: Splats, share: Share) -> Splats:
         if share.same(False):
             break
     return splats.detach()
+
+
+def _beginning(job: Job, checkpoint: dict[str, Any] | None, start: Splats | None) -> Splats:
+    """What is to be seen of a run before its model is there."""
+    if checkpoint is not None:
+        return Splats.from_parameters(checkpoint["state"]["splats"])
+    if start is not None:
+        return start
+    known = {field.name for field in fields(StartConfig)}
+    given = {name: value for name, value in {**job.preset(), **job.settings}.items() if name in known}
+    return first_splats(StartConfig(**given), torch.Generator().manual_seed(job.seed))
 
 
 def _resumed(noted: dict[str, Any], folder: Path) -> DistillConfig:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import viser
 
 from rfgs.errors import UserError
 from rfgs.export import comments_of, read
 from rfgs.export.framing import framing
+from rfgs.runs.folders import read_record
 from rfgs.splats import Splats
+from rfgs.viewer.aim import Aim
 from rfgs.viewer.page import Page, Served
 from rfgs.viewer.save_panel import SavePanel
-from rfgs.viewer.server import aim
 from rfgs.viewer.view_panel import ViewPanel
-from rfgs.viewer.widgets import as_text, guarded, small, value_of
+from rfgs.viewer.widgets import as_text, guarded, set_value, small, value_of
 
 SNAPSHOT = re.compile(r"(\d+)\.ply$")
+MOMENT = 0.8
+"""Seconds from one snapshot to the next while they are played."""
 SPACING = 2.2
 """Between the centers of neighbors, in radii of the largest."""
 
@@ -34,11 +39,17 @@ class Exhibit:
     """What to call each moment, and its file, in order of time."""
     splats: dict[int, Splats] = field(default_factory=dict)
     """By frame, those read so far."""
+    steps: list[int] = field(default_factory=list)
+    """Of each frame, how many steps its run had made; empty for a file, which has no time."""
 
     @cached_property
     def comments(self) -> list[str]:
         """What the last file says of itself, such as "prompt: a red mug"."""
         return comments_of(self.frames[-1][1])
+
+    def frame_at(self, step: int) -> int:
+        """The frame that a run stood at after `step` steps: the newest one until then, or its first; a file's only one."""
+        return max(bisect_right(self.steps, step) - 1, 0)
 
     def read(self, index: int) -> Splats:
         """The splats of a frame, from its file or from memory; past its end, those of the last."""
@@ -81,12 +92,24 @@ def exhibit(path: Path, name: str) -> Exhibit:
         if (found := SNAPSHOT.search(file.name))
     ]
     frames = [(f"step {step}", file) for step, file in sorted(numbered)]
-    frames += [("end", file) for file in [path / "splats.ply"] if file.exists()]
+    steps = [step for step, _ in sorted(numbered)]
+    if (path / "splats.ply").exists():
+        frames.append(("end", path / "splats.ply"))
+        steps.append(max(_steps_done(path), steps[-1] if steps else 0))
     if not frames:
         raise UserError(
             f"{path}: holds no splats.ply; give a splat file or the folder of a run that has written one"
         )
-    return Exhibit(name, frames)
+    return Exhibit(name, frames, steps=steps)
+
+
+def _steps_done(folder: Path) -> int:
+    """How many steps a run has made, as its record has it; 0 where that does not say."""
+    try:
+        done = read_record(folder).get("steps_done")
+    except UserError:
+        return 0
+    return done if isinstance(done, int) and 0 <= done < 2**31 else 0
 
 
 class FileViewer(Served):
@@ -112,19 +135,23 @@ class FileViewer(Served):
             (-x, -y - half + index * SPACING * radius, -z) if len(exhibits) > 1 else (0.0, 0.0, 0.0)
             for index, ((x, y, z), _) in enumerate(balls)
         ]
-        self._moment = max(len(one.frames) for one in exhibits) - 1
+        self._times = sorted({step for one in exhibits for step in one.steps})
+        self._step = self._times[-1] if self._times else 0
+        self._time: tuple[Any, Any] | None = None
+        """The slider over time and its switch to play, where there is time."""
         self._page = Page(host, port, title="rfgs view", origin=origin)
         if len(exhibits) == 1:
-            aim(self._page.server, balls[0][0], radius)
+            self._page.open_at(Aim.at(balls[0][0], radius))
         else:
-            # Straight from the front, so that all are equally near; pages are wider than high, hence the 0.85.
-            aim(self._page.server, (0.0, 0.0, 0.0), 0.85 * (half + radius), azimuth=0.0)
+            # Straight from the front, so that all are equally near.
+            self._page.open_at(Aim(radius=radius, half_width=half + radius, azimuth=0.0))
             for index, one in enumerate(exhibits):
                 place = (0.0, index * SPACING * radius - half, -1.15 * radius)
                 self._page.server.scene.add_label(f"/labels/{index}", one.name, position=place)
         self._page.stage.look.server_side = server_render
         self._add_panels()
         self._page.add_job("splats", self._show, period=0.05)
+        self._page.add_job("play", self._play, period=MOMENT)
         self._page.wake()
 
     def _add_panels(self) -> None:
@@ -133,21 +160,11 @@ class FileViewer(Served):
         tabs = gui.add_tab_group()
         with tabs.add_tab("View", viser.Icon.EYE):
             self._summary = gui.add_html("")
-            if self._moment > 0:
-                slider = gui.add_slider(
-                    "Time",
-                    min=0,
-                    max=self._moment,
-                    step=1,
-                    initial_value=self._moment,
-                    hint="Over the run's snapshots",
-                )
-
-                def move() -> None:
-                    self._moment = int(value_of(slider))
-
-                slider.on_update(guarded(page.report, "Time", move, page.wake))
-            ViewPanel(gui, page.stage, page.turntable, page.report, page.wake, with_cameras=False)
+            if len(self._times) > 1:
+                self._add_time(gui)
+            ViewPanel(
+                gui, page.stage, page.turntable, page.report, page.wake, lambda: page.aim, with_cameras=False
+            )
             trouble = gui.add_html("")
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name = "-".join(Path(one.name).stem for one in self.exhibits)[:60]
@@ -159,12 +176,43 @@ class FileViewer(Served):
 
         page.on_problem = warn
 
+    def _add_time(self, gui: viser.GuiApi) -> None:
+        ends = self._times[0], self._times[-1]
+        slider = gui.add_slider(
+            "Step", min=ends[0], max=ends[1], step=1, initial_value=ends[1], hint="What stood after so many"
+        )
+        play = gui.add_checkbox("Play", False, hint="From the first snapshot to the last")
+        self._time = slider, play
+
+        def move() -> None:
+            self._step = int(value_of(slider))
+
+        def start() -> None:
+            if play.value and self._step >= ends[1]:
+                set_value(slider, ends[0])
+
+        slider.on_update(guarded(self._page.report, "Step", move, self._page.wake))
+        play.on_update(guarded(self._page.report, "Play", start, self._page.wake))
+
+    def _play(self) -> None:
+        """One moment further while that is wanted; at the end it stops."""
+        if self._time is None or not self._time[1].value:
+            return
+        slider, play = self._time
+        later = [step for step in self._times if step > self._step]
+        if len(later) > 1:
+            set_value(slider, later[0])  # Which wakes this job again, for the next.
+        else:
+            set_value(slider, self._times[-1])
+            set_value(play, False)
+
     def _show(self) -> None:
         lines = []
         for index, (one, position) in enumerate(zip(self.exhibits, self._positions, strict=True)):
-            splats = one.read(self._moment)
+            frame = one.frame_at(self._step)
+            splats = one.read(frame)
             self._page.stage.put(f"/files/{index}", splats, position)
-            moment = one.frames[min(self._moment, len(one.frames) - 1)][0]
+            moment = one.frames[frame][0]
             when = f", {moment}" if len(one.frames) > 1 else ""
             lines.append(f"<div><b>{as_text(one.name)}</b>{when}: {len(splats):,} splats</div>")
             if one.comments:

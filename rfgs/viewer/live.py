@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ class Viewer(Served):
             None takes it where the splats are on a GPU.
         any_words: whether the Steer panel takes prompts that name things which the prior has never seen.
         origin: under which a forwarder shows the page, such as "https://name.example".
+        folder: of the run, to tell what to type once its process is gone; None says nothing of that.
 
     Raises:
         UserError: an address that cannot be listened on.
@@ -71,7 +73,9 @@ class Viewer(Served):
         server_render: bool | None = None,
         any_words: bool = False,
         origin: str | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self._folder = folder
         self.gate = Gate()
         self.steering = Steering()
         self._about = dict(about or {})
@@ -91,6 +95,7 @@ class Viewer(Served):
         self._sight: Sight | None = None
         self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
+        self._failed = False
         self._page = Page(host, port, title="rfgs", origin=origin)
         self._cameras = ShownCameras(self._page.server)
         self._add_panels()
@@ -116,6 +121,16 @@ class Viewer(Served):
     def changes(self) -> list[Change]:
         """What was changed from the page so far, for the run's record."""
         return self.steering.changes
+
+    def show(self, splats: Splats) -> None:
+        """Shows splats before the first step: what the run begins with, while its model is loaded."""
+
+        def keep() -> None:
+            self._keep(splats)
+            self._latest_time = -float("inf")  # The first step's are wanted as soon as they are there.
+
+        self._page.attempt("show", keep)
+        self._page.wake(hurry=True)
 
     def start(self, config: Any, prior: Any = None) -> None:
         """Tells the page what it may steer and how to show what the prior sees; call it once, before the loop.
@@ -146,9 +161,24 @@ class Viewer(Served):
             splats: what the run came to, if there may have been steps that the page was not told of in full.
         """
         if splats is not None:
+            self._progress.splats = len(splats)  # Without the haze that the last step still had.
             self._page.attempt("finish", lambda: self._keep(splats))
+        self._end([str(path) for path in paths])
+
+    def fail(self, problem: BaseException) -> None:
+        """Says in the page that the run ended without a result, and why."""
+        why = str(problem).splitlines()[0] if str(problem) else ""
+        if isinstance(problem, KeyboardInterrupt):
+            why = "Ctrl-C"
+        self._failed = True
+        self._end([why or type(problem).__name__])
+
+    def _end(self, lines: list[str]) -> None:
         self._progress.end()
-        self._finished = [str(path) for path in paths]
+        self._finished = lines
+        self._page.attempt("Save", self._save_panel.end)
+        if self._steer_panel is not None:
+            self._page.attempt("Steer", self._steer_panel.end)
         self._page.wake(hurry=True)
 
     def close(self) -> None:
@@ -161,30 +191,45 @@ class Viewer(Served):
             self._page.attempt("finish", self._page.settle)
         self._page.attempt("close", self._page.close)
 
+    def __exit__(self, *raised: object) -> None:
+        problem = next((one for one in raised if isinstance(one, BaseException)), None)
+        if problem is not None and self._finished is None:
+            self.fail(problem)
+        self.close()
+
     def _add_panels(self) -> None:
         page = self._page
         gui = page.server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("Run", viser.Icon.PLAYER_PLAY):
-            self._run_panel = RunPanel(gui, self.gate, self._about, page.report, self._wake_at_once)
+            place = "" if self._folder is None else shlex.quote(str(self._folder))
+            self._run_panel = RunPanel(
+                gui,
+                self.gate,
+                self._about,
+                page.report,
+                self._wake_at_once,
+                go_on=place and f"rfgs generate --resume {place}",
+                look_again=place and f"rfgs view {place}",
+            )
             page.on_problem = self._run_panel.warn
-            self._prior_folder = gui.add_folder("What the prior sees", visible=False)
-            with self._prior_folder:
-                self._prior_panel = PriorPanel(gui)
-            with gui.add_folder("Curves"):
+            with gui.add_folder("Advanced", expand_by_default=False):
+                self._prior_folder = gui.add_folder(None, visible=False)
+                with self._prior_folder:
+                    self._prior_panel = PriorPanel(gui)
                 self._curves_panel = CurvesPanel(gui)
         self._steer_tab = tabs.add_tab("Steer", viser.Icon.STEERING_WHEEL)
         with self._steer_tab:
-            self._steer_note = gui.add_markdown("There is nothing to steer before the loop starts.")
+            self._steer_note = gui.add_markdown("There is nothing to steer before the first step.")
         with tabs.add_tab("View", viser.Icon.EYE):
             self._view_panel = ViewPanel(
-                gui, page.stage, page.turntable, page.report, page.wake, with_cameras=True
+                gui, page.stage, page.turntable, page.report, page.wake, lambda: page.aim, with_cameras=True
             )
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name, about = slug(self._about.get("prompt", "")), self._about
             said = {"prompt": "prompt", "seed": "seed", "backend": "model"}
             comments = [f"{said[key]}: {about[key]}" for key in said if about.get(key)]
-            SavePanel(gui, page.stage, page.report, name, of_run=True, comments=comments)
+            self._save_panel = SavePanel(gui, page.stage, page.report, name, of_run=True, comments=comments)
 
     def _start(self, config: Any, prior: Any) -> None:
         self._config = config
@@ -271,7 +316,7 @@ class Viewer(Served):
         if self._finished is None:
             self._run_panel.show(self._progress)
         else:
-            self._run_panel.finish(self._progress, self._finished)
+            self._run_panel.finish(self._progress, self._finished, failed=self._failed)
 
     def _push_cameras(self) -> None:
         views = self._views if self._view_panel.cameras_wanted else None

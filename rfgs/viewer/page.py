@@ -10,9 +10,11 @@ from typing import TypeVar
 
 import viser
 
+from rfgs.viewer.aim import Aim, Fitting, open_at
 from rfgs.viewer.background import Background, describe
 from rfgs.viewer.same_origin import as_origin
 from rfgs.viewer.server import deliver, new_token, open_server, server_url, stop_server
+from rfgs.viewer.sheet import SHEET
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
@@ -43,6 +45,9 @@ class Page:
         self._closed = threading.Event()
         self._token, self._origin = new_token(), None if origin is None else as_origin(origin)
         self.server = open_server(host, port, title=title, token=self._token, origin=self._origin)
+        self.server.gui.add_html(SHEET)
+        self.aim = Aim()
+        self._fitting = Fitting(lambda: self.aim)
         self.stage = Stage(self.server)
         self.turntable = Turntable(self.server, self.report)
         self.pictures = Pictures(self.server, self.stage, self.report, duty=0.5)
@@ -58,6 +63,11 @@ class Page:
     def watched(self) -> bool:
         """Whether a browser is connected."""
         return bool(self.server.get_clients())
+
+    def open_at(self, aim: Aim) -> None:
+        """Lets pages open there, and all their buttons look there."""
+        self.aim = aim
+        open_at(self.server, aim)
 
     def add_job(self, name: str, job: Callable[[], None], *, period: float, duty: float = 1.0) -> None:
         """Does `job` in the background whenever the page is woken; see `Background`."""
@@ -116,6 +126,7 @@ class Page:
         stop_server(self.server)
 
     def _connected(self, client: viser.ClientHandle) -> None:
+        self.attempt("Fit", lambda: self._fitting.look_after(client))
         self.pictures.watch(client)
         self.wake(hurry=True)
 

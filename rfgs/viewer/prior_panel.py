@@ -45,7 +45,7 @@ class PriorPanel:
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self._live = gui.add_checkbox(
-            "Live", True, hint="Decode the estimate of a step now and then, while somebody watches"
+            "Show what the model sees", False, hint="Takes a little of the run's time, while somebody watches"
         )
         self._caption = gui.add_html("")
         self._picture = gui.add_image(np.zeros((TILE, 2 * TILE + GAP, 3), np.uint8), visible=False)
@@ -64,8 +64,8 @@ class PriorPanel:
         noise = ", ".join(f"{value:.2f}" for value in sight.t.flatten().tolist())
         self._caption.content = (
             '<div style="padding:0 0.9em 0.4em;font-size:0.8em;opacity:0.7">'
-            f"Step {sight.index}, noise {html.escape(noise)}. Left: the view. Right: the prior's estimate of "
-            "what it shows, from the noised view.</div>"
+            f"Step {sight.index}. Left: a view of the object. Right: what the model makes of it under noise "
+            f"({html.escape(noise)}; 1 is nothing else). It leads the object there.</div>"
         )
 
 

@@ -15,7 +15,7 @@ from rfgs.splats import Splats
 from rfgs.viewer.background import Report
 from rfgs.viewer.share import share_page
 from rfgs.viewer.stage import Stage, snapshot
-from rfgs.viewer.widgets import guarded_event
+from rfgs.viewer.widgets import guarded_event, small
 
 
 class SavePanel:
@@ -41,14 +41,15 @@ class SavePanel:
     ) -> None:
         self._stage, self._name, self._comments = stage, name, comments
         self._one_at_a_time = threading.Lock()  # Each takes memory, and a thread that other buttons wait for.
-        gui.add_html(
-            '<div style="padding:0.2em 0.9em 0.5em;font-size:0.8em;opacity:0.7">Files of what is shown now, '
-            f"downloaded by this browser.{' The run goes on.' * of_run}</div>"
-        )
+        self._note = gui.add_html(_note("Files of what is shown now." + " The run goes on." * of_run))
         buttons = [(known.suffix, *known.button) for known in FORMATS if known.button]
         for suffix, label, icon, hint in buttons:
             button = gui.add_button(label, icon=getattr(viser.Icon, icon), hint=hint)
             button.on_click(guarded_event(report, label, self._download(suffix)))
+
+    def end(self) -> None:
+        """Says that there is no run any more, and what is saved is what it came to."""
+        self._note.content = _note("Files of what the run has come to.")
 
     def _download(self, suffix: str) -> Callable[[viser.GuiEvent], None]:
         def clicked(event: viser.GuiEvent) -> None:
@@ -71,6 +72,10 @@ class SavePanel:
                 note.remove()
 
         return clicked
+
+
+def _note(words: str) -> str:
+    return small(f"{words} This browser downloads them.")
 
 
 def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str, comments: Sequence[str] = ()) -> bytes:

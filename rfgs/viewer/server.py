@@ -7,18 +7,16 @@ import contextlib
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
-from math import cos, radians, sin
+from collections.abc import Iterator
+from math import radians
 from typing import Any
 
 import viser
 
 from rfgs.errors import UserError
-from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV
+from rfgs.render.cameras import DEFAULT_FOV
+from rfgs.viewer.aim import Aim, open_at
 from rfgs.viewer.same_origin import own_pages_only
-
-FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
-"""Degrees; the page opens on the object's front, turned a little so that its depth shows."""
 
 
 def open_server(
@@ -55,33 +53,8 @@ def open_server(
     server.gui.main_panel.dock_right()
     server.scene.set_up_direction("+z")
     server.initial_camera.fov = radians(DEFAULT_FOV)
-    aim(server, (0.0, 0.0, 0.0), 1.0)
+    open_at(server, Aim())
     return server
-
-
-def aim(
-    server: viser.ViserServer, center: Sequence[float], radius: float, *, azimuth: float = FIRST_AZIMUTH
-) -> None:
-    """Lets pages open on a ball of `radius` about `center`, world units, from `azimuth` degrees and a little above."""
-    x, y, z = center
-    a, e, distance = radians(azimuth), radians(FIRST_ELEVATION), radius * DEFAULT_DISTANCE
-    server.initial_camera.position = (
-        x + distance * cos(e) * cos(a),
-        y + distance * cos(e) * sin(a),
-        z + distance * sin(e),
-    )
-    server.initial_camera.look_at = (x, y, z)
-    server.initial_camera.near = min(
-        0.01, 0.01 * radius
-    )  # Of a tiny object, the usual plane would cut off all.
-
-
-def look_from_front(server: viser.ViserServer, client: viser.ClientHandle) -> None:
-    """Moves one browser's camera to where the page opened."""
-    with client.atomic():
-        client.camera.position = server.initial_camera.position
-        client.camera.look_at = server.initial_camera.look_at
-        client.camera.up_direction = (0.0, 0.0, 1.0)
 
 
 def new_token() -> str:
@@ -90,17 +63,21 @@ def new_token() -> str:
 
 
 def server_url(server: viser.ViserServer, token: str, origin: str | None = None) -> str:
-    """The address to click on, which lets in; a server on all interfaces is named by this machine's loopback.
+    """The address of a server to click on; see `address_of`."""
+    return address_of(server.get_host(), server.get_port(), token, origin)
+
+
+def address_of(host: str, port: int, token: str, origin: str | None = None) -> str:
+    """An address to click on, which lets in; a server on all interfaces is named by this machine's loopback.
 
     Args:
         origin: what a forwarder shows in the place of this machine and its port.
     """
     if origin is not None:
         return f"{origin}/?token={token}"
-    host = server.get_host()
     if host in ("0.0.0.0", "::", ""):
         host = "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.get_port()}/?token={token}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
 
 
 def deliver(server: viser.ViserServer, timeout: float) -> None:

@@ -13,7 +13,8 @@ from rfgs.export.comments import value_of
 from rfgs.export.framing import framing
 from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
-from rfgs.viewer.server import aim, open_server, stop_server
+from rfgs.viewer.aim import Aim, open_at
+from rfgs.viewer.server import open_server, stop_server
 from rfgs.viewer.stage import Look, Stage
 
 WORKERS_FROM_DISK = """<script>
@@ -64,7 +65,7 @@ def share_page(
         if look is not None:
             stage.look.background, stage.look.splat_scale = look.background, look.splat_scale
             stage.paint_background()
-        aim(server, *framing(splats))
+        open_at(server, Aim.at(*framing(splats)))
         stage.put("/asset", splats)
         stage.draw()
         page = serialized(server)

@@ -19,6 +19,23 @@ from rfgs.viewer.background import Report
 from rfgs.viewer.widgets import as_text, guarded, set_value, small
 
 TEXTS = ("prompt", "negative_prompt")
+FIRST = ("guidance_scale",)
+"""What a maker turns; the rest is folded away."""
+LABELS = {
+    "negative_prompt": "What it shall not be",
+    "guidance_scale": "Prompt strength",
+    "final_guidance_scale": "Prompt strength, at the end",
+    "guidance": "Method",
+    "noise_range": "Noise, at the start",
+    "final_noise_range": "Noise, at the end",
+    "lr_means": "Pace of places",
+    "lr_quats": "Pace of turns",
+    "lr_scales": "Pace of sizes",
+    "lr_opacities": "Pace of opacities",
+    "lr_colors": "Pace of colors",
+    "lr_lora": "Pace of the LoRA",
+}
+"""Names for people; what is not in here is called as the setting is. Each setting's own help stands behind its label."""
 SHOWN_CHANGES = 6
 
 
@@ -106,27 +123,42 @@ class SteerPanel:
         offered = {name: one for name, one in declared(type(config)).items() if one.steer}
         # In effect until another one is applied, which keeps a prompt that nobody touched out of the record.
         self._texts = {name: steering.current(config, name) or "" for name in TEXTS if name in offered}
+        self._handles: list[Any] = []
+        self._ended = False
         if self._texts:
             self._add_texts()
-        for name, one in offered.items():
-            if name == "guidance":
-                self._add_guidance(one)
-            elif name not in TEXTS:
-                self._add_input(one)
+        for name in FIRST:
+            if name in offered:
+                self._add_input(offered[name])
         self._log = gui.add_html("")
+        with gui.add_folder("Advanced", expand_by_default=False):
+            for name, one in offered.items():
+                if name == "guidance":
+                    self._add_guidance(one)
+                elif name not in (*TEXTS, *FIRST):
+                    self._add_input(one)
 
     def show(self, changes: list[Change]) -> None:
-        """Lists what the next step will be given, and the newest of `changes`."""
+        """Lists what the next step will be given, if there is one, and the newest of `changes`."""
+        waiting = {} if self._ended else self._steering.waiting(self._config)
         lines = "".join(
             f"<div>with the next step: {label(field).lower()} → <b>{as_text(value)}</b></div>"
-            for field, value in self._steering.waiting(self._config).items()
+            for field, value in waiting.items()
         )
+        if self._ended:
+            lines = "<div>The run has ended, and there is nothing to steer any more.</div>"
         lines += "".join(
             f"<div>from step {change.step}: {label(change.field).lower()} "
             f"{as_text(change.old)} → <b>{as_text(change.new)}</b></div>"
             for change in reversed(changes[-SHOWN_CHANGES:])
         )
         self._log.content = small(lines)
+
+    def end(self) -> None:
+        """Lets nothing be changed any more: no step will see it."""
+        self._ended = True
+        for handle in self._handles:
+            handle.disabled = True
 
     def _add_texts(self) -> None:
         # Every key typed is an event, and a new text costs a pass through the text encoders: so there is a button.
@@ -159,23 +191,33 @@ class SteerPanel:
             answer.content = small(f'<div style="color:#fab005">{lines}</div>' if lines else "")
 
         button.on_click(guarded(self._report, "Apply text", apply, self._changed))
+        self._handles += [*inputs.values(), button]
 
     def _add_guidance(self, guidance: Setting) -> None:
         """A choice among the guidances for the same kind of model, and the settings that only they have."""
         used = self._config.guidance
         fitting = {name: guide for name, guide in guides().items() if guide.kind == find_guide(used).kind}
         fitting.setdefault(used, find_guide(used))
-        self._add_input(replace(guidance, type=Literal[tuple(fitting)]))
-        own = {name: one for guide in fitting.values() for name, one in declared(guide.settings).items()}
-        for one in own.values():
-            if one.steer:
-                self._add_input(one)
+        choice = self._add_input(replace(guidance, type=Literal[tuple(fitting)]))
+        settings = {name: declared(guide.settings) for name, guide in fitting.items()}
+        own = {name: one for known in settings.values() for name, one in known.items() if one.steer}
+        inputs = {name: self._add_input(one) for name, one in own.items()}
 
-    def _add_input(self, setting: Setting) -> None:
+        def show_own() -> None:
+            """Only what the chosen guidance reads."""
+            for name, handle in inputs.items():
+                if handle is not None:
+                    handle.visible = name in settings.get(choice.value, ())
+
+        show_own()
+        choice.on_update(guarded(self._report, label("guidance"), show_own))
+
+    def _add_input(self, setting: Setting) -> Any:
+        """Its input; None for what is off and has no value to show."""
         gui, title, value = self._gui, label(setting.name), value_of(self._config, setting.name)
         handle: viser.GuiInputHandle
         if value is None:
-            return  # What is off has no value to show.
+            return None
         if setting.choices:
             handle = gui.add_dropdown(title, setting.choices, initial_value=value, hint=setting.help)
         elif setting.base is bool:
@@ -217,11 +259,13 @@ class SteerPanel:
             self._steering.wish(setting.name, good)
 
         handle.on_update(guarded(self._report, title, wish, self._changed))
+        self._handles.append(handle)
+        return handle
 
 
 def label(field: str) -> str:
-    """A field's name as words: "guidance_scale" is "Guidance scale", "lr_means" is "Learning rate means"."""
-    return field.replace("lr_", "learning_rate_").replace("_", " ").capitalize()
+    """A field's name as words: "guidance_scale" is "Prompt strength", "inner_steps" is "Inner steps"."""
+    return LABELS.get(field) or field.replace("_", " ").capitalize()
 
 
 def check_text(prior: Any, field: str, text: str, *, any_words: bool = False) -> str:

@@ -344,7 +344,7 @@ PARSING = {
     ("generate", "x", "--steps", "many"): "Error parsing --steps: 'many' is not a whole number",
     ("generate", "x", "--guidance-scale", "high"): "Error parsing --guidance-scale: 'high' is not a number",
     ("generate", "x", "--setps", "3"): "--steps N Number of optimization steps.",
-    ("generat", "x"): "Available subcommands: generate, batch, view, export, warmup, doctor",
+    ("generat", "x"): "Available subcommands: generate, studio, batch, view, export, warmup",
     ("export", "a.ply"): "OUT",
 }
 

@@ -178,6 +178,29 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_run_begins_with_is_told_before_its_model_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    load = module.load_prior
+    monkeypatch.setattr(
+        module, "load_prior", lambda *args, **options: (told.append("model"), load(*args, **options))[1]
+    )
+
+    def noted(splats: Splats) -> None:
+        told.append(splats.means.clone())
+
+    generate(JOB, tmp_path, say=str, on_first=noted, **stop_after(6))
+    note_job(tmp_path, JOB)
+    generate(JOB, tmp_path, say=str, on_first=noted, resume=True)
+    (ball_there, _, stopped_at, _) = told
+    assert [one == "model" for one in (told[1], told[3])] == [True, True]
+    assert torch.equal(
+        ball_there, ball(30, 0.7, generator=torch.Generator().manual_seed(3), opacity=0.1).means
+    )
+    assert stopped_at.shape == ball_there.shape and not torch.equal(stopped_at, ball_there)
+
+
 def given_to_the_loop(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
     """The splats that a run starts from."""
     starts: list[Splats] = []

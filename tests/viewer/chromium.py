@@ -136,6 +136,18 @@ class Chromium:
         )
         self.click_element(found)
 
+    def unfold(self, label: str = "Advanced") -> None:
+        """Opens the folder of this label in the panel that is shown, and waits until it is open."""
+        found = (
+            f"[...document.querySelectorAll('div')].filter(e => e.innerText.trim() === {json.dumps(label)} "
+            "&& e.offsetParent !== null).pop()"
+        )
+        self.click_element(found)
+        self.wait_for(
+            f"(async () => {{ const high = () => {found}.parentElement.getBoundingClientRect().height, was = high();"
+            " await new Promise(done => setTimeout(done, 400)); return was > 60 && high() === was; })()"
+        )
+
     def click_switch(self, label: str) -> None:
         """Clicks the checkbox, or opens the choice, that stands beside a label."""
         self.click_element(

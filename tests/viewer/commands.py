@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -41,7 +42,7 @@ class Command:
     def url(self) -> str:
         """The address of its page, once it has printed one."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(r"viewer: (http://\S+)", self.output)):
+        while not (found := re.search(r"(?:viewer|studio): (http://\S+)", self.output)):
             if time.monotonic() > deadline or self.done:
                 raise RuntimeError(f"no page; the command says: {self.output[-2000:]}")
             time.sleep(0.1)
@@ -71,6 +72,11 @@ class Command:
         if self._process.returncode:
             raise RuntimeError(f"the command failed: {self.output[-2000:]}")
         return wall, usage.ru_utime + usage.ru_stime
+
+    def interrupt(self) -> None:
+        """Ends it as Ctrl-C does, and waits for that."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(PATIENCE)
 
     def kill(self) -> None:
         if self._process.returncode is None:

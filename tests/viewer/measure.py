@@ -5,6 +5,7 @@
     python -m tests.viewer.measure crowd                     50 visits, a browser killed amid a frame: the asset's bits
     python -m tests.viewer.measure many [COUNT] [SECONDS]    200,000 splats: the first picture, and how far a live page
                                                              is behind its run in 60 s
+    python -m tests.viewer.measure first [ROUNDS]            from Return after `rfgs generate` to splats in a browser
 
 They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
 a Chromium, `cost` and `apart` do without its rows.
@@ -13,6 +14,7 @@ a Chromium, `cost` and `apart` do without its rows.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import statistics
@@ -25,6 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from rfgs.export import write_ply
 from rfgs.viewer import Viewer
@@ -229,6 +234,42 @@ def many(count: int = 200_000, seconds: float = 60) -> None:
     )
 
 
+def first(rounds: int = 3) -> None:
+    """Seconds from the start of a draft to its page, and to the first splats in it, in a browser that was open before."""
+    with Chromium() as browser:
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as place:
+                browser.open("about:blank")
+                start, load = time.perf_counter(), os.getloadavg()[0]
+                words = (
+                    "generate",
+                    PROMPT,
+                    "--quality",
+                    "draft",
+                    "--output",
+                    Path(place) / "run",
+                    "--port",
+                    "0",
+                )
+                with Command(*words, "--no-open") as run:
+                    browser.open(run.url)
+                    page = time.perf_counter() - start
+                    while not _has_splats(browser):
+                        time.sleep(0.1)
+                    seen, used = time.perf_counter() - start, run.processor_seconds()
+                    print(
+                        f"page after {page:.1f} s, splats after {seen:.1f} s; {used:.1f} s of processor time of the run until "
+                        f"then; load before {load:.1f}",
+                        flush=True,
+                    )
+
+
+def _has_splats(browser: Chromium) -> bool:
+    """Whether the middle of the page, which is a window of 960 x 600 with a panel on the right, is not one color."""
+    pixels = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("RGB"))
+    return bool(np.ptp(pixels[220:420, 220:420].astype(int), axis=(0, 1)).max() > 12)
+
+
 if __name__ == "__main__":
     what, numbers = (sys.argv[1] if len(sys.argv) > 1 else ""), [int(number) for number in sys.argv[2:]]
     if what == "cost":
@@ -239,5 +280,7 @@ if __name__ == "__main__":
         crowd()
     elif what == "many":
         many(*numbers)
+    elif what == "first":
+        first(*numbers)
     else:
         print(__doc__)

@@ -1,4 +1,7 @@
-"""The pictures of docs/viewer.md, made from a real run: `python -m tests.viewer.screenshots`. Not a test; takes minutes.
+"""The pictures of docs/viewer.md, made from real runs: `python -m tests.viewer.screenshots`. Not a test; takes minutes.
+
+`python -m tests.viewer.screenshots studio` makes the studio's only; `... looks FOLDER` looks at both pages at the sizes of a desk
+and of a phone, with drafts, for who has changed them.
 
 It starts `rfgs generate` with the model that is part of rfgs, watches it in a headless Chromium as a person would,
 and writes assets/docs/viewer-*.png.
@@ -7,6 +10,7 @@ and writes assets/docs/viewer-*.png.
 from __future__ import annotations
 
 import io
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,20 +36,23 @@ def live_run(folder: Path) -> None:
             browser.wait_for(done(0.9), timeout=LONGEST)
             browser.click_text("Pause")
             browser.wait_text("Paused")
-            browser.wait_text("What the prior sees")
+            browser.unfold()
+            browser.click_switch("Show what the model sees")
+            browser.click_text("Step once")
             time.sleep(10)  # What belongs to the step before which it waits is on its way.
             tidy(browser)
-            keep(browser, "run")
+            keep(browser, "viewer-run")
             browser.click_text("Steer")
-            browser.type_at("Guidance scale", "6")
-            browser.wait_text("Guidance scale")
+            browser.type_at("Prompt strength", "6")
+            browser.wait_text("Prompt strength")
             browser.click_text("Run")
             browser.click_text("Step once")
             browser.click_text("Steer")
             browser.wait_text("→ 6")
             time.sleep(2)
-            keep(browser, "steer")
+            keep(browser, "viewer-steer")
             browser.click_text("View")
+            browser.unfold()
             browser.click_switch("Training cameras")
             time.sleep(3)
             for _ in range(8):
@@ -55,7 +62,7 @@ def live_run(folder: Path) -> None:
             )  # Off the button's hint.
             time.sleep(3)
             tidy(browser)
-            keep(browser, "view")
+            keep(browser, "viewer-view")
             browser.click_text("Run")
             browser.click_text("Resume")
             browser.wait_text("Finished", timeout=LONGEST)
@@ -65,12 +72,12 @@ def generate(prompt: str, folder: Path, *flags: str) -> Command:
     return Command("generate", prompt, "--device", "cpu", "--port", "0", "--output", folder, *flags)
 
 
-def keep(browser: Chromium, name: str) -> None:
+def keep(browser: Chromium, name: str, folder: Path = FOLDER) -> None:
     """Writes a picture of the page in 256 colors, which halves its size."""
     picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
     palette = picture.quantize(256)
     small = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(FOLDER / f"viewer-{name}.png", optimize=True)
+    small.save(folder / f"{name}.png", optimize=True)
 
 
 def tidy(browser: Chromium) -> None:
@@ -90,10 +97,67 @@ def files(*paths: Path) -> None:
         browser.wait_text("splats")
         time.sleep(20)  # Splats are faded in, slowly where Chromium draws in software.
         tidy(browser)
-        keep(browser, "files")
+        keep(browser, "viewer-files")
+
+
+IN_FRAME = "document.getElementById('frame').contentDocument.querySelectorAll"
+
+
+def studio(browser: Chromium, place: Path, name: str, folder: Path) -> None:
+    """Two drafts, a third one on its way, and a fourth one that waits."""
+    with Command("studio", "--output", place, "--port", "0", "--no-open") as command:
+        browser.open(command.url)
+        browser.wait_text("Nothing has been made yet")
+        if folder != FOLDER:
+            keep(browser, f"{name}-empty", folder)
+        browser.evaluate("document.getElementById('quality').value = 'draft'")
+        for prompt in (PROMPT, "a cactus", OTHER, "a castle"):
+            browser.type_into("#prompt", prompt)
+            browser.wait_for("!document.getElementById('prompt').value")
+        browser.wait_for(
+            "document.querySelector('#what').innerText.match(/step [6-9]\\d of/) && "
+            f"document.querySelector('#title').innerText === '{OTHER}'",
+            timeout=LONGEST,
+        )
+        browser.evaluate(f"[...{IN_FRAME}('button')].find(e => e.innerText.trim() === 'Pause').click()")
+        browser.wait_for(f"[...{IN_FRAME}('b')].some(e => e.innerText === '● Paused')")
+        browser.evaluate(f"{IN_FRAME}('.mantine-Notification-closeButton').forEach(e => e.click())")
+        time.sleep(8)  # Splats are on their way, and faded in.
+        keep(browser, name, folder)
+        if folder != FOLDER:
+            browser.evaluate("document.getElementById('stage').scrollIntoView()")
+            time.sleep(1)
+            keep(browser, f"{name}-stage", folder)
+            browser.evaluate("document.getElementById('runs').scrollIntoView()")
+            time.sleep(1)
+            keep(browser, f"{name}-runs", folder)
+        command.interrupt()
+
+
+def looks(folder: Path) -> None:
+    """Both pages at both sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for size in ((1280, 860), (390, 844)):
+        with tempfile.TemporaryDirectory() as place, Chromium(*size) as browser:
+            studio(browser, Path(place) / "runs", f"studio-{size[0]}", folder)
+            with generate(PROMPT, Path(place) / "run", "--quality", "draft", "--keep-viewer") as run:
+                browser.open(run.url)
+                browser.wait_text("Finished")
+                tidy(browser)
+                time.sleep(5)
+                for tab in ("Run", "Steer", "View", "Save"):
+                    browser.click_text(tab)
+                    time.sleep(1)
+                    keep(browser, f"run-{size[0]}-{tab.lower()}", folder)
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["looks"]:
+        return looks(Path(sys.argv[2]))
+    with tempfile.TemporaryDirectory() as place, Chromium(1280, 860) as browser:
+        studio(browser, Path(place) / "runs", "studio", FOLDER)
+    if sys.argv[1:] == ["studio"]:
+        return None
     with tempfile.TemporaryDirectory() as place:
         mine, other = Path(place) / "red-cube", Path(place) / "green-torus"
         with generate(OTHER, other) as run:

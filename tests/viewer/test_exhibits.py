@@ -32,6 +32,12 @@ def test_a_run_is_shown_in_order_of_time(run_folder: Path) -> None:
     run = exhibit(run_folder, "run")
     assert [name for name, _ in run.frames] == ["step 9", "step 20", "step 100", "end"]
     assert [len(run.read(index)) for index in (0, 1, 2, 3, 7)] == [30, 60, 90, 120, 120]
+    assert run.steps == [9, 20, 100, 100]
+    (run_folder / "run.json").write_text('{"steps_done": 110}')
+    run = exhibit(run_folder, "run")
+    assert run.steps == [9, 20, 100, 110]
+    assert [run.frame_at(step) for step in (0, 9, 19, 20, 109, 110, 999)] == [0, 0, 0, 1, 2, 3, 3]
+    assert Exhibit("file.ply", [("file.ply", Path("file.ply"))]).frame_at(20) == 0
 
 
 def test_bad_paths_are_one_line(tmp_path: Path) -> None:
@@ -101,12 +107,14 @@ def test_files_side_by_side_in_a_browser(browser: Chromium, run_folder: Path, tm
         browser.open(viewer.url)
         browser.wait_text("other.ply: 75 splats")
         browser.wait_text("run, end: 120 splats")
-        browser.type_into("input[inputmode=decimal]", "1")
+        browser.type_into("input[inputmode=decimal]", "21")
         browser.wait_text("run, step 20: 60 splats")
+        browser.click_switch("Play")
+        browser.wait_text("run, end: 120 splats")
         browser.click_text("Save")
         browser.click_text("Splats (.ply)")
         saved = browser.wait_download("other-run.ply")
-        assert len(read_ply(saved)) == 75 + 60
+        assert len(read_ply(saved)) == 75 + 120
         assert viewer.problems == [] and "The run goes on" not in browser.text()
 
 

@@ -62,12 +62,13 @@ NO_MESSAGES: list[Any] = [
 ]
 BAD_VALUES: dict[str, list[Any]] = {
     "Inner steps": [10**6, -1, NAN, "many", [1, 2]],
-    "Learning rate means": [1e30, NAN, -1.0, "fast"],
-    "Noise range": [[0.1, 0.5, 0.9], [0.9, 0.1], [NAN, 1.0], 0.5, "ab"],
-    "Guidance": ["sds", "nothing", 3],
-    "Resolution": [10**6, 0, -5],
-    "Splat scale": [0.0, 1e30, NAN],
+    "Pace of places": [1e30, NAN, -1.0, "fast"],
+    "Noise, at the start": [[0.1, 0.5, 0.9], [0.9, 0.1], [NAN, 1.0], 0.5, "ab"],
+    "Method": ["sds", "nothing", 3],
+    "Pixels": [10**6, 0, -5],
+    "Splat size": [0.0, 1e30, NAN],
     "Show": ["Nothing"],
+    "Look": ["Behind"],
     "Background": [[300, 0, 0], [-1, 0, 0], [1, 2], [1, 2, 3, 4]],
 }
 

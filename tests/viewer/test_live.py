@@ -15,6 +15,7 @@ from rfgs.distill import DistillConfig, distill
 from rfgs.errors import UserError
 from rfgs.splats import Splats
 from rfgs.viewer import Viewer
+from rfgs.viewer.widgets import set_value
 from tests.viewer.chromium import Chromium
 from tests.viewer.plain_client import connect_to
 from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
@@ -195,6 +196,7 @@ def test_the_prior_is_asked_on_threads_that_end() -> None:
 
     with Viewer(port=0) as viewer, connect_to(viewer.url):
         viewer.start(FakeConfig(), Notes())
+        set_value(viewer._prior_panel._live, True)
         deadline = time.monotonic() + 30
         for step in fake_distill(100_000, seconds=0.01):
             viewer.update(step)
@@ -250,6 +252,6 @@ def test_watch_pause_step_resume_stop(browser: Chromium) -> None:
         assert len(seen) > held + 3
         browser.click_text("Stop & export")
         thread.join(10)
-        browser.wait_text("Finished")
+        browser.wait_text("Stopped early, and written")
         browser.wait_text("out/balls.ply")
         assert viewer.problems == [] and seen[-1] == len(seen) < 10_000

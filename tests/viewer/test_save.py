@@ -24,8 +24,8 @@ class Buttons:
     def __init__(self) -> None:
         self.pressed: dict[str, Any] = {}
 
-    def add_html(self, content: str) -> None:
-        pass
+    def add_html(self, content: str) -> SimpleNamespace:
+        return SimpleNamespace(content=content)
 
     def add_button(self, label: str, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(on_click=lambda callback: self.pressed.__setitem__(label, callback))

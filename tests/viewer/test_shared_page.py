@@ -16,7 +16,7 @@ from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit
 from rfgs.splats import Splats, ball
 from rfgs.viewer import share
-from rfgs.viewer.server import FIRST_AZIMUTH, FIRST_ELEVATION
+from rfgs.viewer.aim import FIRST_AZIMUTH, FIRST_ELEVATION
 from rfgs.viewer.stage import Look
 from tests.viewer.chromium import PATIENCE, Chromium
 

@@ -6,6 +6,7 @@ import html
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,10 +84,12 @@ class Input:
 
     def __init__(self, value: Any = None) -> None:
         self.value, self.content = value, ""
+        self.visible, self.disabled = True, False
         self.press: Callable[[Any], None] = lambda event: None
 
     def on_click(self, call: Callable[[Any], None]) -> None:
-        self.press = call
+        before = self.press
+        self.press = lambda event: (before(event), call(event))[1]
 
     on_update = on_click
 
@@ -102,8 +105,11 @@ class Page:
         self.shown.append(Input())
         return self.shown[-1]
 
-    def add_text(self, label: str, value: Any = None, **_: Any) -> Input:
-        return self.inputs.setdefault(label, Input(value))
+    def add_folder(self, label: str, **_: Any) -> nullcontext[None]:
+        return nullcontext()
+
+    def add_text(self, label: str, value: Any = None, *, initial_value: Any = None, **_: Any) -> Input:
+        return self.inputs.setdefault(label, Input(value if initial_value is None else initial_value))
 
     add_button = add_slider = add_multi_slider = add_dropdown = add_number = add_checkbox = add_text
 
@@ -122,7 +128,7 @@ def test_the_page_says_why_a_prompt_is_not_taken() -> None:
     button, answer = page.inputs["Apply text"], page.shown[0]
 
     def apply(prompt: str, negative: str = "") -> dict[str, Any]:
-        page.inputs["Prompt"].value, page.inputs["Negative prompt"].value = prompt, negative
+        page.inputs["Prompt"].value, page.inputs["What it shall not be"].value = prompt, negative
         button.press(SimpleNamespace(client=None))
         return steering.waiting(config)
 
@@ -156,14 +162,14 @@ def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
         return steering.waiting(config)
 
     # The settings of all guidances for such a model are there, since one may change to them.
-    assert send("Inner steps", 3) == {"inner_steps": 3} and "Learning rate lora" in page.inputs
+    assert send("Inner steps", 3) == {"inner_steps": 3} and "Pace of the LoRA" in page.inputs
     for title, value in (
         ("Inner steps", 10**6),
-        ("Learning rate means", float("nan")),
-        ("Learning rate lora", 1e30),
-        ("Noise range", (0.1, 0.5, 0.9)),
-        ("Guidance", "sds"),
-        ("Guidance scale", -1),
+        ("Pace of places", float("nan")),
+        ("Pace of the LoRA", 1e30),
+        ("Noise, at the start", (0.1, 0.5, 0.9)),
+        ("Method", "sds"),
+        ("Prompt strength", -1),
     ):
         assert send(title, value) == {"inner_steps": 3}, title
         assert page.inputs[title].value != value, title
@@ -175,9 +181,31 @@ def test_what_a_page_sends_is_checked_as_what_is_typed() -> None:
     assert config.own == {"inner_steps": 3}
 
 
+def test_only_what_the_guidance_reads_is_shown() -> None:
+    page = Page()
+    SteerPanel(page, FakeConfig(guidance="rfds-rev"), Steering(), no_report)
+    lora, steps, method = (page.inputs[name] for name in ("Pace of the LoRA", "Inner steps", "Method"))
+    assert steps.visible and not lora.visible
+    method.value = "rfds-vsd"
+    method.press(SimpleNamespace(client=None))
+    assert lora.visible and not steps.visible
+
+
+def test_after_the_end_nothing_is_promised() -> None:
+    page, steering, config = Page(), Steering(), FakeConfig()
+    panel = SteerPanel(page, config, steering, no_report)
+    steering.wish("guidance_scale", 3.0)
+    panel.show([])
+    assert "with the next step" in page.shown[1].content
+    panel.end()
+    panel.show([])
+    assert "with the next step" not in page.shown[1].content and "has ended" in page.shown[1].content
+    assert all(one.disabled for one in page.inputs.values())
+
+
 def test_labels() -> None:
-    assert label("guidance_scale") == "Guidance scale"
-    assert label("lr_means") == "Learning rate means"
+    assert label("guidance_scale") == "Prompt strength"
+    assert label("lr_means") == "Pace of places" and label("inner_steps") == "Inner steps"
 
 
 def test_steer_in_a_browser(browser: Chromium) -> None:
@@ -198,8 +226,8 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.open(viewer.url)
         browser.wait_text("Running")
         browser.click_text("Steer")
-        browser.wait_text("Guidance scale")
-        browser.type_at("Guidance scale", "12.5")
+        browser.wait_text("Prompt strength")
+        browser.type_at("Prompt strength", "12.5")
         browser.wait_text("→ 12.5")
         browser.type_into("textarea", "two blue cubes")
         time.sleep(0.3)
