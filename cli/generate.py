@@ -86,8 +86,8 @@ class Generate(Typed):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes an NVIDIA GPU if there is one."""
     gpus: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """How many GPUs share the views of each step, all in this machine; at most as many as --views-per-step. With --device cpu,
-    how many processes."""
+    """How many GPUs of this machine share the views of each step, of which there have to be as many. Without a GPU it is
+    the number of processes on the CPU."""
     output: Annotated[Folder, default("runs/PROMPT-SEED, with a number behind it if that is taken")] = None
     """Folder for everything that the run writes."""
     overwrite: bool = False
