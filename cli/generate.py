@@ -58,8 +58,8 @@ class Generate(Asked):
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Start of all random numbers: the same seed gives the same asset, another seed another one."""
     gpus: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """How many GPUs share the views of each step, all in this machine, and at most one for each view. With
-    --device cpu, how many processes."""
+    """How many GPUs of this machine share the views of each step, of which there have to be as many at least. Without a GPU it is
+    the number of processes on the CPU."""
     output: Annotated[Folder, default("runs/PROMPT-SEED, with a number behind it if that is taken")] = None
     """Folder for everything that the run writes."""
     overwrite: bool = False
