@@ -79,6 +79,7 @@ class Batch(Asked):
         from .console import StopOnInterrupt
 
         self._check()
+        self.device = self.on()  # Once, and not for each line.
         assets = self._assets()
         states = plan.states(self.output, assets)
         missing = [asset for asset, state in zip(assets, states, strict=True) if state in ("open", "begun")]

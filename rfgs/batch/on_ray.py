@@ -6,6 +6,7 @@ machine dies. Where that was by its checkpoint, `rfgs.batch.worker.make` goes on
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ def connect(address: str) -> Any:
         ) from error
     if not ray.is_initialized():
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="error")
         except Exception as error:  # It raises many kinds, of which none says more.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -44,6 +46,13 @@ def connect(address: str) -> Any:
                 f"--ray {address}: no cluster answers there ({reason}); start one with `ray start --head`, or leave out --ray"
             ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at host:port or ray://host:port, for which Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def device(address: str, choice: str) -> Literal["cpu", "cuda"]:

@@ -45,6 +45,8 @@ def test_tasks_that_die_are_made_elsewhere_and_what_fails_is_told(
 
             raise Told("no room; make some")
 
+    with pytest.raises(UserError, match=r"--ray ray://127\.0\.0\.1:1: no cluster answers there .*refused"):
+        on_ray.connect("ray://127.0.0.1:1")
     monkeypatch.setattr(on_ray, "make", make)
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
