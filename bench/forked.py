@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -53,6 +54,8 @@ def warm_up(folder: Path) -> None:
     from rfgs.runs import generate, recorder
 
     tqdm.tqdm.monitor_interval = 0  # A thread, which forks do not have.
+    # Its usual lock is one for all forks, and who is killed with it in hand would stop all that come after.
+    tqdm.tqdm.set_lock(threading.RLock())
 
     def short(splats: Any, path: Path, **_: Any) -> None:
         write_turntable(splats, path, frames=6, fps=6, size=64)
@@ -123,7 +126,10 @@ def _be(arguments: Sequence[str], log: Path, before: Callable[[], object]) -> No
         from rfgs.cli.main import main
 
         before()
-        main(arguments)
+        # As a program, whose output outlives its reader; Python's streams remember whether they led to a file.
+        sys.argv[1:] = arguments
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        main()
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
