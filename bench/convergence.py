@@ -30,7 +30,8 @@ from rfgs.flat.recipes import particle_recipe
 from rfgs.guidance import find_guide, guides
 from rfgs.measure.markdown import markdown
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
-from rfgs.models.catalog import check_source, locate
+from rfgs.models.available import check_source
+from rfgs.models.catalog import locate
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.folders import slug

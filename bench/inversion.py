@@ -32,7 +32,8 @@ from rfgs.flat.jobs import EditJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo
 from rfgs.measure.markdown import markdown
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
-from rfgs.models.catalog import check_source, locate
+from rfgs.models.available import check_source
+from rfgs.models.catalog import locate
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.language import caption

@@ -111,7 +111,7 @@ class Bench:
 
         from rfgs.export.writing import made
         from rfgs.measure import plan, work
-        from rfgs.models import catalog
+        from rfgs.models import available
         from rfgs.models.words import Knowledge
 
         def say(line: str) -> None:
@@ -120,7 +120,7 @@ class Bench:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         for model in dict.fromkeys(run.model for run in runs if run.column not in plan.BOUNDS):
-            catalog.check_source(model)
+            available.check_source(model)
             prompts = dict.fromkeys(run.prompt for run in runs if run.model == model)
             remark = Knowledge.of(model).check(
                 {f'prompt "{prompt}"': prompt for prompt in prompts}, any_words=self.any_words

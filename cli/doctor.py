@@ -27,7 +27,7 @@ class Doctor:
 
     def run(self) -> None:
         """Prints one line for each fact; a problem comes with its remedy."""
-        from rfgs.models import catalog
+        from rfgs.models import available
 
         from . import checks
 
@@ -53,7 +53,7 @@ class Doctor:
             ("gsplat", f"{versions['gsplat'] or 'not installed'}, {_KERNELS[machine.gsplat_state()]}")
         )
         rows.append(("disk", f"{shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free at {Path.cwd()}"))
-        rows.append(("model hub", catalog.hub_state()))
+        rows.append(("model hub", available.hub_state()))
 
         cuda = checks.cuda_problem()
         kernels = None if cuda else checks.gsplat_problem()
@@ -61,7 +61,7 @@ class Doctor:
         rows += [("", f"no cuda: {problem}") for problem in (cuda, kernels) if problem]
         gpus = machine.gpus() if cuda is None else []
         memory = gpus[0].memory if gpus else None
-        overview = catalog.overview(gpu=cuda is None, memory=memory)
+        overview = available.overview(gpu=cuda is None, memory=memory)
         rows += [("--backend", f"{name}: {status}") for name, status in overview]
         rows.append(
             ("", "memory is estimated, not measured; rfgs doctor --cards says what other cards could run")

@@ -94,7 +94,7 @@ class Generate(Asked):
 
     def run(self) -> None:
         """Checks all that can be checked without a model, then does the work."""
-        from rfgs.models import catalog
+        from rfgs.models import available
         from rfgs.models.words import Knowledge
         from rfgs.runs import folders, holding
 
@@ -118,7 +118,7 @@ class Generate(Asked):
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
-            catalog.check_source(job.model, t5=job.t5 != "drop", parts=job.parts)
+            available.check_source(job.model, t5=job.t5 != "drop", parts=job.parts)
             folder = self.resume
             # What was begun is gone on with, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from rfgs.errors import UserError
 from rfgs.flat.jobs import EditJob, InvertJob
-from rfgs.models import catalog, libraries, machine, memory, ram, single_file, weighing
+from rfgs.models import available, catalog, libraries, machine, memory, ram, single_file, weighing
 from rfgs.models.catalog import Backend
 from rfgs.models.families import FLUX, SD3, Family
 from rfgs.models.kind import family_of
@@ -108,7 +108,7 @@ def find_files(job: L, backend: Backend, model: str | None) -> L:
         UserError: something is not there, or not whole.
     """
     parts = _absolute(job.parts)
-    source = catalog.find_model(backend, model, t5=job.t5 != "drop", parts=parts)
+    source = available.find_model(backend, model, t5=job.t5 != "drop", parts=parts)
     return replace(job, model=source, parts=parts, lora=_absolute(job.lora))  # type: ignore[call-arg]  # All jobs have a model.
 
 

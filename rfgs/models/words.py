@@ -146,7 +146,7 @@ class Knowledge:
 
     @staticmethod
     def of(source: str) -> Knowledge:
-        """Of the model `source` (as `rfgs.models.catalog.find_model` takes it), by the file beside its weights. No network."""
+        """Of the model `source` (as `rfgs.models.available.find_model` takes it), by the file beside its weights. No network."""
         said = catalog.locate(source).about()
         return Knowledge(source, said.vocabulary, kind_of(source) or "flow")
 

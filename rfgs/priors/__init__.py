@@ -12,8 +12,9 @@ import torch
 from rfgs.errors import UserError
 from rfgs.models import single_file
 from rfgs.models.about import INDEX, about
+from rfgs.models.available import check_parts
 from rfgs.models.card import check_card, computes_bfloat16
-from rfgs.models.catalog import check_parts, families, locate, no_adapter, parts_of_file
+from rfgs.models.catalog import families, locate, no_adapter, parts_of_file
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
 from rfgs.models.libraries import check_libraries, check_nf4, quantized_parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from rfgs.models import catalog, snapshot, weighing
+from rfgs.models import available, catalog, snapshot, weighing
 from rfgs.models.places import expanded, is_folder
 from rfgs.models.single_file import SingleFile
 from rfgs.priors.text import TextSide
@@ -31,7 +31,7 @@ def tell_download(source: str, say: Say, *, t5: bool, bare: Collection[str] = ()
         )
         begun = snapshot.cached(source)
         here = sum(file.stat().st_size for file in begun.rglob("*") if file.is_file()) if begun else 0
-        size = max(0, catalog.download_size(backend, t5=t5) - here) if backend else 0
+        size = max(0, available.download_size(backend, t5=t5) - here) if backend else 0
         say(f"downloading {source}" + (f", {gigabytes(size)}" if size else ""))
 
 

@@ -18,7 +18,7 @@ from rfgs.settings import declared
 
 
 def check_pair(guidance: str, source: str) -> None:
-    """That the model `source` (as `rfgs.models.catalog.find_model` takes it) is of the kind that the guidance is defined for.
+    """That the model `source` (as `rfgs.models.available.find_model` takes it) is of the kind that the guidance is defined for.
 
     A model whose kind cannot be told without the network is let through; `rfgs.priors.load_prior` will tell.
 

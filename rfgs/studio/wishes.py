@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from rfgs.errors import UserError
-from rfgs.models import catalog, machine, memory
+from rfgs.models import available, catalog, machine, memory
 from rfgs.models.cuda import cuda_problem, gsplat_problem
 from rfgs.models.words import Knowledge, check_text
 from rfgs.runs.job import QualityName
@@ -59,7 +59,7 @@ def backends_here() -> list[tuple[str, str]]:
     """Name and summary of each backend that runs on this machine: those of rfgs, and big ones that the GPU has room for."""
     gpus = machine.gpus() if cuda_problem() is None and gsplat_problem() is None else []
     found = []
-    ready = dict(catalog.overview(gpu=bool(gpus)))
+    ready = dict(available.overview(gpu=bool(gpus)))
     for backend in catalog.BACKENDS:
         if backend.hub_id is None:
             fits = ready[backend.name] == "ready"

@@ -23,7 +23,8 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.measure.markdown import markdown
-from rfgs.models.catalog import check_source, locate
+from rfgs.models.available import check_source
+from rfgs.models.catalog import locate
 from rfgs.priors import Prior, load_prior
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.language import caption, parse

@@ -128,7 +128,7 @@ def test_every_line_is_checked_before_anything_is_made(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.models.available.find_model", lambda backend, model, **_: model or backend.name)
     name = "a.csv" if content.startswith("prompt") else "a.txt"
     Path(name).write_text(content)
     files = [name] if content or not flags else []

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Job, Pa
         return Result(ball(1, 1.0, generator=torch.Generator()), [folder / "splats.ply"], record)
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
-    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.models.available.find_model", lambda backend, model, **_: model or backend.name)
     monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     return calls
@@ -154,7 +154,7 @@ def test_words_that_describe_are_remarked_on_once_before_the_run(
     main(["generate", "cube"])
     assert "small world" not in capsys.readouterr().err
     Path("there/checkpoint.pt").touch()
-    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.available.check_source", lambda source, **_: source)
     main(["generate", "--resume", "there", "--steps", "900"])
     assert capsys.readouterr().err.count(REMARK) == 1
     assert len(asked) == 4
@@ -169,7 +169,7 @@ def test_guidance_on_top_of_what_is_baked_in_is_remarked_on(
 
 
 def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.available.check_source", lambda source, **_: source)
     main(["generate", "a horse", "--any-words", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "900"])
@@ -177,7 +177,7 @@ def test_a_run_that_was_begun_with_any_words_goes_on(asked: list, monkeypatch: p
 
 
 def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalog.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.models.available.check_source", lambda source, **_: source)
     main(["generate", "cube", "--steps", "5", "--seed", "8", "--output", "there"])
     Path("there/checkpoint.pt").touch()
     main(["generate", "--resume", "there", "--steps", "9"])

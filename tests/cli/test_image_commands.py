@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, Pa
 
     for name in ("make_image", "invert_photo", "edit_photo"):
         monkeypatch.setattr(f"rfgs.flat.runs.{name}", work)
-    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: model or backend.name)
+    monkeypatch.setattr("rfgs.models.available.find_model", lambda backend, model, **_: model or backend.name)
     monkeypatch.setattr("rfgs.cli.checks.check_device", lambda choice, **_: "cpu")
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 4)).save("good.png")

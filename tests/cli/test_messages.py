@@ -264,7 +264,7 @@ def test_message(arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureF
 
 
 def test_output(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfgs.models.catalog.find_model", lambda backend, model, **_: "tiny-sd3")
+    monkeypatch.setattr("rfgs.models.available.find_model", lambda backend, model, **_: "tiny-sd3")
     taken = "choose another folder, replace what a run writes with --overwrite, or go on with an unfinished run with"
     (here / "old").mkdir()
     (here / "old" / "run.json").write_text("{}")

@@ -14,7 +14,8 @@ import torch
 from rfgs.errors import UserError
 from rfgs.guidance.lora import Student
 from rfgs.models import machine, single_file, weighing
-from rfgs.models.catalog import check_source, name_of
+from rfgs.models.available import check_source
+from rfgs.models.catalog import name_of
 from rfgs.priors import engine, load_prior, parts
 from rfgs.runs.job import Job
 from rfgs.runs.methods import load_of

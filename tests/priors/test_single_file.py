@@ -15,7 +15,8 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models import single_file, weighing
-from rfgs.models.catalog import check_source, name_of
+from rfgs.models.available import check_source
+from rfgs.models.catalog import name_of
 from rfgs.models.kind import family_of, kind_of
 from rfgs.models.memory import FOOTPRINTS, GIB, PROGRAM, on_the_cpu
 from rfgs.priors import load_prior

@@ -17,7 +17,8 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from rfgs.errors import UserError  # noqa: E402
 from rfgs.models import machine, snapshot  # noqa: E402
-from rfgs.models.catalog import check_source, is_small  # noqa: E402
+from rfgs.models.available import check_source  # noqa: E402
+from rfgs.models.catalog import is_small  # noqa: E402
 from rfgs.models.kind import kind_of  # noqa: E402
 from rfgs.models.libraries import check_libraries  # noqa: E402
 from rfgs.priors import load_prior  # noqa: E402

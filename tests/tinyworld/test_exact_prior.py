@@ -13,7 +13,8 @@ from rfgs.distill.recipes import recipe
 from rfgs.distill.view_prompts import mixed
 from rfgs.errors import UserError
 from rfgs.flat.recipes import flowedit_recipe, particle_recipe
-from rfgs.models.catalog import find_backend, find_model, is_small, overview, source_of
+from rfgs.models.available import find_model, overview
+from rfgs.models.catalog import find_backend, is_small, source_of
 from rfgs.models.kind import kind_of
 from rfgs.priors import load_prior
 from rfgs.priors.base import Condition
