@@ -24,7 +24,8 @@ from PIL import Image
 
 from rfgs.errors import UserError
 from rfgs.export import read_ply
-from rfgs.runs.folders import CHECKPOINT, CHECKPOINT_BEFORE, load_checkpoint
+from rfgs.runs.checkpoints import load_checkpoint
+from rfgs.runs.folders import CHECKPOINT, CHECKPOINT_BEFORE
 
 ABOUT_A_DISK = ("cannot be written", "takes no more", "no space left")
 

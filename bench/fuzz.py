@@ -180,7 +180,8 @@ def checkpoint_files() -> list[bytes]:
     """What a run goes on from."""
     import torch
 
-    from rfgs.runs.folders import CHECKPOINT, save_checkpoint
+    from rfgs.runs.checkpoints import save_checkpoint
+    from rfgs.runs.folders import CHECKPOINT
 
     state = {
         "index": 3,
@@ -195,7 +196,7 @@ def checkpoint_files() -> list[bytes]:
 
 def read_checkpoint(path: Path) -> object:
     """As `rfgs generate --resume` does."""
-    from rfgs.runs.folders import load_checkpoint
+    from rfgs.runs.checkpoints import load_checkpoint
 
     return load_checkpoint(path.parent)
 

@@ -10,12 +10,8 @@ turntable.mp4, .png  the asset from all around
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -28,9 +24,6 @@ from rfgs.runs.job import Job
 from rfgs.settings import of_plain
 
 CHECKPOINT_BEFORE = "checkpoint-before.pt"
-SUM_MARK = b"rfgs-sum"
-"""Comes after a checkpoint's data and before their SHA-256, at the end of the file."""
-_SUM_SIZE = len(SUM_MARK) + 32
 RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
 PROBE = f".{RECORD}"
 """Written and removed again, to see whether files can be."""
@@ -271,67 +264,6 @@ def _job_of(folder: Path, noted: Any) -> Job:
         return replace(job, settings=settings)
     older = {name: value for name, value in given.items() if name not in known and value not in (None, "")}
     return replace(job, settings=older)
-
-
-def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint with its checksum; the one before it is kept beside."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save({**content, "summed": True}, buffer)
-    data = buffer.getvalue()
-    with atomic(folder / CHECKPOINT) as path:
-        path.write_bytes(data + SUM_MARK + hashlib.sha256(data).digest())
-        if (folder / CHECKPOINT).exists():
-            os.replace(folder / CHECKPOINT, folder / CHECKPOINT_BEFORE)
-
-
-def load_checkpoint(folder: Path, say: Callable[[str], None] = lambda message: None) -> dict[str, Any] | None:
-    """The last checkpoint: `config` (settings by name), `state` (of the loop), and what the record counts on.
-
-    None where the run has not come to one, and has to begin again.
-
-    Args:
-        say: told in a line if the last one is damaged and the one before it is taken.
-
-    Raises:
-        UserError: all that there are are damaged or from another version.
-    """
-    there = [name for name in (CHECKPOINT, CHECKPOINT_BEFORE) if (folder / name).exists()]
-    for name in there:
-        content = _checkpoint(folder / name)
-        if content is not None:
-            if name != there[0]:
-                say(f"{folder / there[0]} is damaged; going on from the checkpoint before it")
-            return content
-    if there:
-        raise UserError(
-            f"--resume {folder}: {CHECKPOINT} cannot be read; start the run again with --overwrite"
-        )
-    return None
-
-
-def _checkpoint(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint; None if it is damaged."""
-    import torch
-
-    try:
-        data = path.read_bytes()
-        data, mark, digest = data[:-_SUM_SIZE], data[-_SUM_SIZE:-32], data[-32:]
-        summed = mark == SUM_MARK
-        if summed and hashlib.sha256(data).digest() != digest:
-            return None
-        # Only tensors and plain containers are read, so that a checkpoint from elsewhere cannot run code.
-        content = torch.load(
-            io.BytesIO(data if summed else data + mark + digest), map_location="cpu", weights_only=True
-        )
-        # Those of versions before this one have no checksum, and do not say that they have one.
-        whole = bool(content.get("summed")) == summed
-        whole = whole and all(isinstance(content[part], dict) for part in ("config", "state", "record"))
-        whole = whole and {"index", "splats", "optimizer", "generator"} <= content["state"].keys()
-    except Exception:  # Damaged bytes raise whatever they like.
-        return None
-    return content if whole else None
 
 
 def _free_folder(name: str, overwrite: bool) -> Path:

@@ -24,7 +24,7 @@ from rfgs.priors.base import is_small
 from rfgs.priors.engine import used
 from rfgs.priors.fit import embed_and_release, fit_views, loading
 from rfgs.render import prepare
-from rfgs.runs import folders, methods
+from rfgs.runs import checkpoints, folders, methods
 from rfgs.runs.job import Job
 from rfgs.runs.recorder import Recorder
 from rfgs.runs.start import read_start
@@ -84,7 +84,7 @@ def generate(
             memory does not suffice, or neither the folder nor the system's temporary one takes the asset.
     """
     began = time.perf_counter() if began is None else began
-    checkpoint = share.same(folders.load_checkpoint(folder, say) if resume and share.first else None)
+    checkpoint = share.same(checkpoints.load_checkpoint(folder, say) if resume and share.first else None)
     start = None
     if job.start and checkpoint is None:
         # Before the model, which takes longer.

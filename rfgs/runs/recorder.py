@@ -22,17 +22,8 @@ from rfgs.export.turntable import write_strip, write_turntable
 from rfgs.export.writing import atomic, made
 from rfgs.guidance import as_dict
 from rfgs.models import machine
-from rfgs.runs.folders import (
-    CHECKPOINT,
-    CHECKPOINT_BEFORE,
-    PREVIEWS,
-    RECORD,
-    SNAPSHOTS,
-    SPLATS,
-    STRIP,
-    VIDEO,
-    save_checkpoint,
-)
+from rfgs.runs.checkpoints import save_checkpoint
+from rfgs.runs.folders import CHECKPOINT, CHECKPOINT_BEFORE, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
 from rfgs.runs.job import Job
 from rfgs.splats import Splats
 
@@ -57,7 +48,7 @@ class Recorder:
         job: goes into the record.
         config: of the loop. It may be changed while the loop runs; the record says what was changed when.
         began: `time.perf_counter()` at the start of the program.
-        checkpoint: what `rfgs.runs.folders.load_checkpoint` gave, for a run that goes on.
+        checkpoint: what `rfgs.runs.checkpoints.load_checkpoint` gave, for a run that goes on.
         say: told in a line, now and then, that gradients overflow, and once that something cannot be written; the run goes on.
     """
 
