@@ -16,7 +16,8 @@ import pytest
 from rfgs.errors import UserError
 from rfgs.export import write_ply
 from rfgs.studio import Studio
-from rfgs.studio.server import LARGEST_REQUEST, MOST_VIEWS
+from rfgs.studio.server import LARGEST_REQUEST
+from rfgs.studio.studio import MOST_VIEWS
 from tests.studio.fake_rfgs import END, PLAIN
 from tests.studio.test_line import wait_until
 from tests.studio.test_shelf import run_in
