@@ -35,7 +35,12 @@ def test_first_ctrl_c_asks_and_second_quits() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_the_end_of_a_job_or_terminal_asks_as_ctrl_c_does(number: signal.Signals) -> None:
+def test_the_end_of_a_job_or_terminal_asks_as_ctrl_c_does(
+    number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    # The tests may run under nohup themselves.
+    found = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, found))
     before = signal.getsignal(number)
     with StopOnInterrupt(lambda message: None, lambda: None) as interrupt:
         os.kill(os.getpid(), number)

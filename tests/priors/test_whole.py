@@ -75,7 +75,8 @@ def test_standard_names(
     folder = layouts.under_other_names(plain, tmp_path / "other", names)
     link = layouts.in_the_cache(folder, cache, MINE)
     (tmp_path / "link").symlink_to(link, target_is_directory=True)
-    tolerance = 0.05 if layouts.NAMES[names].get("variant") else 0
+    # Of float32, what depends on where in memory weights come to lie.
+    tolerance = 0.05 if layouts.NAMES[names].get("variant") else 1e-6
     for source in (str(folder), str(tmp_path / "link"), MINE):
         assert check_source(source) == source
         for ours, theirs in zip(outputs(source), expected, strict=True):

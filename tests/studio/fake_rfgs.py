@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,8 @@ def may_end(folder: Path, prompt: str) -> bool:
 
 
 def main() -> None:
+    # As `rfgs` does: in the background of a script, programs begin with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     page, command, *words = sys.argv[1:]
     if command == "export":
         Path(words[1]).write_text(f"made of {words[0]}")
