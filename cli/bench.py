@@ -159,6 +159,13 @@ def report(folder: Path) -> str:
     for key, (title, digits) in TRUTHS.items():
         if any(key in record.get("truth", {}) for record in records):
             parts += [title, table.table_text(table.table(records, key), digits)]
+    by_truth = table.measured(table.table(records, "iou"))
+    if (best := table.best(by_truth)) is not None:
+        psnr = table.effects(records, best, "psnr")
+        rows = [[f"against {table.head(best)}", "IoU", "PSNR, dB", "runs"]]
+        for name, effect in table.effects(records, best, "iou").items():
+            rows.append([table.head(name), effect.told(3), str(psnr[name]), str(effect.runs)])
+        parts += ["Truth: differences from the best, run by run of the same prompt and seed.", markdown(rows)]
     parts += [
         "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",
         table.table_text(figures),
@@ -169,16 +176,19 @@ def report(folder: Path) -> str:
     if ablations.BASE.name in figures:
         questions = {ablation.name: ablation.question for ablation in ablations.ABLATIONS}
         # The score is near 100 for whatever works at all, so that only the harder one tells of a change.
-        by_truth = table.effects(records, ablations.BASE.name, "psnr")
+        psnr = table.effects(records, ablations.BASE.name, "psnr")
         rows = [["change", "effect on PSNR, dB", "on exact", "runs", "question"]]
         for name, effect in table.effects(records, ablations.BASE.name, "exact").items():
-            true = by_truth.get(name, table.NOTHING)
+            true = psnr.get(name, table.NOTHING)
             rows.append([name, str(true), str(effect), str(effect.runs), questions.get(name, "")])
         parts += ["Effects of single changes, run by run against the base.", markdown(rows)]
     parts += ["What a run took.", table.costs_text(records)]
     text = "\n\n".join(parts) + "\n"
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    sheets.write_plot(folder / "table.png", figures)
+    if by_truth:
+        sheets.write_plot(folder / "table.png", by_truth, what="IoU with the truth", most=1.0)
+    else:
+        sheets.write_plot(folder / "table.png", figures)
     sheets.write_sheet(folder / "sheet.png", folder, records)
     return text + f"\nwrote {folder / 'table.md'}, {folder / 'table.png'} and {folder / 'sheet.png'}"

@@ -28,8 +28,13 @@ VIEWS = ((0, 15), (90, 15), (180, 15), (0, 65))
 TILE, GAP, LABEL = 64, 8, 16
 
 
-def write_plot(path: Path, figures: dict[str, dict[str, Figure]]) -> None:
-    """A group of points with bars (the 95 % intervals) for each column, a color for each set, black for the average."""
+def write_plot(
+    path: Path, figures: dict[str, dict[str, Figure]], *, what: str = "score", most: float = 100.0
+) -> None:
+    """A group of points with bars (the 95 % intervals) for each column, a color for each set, black for the average.
+
+    `what` the figures are, from 0 to `most`.
+    """
     from matplotlib.figure import Figure as Plot  # Takes half a second.
 
     plot = Plot(figsize=(1.5 * len(figures) + 1, 4.2), layout="constrained")
@@ -42,7 +47,7 @@ def write_plot(path: Path, figures: dict[str, dict[str, Figure]]) -> None:
         axes.vlines(x, [one.low for one in found], [one.high for one in found], color=color, linewidth=3)
         axes.plot(x, [one.mean for one in found], "o", color=color, clip_on=False, label=name.capitalize())
     axes.set_xticks(range(len(figures)), [column.replace(":", "\n") for column in figures])
-    axes.set(xlim=(-0.5, len(figures) - 0.5), ylim=(0, 100), ylabel="score")
+    axes.set(xlim=(-0.5, len(figures) - 0.5), ylim=(0, most), ylabel=what)
     axes.grid(axis="y", alpha=0.3)
     plot.legend(loc="outside upper left", ncols=len(names))
     with atomic(path) as temporary:

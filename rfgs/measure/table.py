@@ -116,6 +116,17 @@ def table(records: Sequence[Record], key: str = "score") -> dict[str, dict[str, 
     return figures
 
 
+def measured(figures: dict[str, dict[str, Figure]]) -> dict[str, dict[str, Figure]]:
+    """The columns whose average is known."""
+    return {column: rows for column, rows in figures.items() if not math.isnan(rows[AVERAGE].mean)}
+
+
+def best(figures: dict[str, dict[str, Figure]]) -> str | None:
+    """The column with the highest average, bounds apart; None where there are not two to choose from."""
+    methods = [column for column in measured(figures) if column not in BOUNDS]
+    return max(methods, key=lambda column: figures[column][AVERAGE].mean) if len(methods) > 1 else None
+
+
 def table_text(figures: dict[str, dict[str, Figure]], digits: int = 1) -> str:
     """The table for people, as Markdown: methods side by side and prompt sets down, or turned where methods are many."""
     columns = list(figures)

@@ -12,7 +12,17 @@ from PIL import Image
 from rfgs.errors import UserError
 from rfgs.measure.markdown import markdown
 from rfgs.measure.sheets import COLORS, write_plot
-from rfgs.measure.table import Figure, costs_text, effects, figure, table, table_text, warnings
+from rfgs.measure.table import (
+    Figure,
+    best,
+    costs_text,
+    effects,
+    figure,
+    measured,
+    table,
+    table_text,
+    warnings,
+)
 
 
 def record(column: str, prompt_set: str, prompt: str, seed: int, score: float, **others) -> dict:
@@ -102,6 +112,16 @@ def test_effects_are_differences_run_by_run() -> None:
     assert found["better"] == Figure(2, 2, 2, 4, 4) and found["worse"].mean == -1
     with pytest.raises(UserError, match="base: has no results yet"):
         effects(RECORDS, "base")
+
+
+def test_the_best_is_a_method_and_has_results_everywhere() -> None:
+    found = table(RECORDS)
+    assert list(measured(found)) == ["tiny-sd3:rfds-rev"] and best(found) is None
+    second = [record("mine", "multiple", "b", 0, 45)]
+    # mine has 30 and 45 on average, RFDS-Rev 50 and 20, the world 90.
+    everywhere = [*RECORDS, *second, record("truth", "multiple", "b", 0, 95)]
+    assert best(table(everywhere)) == "mine"
+    assert best(table(everywhere, "iou")) is None
 
 
 def test_costs_and_warnings() -> None:
