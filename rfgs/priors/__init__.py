@@ -15,6 +15,7 @@ from rfgs.models.about import INDEX, about
 from rfgs.models.available import check_parts
 from rfgs.models.card import check_card, computes_bfloat16
 from rfgs.models.catalog import families, locate, no_adapter, parts_of_file
+from rfgs.models.distilled import is_distilled
 from rfgs.models.families import Family
 from rfgs.models.kind import family_of
 from rfgs.models.libraries import check_libraries, check_nf4, quantized_parts
@@ -139,6 +140,23 @@ def load_prior(
         prior.network.compile()
     elif family.network and device.type == "cpu":
         attach(prior.network, engine)
+    return cast(Prior, prior)
+
+
+def unloaded(name: str) -> Prior:
+    """The prior of a backend or folder with what is known of it before anything is loaded: enough for its recipe, and no
+    more. Its image size is 0 where that is known by the network alone.
+
+    Raises:
+        UserError: files that are of no family.
+    """
+    place = locate(name)
+    family = place.family or _family_of_files(name, place.source)
+    adapter, said = family.load_adapter(), place.about()
+    prior = adapter.__new__(adapter)
+    prior.name, prior.kind, prior.vocabulary = name, family.kind, said.vocabulary
+    prior.image_size = said.image_size or 0
+    prior.distilled = said.distilled or is_distilled(name) or is_distilled(place.source)
     return cast(Prior, prior)
 
 
