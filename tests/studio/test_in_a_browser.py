@@ -48,6 +48,7 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         studio._line.work.process.kill()
         browser.wait_text("Its process is gone: it was ended from outside (SIGKILL")
         browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.includes('at work')")
+        browser.wait_for(f"{FRAME}?.body?.innerText.includes('Running')")
 
         # What is finished is shown, and can be exported.
         (tmp_path / END).write_text("a blue cube")
