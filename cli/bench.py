@@ -160,12 +160,8 @@ def report(folder: Path) -> str:
         if any(key in record.get("truth", {}) for record in records):
             parts += [title, table.table_text(table.table(records, key), digits)]
     by_truth = table.measured(table.table(records, "iou"))
-    if (best := table.best(by_truth)) is not None:
-        psnr = table.effects(records, best, "psnr")
-        rows = [[f"against {table.head(best)}", "IoU", "PSNR, dB", "runs"]]
-        for name, effect in table.effects(records, best, "iou").items():
-            rows.append([table.head(name), effect.told(3), str(psnr[name]), str(effect.runs)])
-        parts += ["Truth: differences from the best, run by run of the same prompt and seed.", markdown(rows)]
+    if differences := table.differences_text(records):
+        parts += ["Truth: differences from the best, run by run of the same prompt and seed.", differences]
     parts += [
         "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",
         table.table_text(figures),

@@ -197,6 +197,18 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     return dict(sorted(found.items(), key=lambda item: -np.nan_to_num(item[1].mean, nan=-1e9)))
 
 
+def differences_text(records: Sequence[Record]) -> str:
+    """What each column's runs have more of the truth than the best column's, as Markdown; "" where there are not two."""
+    base = best(table(records, "iou"))
+    if base is None:
+        return ""
+    psnr = effects(records, base, "psnr")
+    rows = [[f"against {head(base)}", "IoU", "PSNR, dB", "runs"]]
+    for name, effect in effects(records, base, "iou").items():
+        rows.append([head(name), effect.told(3), str(psnr[name]), str(effect.runs)])
+    return markdown(rows)
+
+
 def _place(record: Record) -> tuple[str, str, int]:
     return record["run"]["prompt_set"], record["run"]["prompt"], record["run"]["seed"]
 

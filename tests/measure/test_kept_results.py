@@ -10,7 +10,7 @@ import pytest
 from rfgs.measure.ablations import BASE
 from rfgs.measure.records import read_records
 from rfgs.measure.rows import read_rows, write_rows
-from rfgs.measure.table import costs_text, effects, table, table_text
+from rfgs.measure.table import costs_text, differences_text, effects, table, table_text
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
@@ -31,8 +31,17 @@ def test_a_table_is_whole_and_says_nothing_twice(path: Path, tmp_path: Path) -> 
 
 def test_the_methods_page_prints_what_the_table_holds() -> None:
     records = read_records(RESULTS / "table")
-    for text in (table_text(table(records, "exact")), table_text(table(records)), costs_text(records)):
+    shown = (
+        table_text(table(records, "iou"), 3),
+        table_text(table(records, "psnr")),
+        differences_text(records),
+        costs_text(records),
+    )
+    for text in shown:
         assert text in PAGE
+    # What the text says of the longer runs.
+    longer = table(read_records(RESULTS / "normal"), "iou")["tiny-sd3:rfds"]["average"]
+    assert f"has {longer.mean:.3f}\n  [{longer.low:.3f}, {longer.high:.3f}]" in PAGE
 
 
 def test_the_methods_page_prints_the_effects_of_the_ablations() -> None:
