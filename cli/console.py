@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from rfgs.runs.launch import SIGNALS
+
 if TYPE_CHECKING:
     from rfgs.distill import Step
     from rfgs.runs.generate import Result
@@ -58,10 +60,6 @@ class Progress:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
-
-
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Ctrl-C; what `docker stop` and schedulers send; what a closed terminal sends."""
 
 
 class StopOnInterrupt:

@@ -113,6 +113,11 @@ class Splats:
     def to(self, device: torch.device | str) -> Splats:
         return self._map(lambda tensor: tensor.to(device))
 
+    def are_finite(self) -> Tensor:
+        """Which splats have numbers throughout, [N]."""
+        values = [value.reshape(len(self), -1) for value in self.parameters().values()]
+        return torch.stack([value.isfinite().all(dim=1) for value in values]).all(dim=0)
+
     def select(self, mask_or_index: Tensor | slice) -> Splats:
         """The splats where a bool mask [N] is true, or those of an index [M], in its order."""
         return self._map(lambda tensor: tensor[mask_or_index])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rfgs.batch.plan import Asset
 from rfgs.errors import UserError
-from rfgs.export.writing import atomic
 from rfgs.runs import folders
 
 if TYPE_CHECKING:
@@ -54,10 +52,7 @@ def check_score(prompts: dict[str, str], name: str) -> None:
 
 def score(splats: Splats, prompt: str, name: str) -> float:
     """How good an asset is; minus infinity where none of its splats is finite."""
-    import torch
-
-    values = [value.reshape(len(splats), -1) for value in splats.parameters().values()]
-    splats = splats.select(torch.stack([value.isfinite().all(dim=1) for value in values]).all(dim=0))
+    splats = splats.select(splats.are_finite())
     if not len(splats):
         return float("-inf")
     if name == "truth":
@@ -75,7 +70,7 @@ def note_score(asset: Asset) -> None:
 
     value = score(read_ply(asset.folder / folders.SPLATS), asset.job.prompt, asset.score)
     record = folders.read_record(asset.folder)
-    _write(asset.folder, {**record, "scores": {**record.get("scores", {}), asset.score: value}})
+    folders.write_record(asset.folder, {**record, "scores": {**record.get("scores", {}), asset.score: value}})
 
 
 def keep(assets: Sequence[Asset], best: int, read: Callable[[Path], dict[str, Any]]) -> list[Asset]:
@@ -99,7 +94,7 @@ def keep(assets: Sequence[Asset], best: int, read: Callable[[Path], dict[str, An
         for asset in ranked[best:]:
             if records[asset.folder].get("kept") is not False:
                 # First the record: without it, a run whose files are gone would be made again.
-                _write(asset.folder, {**records[asset.folder], "kept": False})
+                folders.write_record(asset.folder, {**records[asset.folder], "kept": False})
                 _remove(asset.folder)
                 removed.append(asset)
     return removed
@@ -110,8 +105,3 @@ def _remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in (folders.PREVIEWS, folders.SNAPSHOTS):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _write(folder: Path, record: dict[str, Any]) -> None:
-    with atomic(folder / folders.RECORD) as path:
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

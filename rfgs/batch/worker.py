@@ -26,7 +26,7 @@ from rfgs.errors import UserError
 from rfgs.export.writing import made
 from rfgs.runs import folders
 from rfgs.runs.holding import hold, release
-from rfgs.runs.job import Job
+from rfgs.runs.job import Job, with_pairs
 from rfgs.settings import of_plain
 
 BEGAN = time.perf_counter()
@@ -89,12 +89,8 @@ def to_text(asset: Asset) -> str:
 def of_text(text: str) -> Asset:
     """The asset of `to_text`."""
     said: dict[str, Any] = json.loads(text)
-    settings = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in said["job"].pop("settings").items()
-    }
-    return Asset(
-        of_plain(Job, {**said["job"], "settings": settings}), Path(said["folder"]), said.get("score", "")
-    )
+    job = {**said["job"], "settings": with_pairs(said["job"]["settings"])}
+    return Asset(of_plain(Job, job), Path(said["folder"]), said.get("score", ""))
 
 
 class Stop:

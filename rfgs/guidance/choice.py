@@ -40,16 +40,28 @@ def find_guide(name: str) -> type[Guide]:
                 f"guidance {name!r}: there are {', '.join(guides())}, and module:Class for one of your own"
             )
         return guides()[name]
-    module, _, class_name = name.partition(":")
-    try:
-        guide = getattr(importlib.import_module(module), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"guidance {name}: cannot be imported ({error}); is its folder on PYTHONPATH?"
-        ) from error
+    guide = import_named("guidance", name)
     if not (isinstance(guide, type) and issubclass(guide, Guide) and hasattr(guide, "kind")):
         raise UserError(f"guidance {name}: is not a subclass of rfgs.guidance.Guide that says its kind")
     return guide
+
+
+def import_named(what: str, name: str) -> Any:
+    """What "module:name" names, of the user's own.
+
+    Args:
+        what: it is to be, for the message.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    module, _, inner = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), inner)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{what} {name}: cannot be imported ({error}); is its folder on PYTHONPATH?"
+        ) from error
 
 
 def make_guide(name: str, prior: Any) -> Guide:

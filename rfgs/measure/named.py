@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 from rfgs.errors import UserError
+from rfgs.guidance.choice import import_named
 
 
 def is_named(text: str) -> bool:
@@ -24,13 +24,7 @@ def find_function(flag: str, text: str) -> Callable[..., Any]:
     Raises:
         UserError: there is none, or it cannot be imported.
     """
-    module, _, name = text.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{flag} {text}: cannot be imported ({error}); is its folder on PYTHONPATH?"
-        ) from error
+    found = import_named(flag, text)
     if not callable(found):
         raise UserError(f"{flag} {text}: is no function")
     return found

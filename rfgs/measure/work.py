@@ -75,7 +75,7 @@ class Judge:
 
     def splats(self, splats: Splats, run: Run) -> dict[str, float]:
         """The score of an asset among all prompts of its set. Splats with numbers that are not finite are not seen."""
-        finite = are_finite(splats)
+        finite = splats.are_finite()
         if not finite.any():
             rank = float(len(read_prompts([run.prompt_set])[run.prompt_set]))
             return {"score": 0.0, "exact": 0.0, "peak": 0.0, "top1": 0.0, "rank": rank, "similarity": 0.0}
@@ -89,7 +89,7 @@ class Judge:
 
     def truth(self, splats: Splats, run: Run) -> dict[str, float]:
         """How near an asset is to what its prompt names (`rfgs.tinyworld.truth`); nothing for prompts of another world."""
-        finite = are_finite(splats)
+        finite = splats.are_finite()
         try:
             return truth.measure(splats.select(finite), run.prompt).figures()
         except UnknownThing:
@@ -122,12 +122,6 @@ class Judge:
             others = self.scorer.known(rivals(scene))
             found["exact"] = self.scorer.score_vectors(vectors, run.prompt, others, neighbors).score
         return found
-
-
-def are_finite(splats: Splats) -> Tensor:
-    """Which splats have numbers throughout, [N]."""
-    values = [value.reshape(len(splats), -1) for value in splats.parameters().values()]
-    return torch.stack([value.isfinite().all(dim=1) for value in values]).all(dim=0)
 
 
 def bound_rows(run: Run) -> tuple[Scene, np.ndarray]:

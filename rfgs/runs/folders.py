@@ -20,7 +20,7 @@ from typing import Any, Literal
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
 from rfgs.runs.holding import HOLDER, LOCK, Held, check_free, hold, release
-from rfgs.runs.job import Job
+from rfgs.runs.job import Job, with_pairs
 from rfgs.settings import of_plain
 
 CHECKPOINT_BEFORE = "checkpoint-before.pt"
@@ -193,11 +193,16 @@ def tidy(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes a run's record, whole or not at all."""
+    with atomic(folder / RECORD) as path:
+        # Settings may hold what JSON does not know, such as a path; its text will do.
+        path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
 def note_job(folder: Path, job: Job) -> None:
     """Writes a first record, so that a run that is killed while its model is loaded can be resumed."""
-    with atomic(folder / RECORD) as path:
-        record = {"state": "starting", "job": asdict(job), "steps_done": 0}
-        path.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    write_record(folder, {"state": "starting", "job": asdict(job), "steps_done": 0})
 
 
 def leave(folder: Path) -> None:
@@ -259,9 +264,7 @@ def _job_of(folder: Path, noted: Any) -> Job:
             f"{folder}: its {RECORD} is damaged or from another version ({error}); start the run again with --overwrite"
         ) from error
     if "settings" in given:
-        # JSON has no tuples, which pairs are.
-        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
-        return replace(job, settings=settings)
+        return replace(job, settings=with_pairs(job.settings))
     older = {name: value for name, value in given.items() if name not in known and value not in (None, "")}
     return replace(job, settings=older)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,11 @@ BIG_QUALITIES: dict[QualityName, dict[str, Any]] = {
 }
 """For Stable Diffusion 3 and its relatives; not measured on hardware yet. A gradient's quantile, and not a threshold, says
 where splats are added, since how large gradients are nobody knows before the first run."""
+
+
+def with_pairs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were before JSON, which has no tuples, and pairs are such."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)

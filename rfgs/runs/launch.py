@@ -18,6 +18,7 @@ from types import FrameType
 from rfgs.models import threads
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl-C; what `docker stop` and schedulers send; what a closed terminal sends."""
 PATIENCE = 60.0
 """Seconds that the first process has to leave a checkpoint once another one has ended."""
 _PROGRAM = "from rfgs.cli.main import main; main()"

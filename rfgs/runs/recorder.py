@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,21 @@ from rfgs.errors import Unwritten
 from rfgs.export import export
 from rfgs.export.results import Results
 from rfgs.export.turntable import write_strip, write_turntable
-from rfgs.export.writing import atomic, made
+from rfgs.export.writing import made
 from rfgs.guidance import as_dict
 from rfgs.models import machine
 from rfgs.runs.checkpoints import save_checkpoint
-from rfgs.runs.folders import CHECKPOINT, CHECKPOINT_BEFORE, PREVIEWS, RECORD, SNAPSHOTS, SPLATS, STRIP, VIDEO
+from rfgs.runs.folders import (
+    CHECKPOINT,
+    CHECKPOINT_BEFORE,
+    PREVIEWS,
+    RECORD,
+    SNAPSHOTS,
+    SPLATS,
+    STRIP,
+    VIDEO,
+    write_record,
+)
 from rfgs.runs.job import Job
 from rfgs.splats import Splats
 
@@ -189,9 +198,8 @@ class Recorder:
 
     def write_record(self) -> None:
         """Brings run.json up to date."""
-        with self._bearing(), atomic(self.folder / RECORD) as path:
-            # Settings may hold what JSON does not know, such as a path; its text will do.
-            path.write_text(json.dumps(self.record, indent=2, default=str) + "\n", encoding="utf-8")
+        with self._bearing():
+            write_record(self.folder, self.record)
 
     @contextmanager
     def _bearing(self) -> Iterator[None]:
