@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rfgs.distill.adam import Adam
 from rfgs.distill.densify_ops import duplicate, jitter, relocate, remove, sample_add, split
 from rfgs.distill.settings import DensifyConfig
 from rfgs.errors import UserError
@@ -53,7 +54,7 @@ def wants_absgrad(config: DensifyConfig) -> bool:
 
 def densify(
     splats: Splats,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     growth: Growth,
     frames: Frames,
     config: DensifyConfig,
@@ -125,7 +126,7 @@ def mean_gradients(growth: Growth) -> Tensor:
     return growth.grad2d / growth.count.clamp_min(1)
 
 
-def steady_gradients(optimizer: torch.optim.Optimizer, least: float) -> Tensor:
+def steady_gradients(optimizer: Adam, least: float) -> Tensor:
     """Norm of each center's mean gradient over the last steps, [N]; 0 where it is less than `least` of its root mean square.
 
     Noise of the guidance cancels in the mean and not in the norms that others add up, so that splats are added where the
@@ -142,7 +143,7 @@ def steady_gradients(optimizer: torch.optim.Optimizer, least: float) -> Tensor:
 
 def gradient_round(
     splats: Splats,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     gradients: Tensor,
     config: DensifyConfig,
     generator: torch.Generator,
@@ -174,9 +175,7 @@ def most(values: Tensor, mask: Tensor, room: int) -> Tensor:
     return kept
 
 
-def mcmc_round(
-    splats: Splats, optimizer: torch.optim.Optimizer, config: DensifyConfig, generator: torch.Generator
-) -> Splats:
+def mcmc_round(splats: Splats, optimizer: Adam, config: DensifyConfig, generator: torch.Generator) -> Splats:
     """Move faint splats to where opacity is, and add some there (Kheradmand et al. 2024, arXiv 2404.09591)."""
     dead = splats.opacities.detach() <= config.prune_opacity
     if dead.any() and not dead.all():

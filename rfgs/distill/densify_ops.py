@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rfgs.distill.adam import Adam
 from rfgs.priors.sending import send
 from rfgs.splats import Splats
 
@@ -21,7 +22,7 @@ MOST_COPIES = 51
 """Splats that share one place after a relocation, at most (gsplat's number)."""
 
 
-def duplicate(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) -> Splats:
+def duplicate(splats: Splats, optimizer: Adam, mask: Tensor) -> Splats:
     """Append a copy of the splats in a mask [N]; the copies' moments are zero."""
     chosen = mask.nonzero()[:, 0]
     return _replace(
@@ -32,9 +33,7 @@ def duplicate(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) ->
     )
 
 
-def split(
-    splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor, generator: torch.Generator
-) -> Splats:
+def split(splats: Splats, optimizer: Adam, mask: Tensor, generator: torch.Generator) -> Splats:
     """Replace each splat in a mask [N] by two at the end, drawn from it as from a density and 1.6 times smaller."""
     chosen, rest = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
     scales = splats.scales.detach()[chosen]
@@ -56,7 +55,7 @@ def split(
     return _replace(splats, optimizer, halves, moments)
 
 
-def remove(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) -> Splats:
+def remove(splats: Splats, optimizer: Adam, mask: Tensor) -> Splats:
     """Drop the splats in a mask [N]."""
     kept = (~mask).nonzero()[:, 0]
     return _replace(splats, optimizer, lambda name, value: value[kept], lambda moment: moment[kept])
@@ -64,7 +63,7 @@ def remove(splats: Splats, optimizer: torch.optim.Optimizer, mask: Tensor) -> Sp
 
 def relocate(
     splats: Splats,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     mask: Tensor,
     min_opacity: float,
     generator: torch.Generator,
@@ -88,7 +87,7 @@ def relocate(
 
 def sample_add(
     splats: Splats,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     count: int,
     min_opacity: float,
     generator: torch.Generator,
@@ -175,7 +174,7 @@ def _sharing(splats: Splats, hosts: Tensor, min_opacity: float) -> Callable[[str
 @torch.no_grad()
 def _replace(
     splats: Splats,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     value_of: Callable[[str, Tensor], Tensor],
     moment_of: Callable[[Tensor], Tensor],
 ) -> Splats:

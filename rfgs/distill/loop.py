@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rfgs.distill.adam import Adam
 from rfgs.distill.clock import Clock
 from rfgs.distill.densify import Growth, densify, wants_absgrad
 from rfgs.distill.gradients import Skipped
@@ -168,7 +169,7 @@ def distill(
         mine.sum([*gradients, loss, skipped.count])
         skipped.clear(splats.parameters().values())
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         regularize(splats, optimizer, config)
         splats = densify(
             splats,
@@ -226,7 +227,7 @@ def first_splats(config: StartConfig, generator: torch.Generator) -> Splats:
 
 
 @torch.no_grad()
-def regularize(splats: Splats, optimizer: torch.optim.Optimizer, config: DistillConfig) -> None:
+def regularize(splats: Splats, optimizer: Adam, config: DistillConfig) -> None:
     """Pull splats, in place, to where no view asks them to be, apart from Adam, as AdamW decays (Loshchilov & Hutter 2019).
 
     In the loss a pull does nothing, since Adam divides by gradients that grow with the loss's scale. Here all pulls are in
@@ -251,7 +252,7 @@ def regularize(splats: Splats, optimizer: torch.optim.Optimizer, config: Distill
         splats.log_scales.scatter_add_(-1, longest, -pull).scatter_add_(-1, shortest, pull)
 
 
-def agreement(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
+def agreement(optimizer: Adam, parameter: Tensor) -> Tensor:
     """Mean of a parameter's last gradients over their root mean square, as Adam keeps both, in [-1, 1]; like `parameter`.
 
     By noise alone it is about 0.23. 0 before there was any gradient.
@@ -311,17 +312,17 @@ _RATES = {
 }
 
 
-def make_optimizer(splats: Splats, config: DistillConfig) -> torch.optim.Optimizer:
-    """Adam with one group a parameter, in one fused call."""
+def make_optimizer(splats: Splats, config: DistillConfig) -> Adam:
+    """Adam with one group a parameter."""
     groups = [
         {"params": [value], "lr": getattr(config, _RATES[name]), "rate": _RATES[name]}
         for name, value in splats.parameters().items()
     ]
     # eps far below gradients of any loss scale, as in every splatting code: the step must not depend on that scale.
-    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+    return Adam(groups, betas=(0.9, 0.99), eps=1e-15)
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, config: DistillConfig, progress: float) -> None:
+def set_learning_rates(optimizer: Adam, config: DistillConfig, progress: float) -> None:
     share = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     for group in optimizer.param_groups:
         group["lr"] = share * getattr(config, group["rate"])

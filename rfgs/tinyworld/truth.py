@@ -166,7 +166,7 @@ def fit_truth(
         difference = frames.rgb - (objects + behind * background[:, :, None, None])
         (difference.square().sum() / 2).backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         splats = densify(
             splats,
             optimizer,

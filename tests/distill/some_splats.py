@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from rfgs.distill.adam import Adam
 from rfgs.splats import Splats, ball
 
 N = 12
@@ -19,14 +22,15 @@ def some_splats(seed: int = 3) -> Splats:
     return splats
 
 
-def learned(splats: Splats) -> torch.optim.Optimizer:
+def learned(splats: Splats) -> Adam:
     """One Adam, one group a parameter, after two steps with gradients of chance."""
-    optimizer = torch.optim.Adam([{"params": [value]} for value in splats.parameters().values()], lr=1e-3)
+    groups = [{"params": [value], "lr": 1e-3} for value in splats.parameters().values()]
+    optimizer = Adam(groups, betas=(0.9, 0.999), eps=1e-8)
     two_steps(list(splats.parameters().values()), [optimizer])
     return optimizer
 
 
-def two_steps(values: list[Tensor], optimizers: list[torch.optim.Optimizer]) -> None:
+def two_steps(values: list[Tensor], optimizers: list[Any]) -> None:
     generator = torch.Generator().manual_seed(8)
     for _ in range(2):
         for value in values:
