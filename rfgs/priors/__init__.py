@@ -22,7 +22,7 @@ from rfgs.models.libraries import check_libraries, check_nf4, quantized_parts
 from rfgs.models.lora_file import check_lora
 from rfgs.models.snapshot import folder_of, index_of
 from rfgs.priors.base import Condition, Prior, Recipe, Trainable, guided, unknown_words
-from rfgs.priors.engine import Engine, attach
+from rfgs.priors.engine import Engine, attach, leave_to
 from rfgs.priors.fit import embed_and_release
 from rfgs.priors.parts import Setup
 from rfgs.priors.parts import offload as offload_weights
@@ -109,7 +109,9 @@ def load_prior(
         check_nf4(device.type)
     dtype = dtype or _dtype(family, device, small=about(source).small)
     adapter = family.load_adapter()
-    setup = Setup(device, dtype, t5, quantize, offload, file)
+    changed = place.style is not None or lora is not None or quantize != "none" or file is not None
+    plain = about(source).small and device.type == "cpu" and not (changed or offload or compile)
+    setup = Setup(device, dtype, t5, quantize, offload, file, leave_to(engine, dtype) if plain else None)
     from rfgs.priors.adapter import Adapter
 
     # What is not ours may read its texts and weights as it likes.
@@ -138,7 +140,7 @@ def load_prior(
             offload_weights(module, device)
     if compile and family.network:
         prior.network.compile()
-    elif family.network and device.type == "cpu":
+    elif family.network and device.type == "cpu" and setup.unread is None:
         attach(prior.network, engine)
     return cast(Prior, prior)
 

@@ -15,8 +15,9 @@ from rfgs.models.distilled import is_distilled
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Prior, guided, in_batches
 from rfgs.priors.flow import Flow
-from rfgs.priors.parts import Setup, enough_memory
+from rfgs.priors.parts import Setup, enough_memory, read_json
 from rfgs.priors.text import TextSide, text_key
+from rfgs.priors.unread import Unread
 
 LARGEST = 512
 """Pixels for which big models are asked at most: their native 1024 costs four times the tokens, and every recipe for
@@ -34,12 +35,23 @@ class Adapter:
     """Samples in one evaluation of the network without gradient; more are done one batch after the other. None: no limit."""
 
     def __init__(self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder) -> None:
+        """`network`: a diffusers module, or what stands for it (`rfgs.priors.unread`)."""
         self.name, self.source, self.setup = name, source, setup
-        self.network, self.autoencoder = network, autoencoder
+        self._network, self.autoencoder = network, autoencoder
         self.device, self.dtype = setup.device, network.dtype
         self.vocabulary = about(source).vocabulary
         self.distilled = is_distilled(name) or is_distilled(source)
         """Whether guidance is baked in: it is then at its best without."""
+
+    @property
+    def network(self) -> Any:
+        """The diffusers module, which is read now if it was not."""
+        return self._network.module if isinstance(self._network, Unread) else self._network
+
+    @property
+    def unread(self) -> bool:
+        """Whether the network has not been read, and OpenVINO evaluates it without that."""
+        return isinstance(self._network, Unread) and not self._network.is_read
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
@@ -107,7 +119,7 @@ class Adapter:
     @property
     def channels(self) -> int:
         """Of its latents."""
-        return int(self.network.config.in_channels)
+        return int(self._network.config["in_channels"])
 
     def _sample(
         self,
@@ -129,22 +141,29 @@ class FlowAdapter(Flow, Adapter):
     """Of its own sampler."""
 
     def __init__(
-        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
+        self,
+        name: str,
+        source: str,
+        setup: Setup,
+        network: Any,
+        autoencoder: Autoencoder,
+        scheduler: dict[str, Any],
     ) -> None:
+        """`scheduler` is the content of its scheduler_config.json."""
         super().__init__(name, source, setup, network, autoencoder)
-        self._scheduler = scheduler
+        self.scheduler_config = scheduler
 
     @property
     def time_shift(self) -> float:
         """How far sampling leans to the noise at `image_size`, as SD3 counts it: t = s u / (1 + (s - 1) u), u even."""
-        if not self._scheduler.config.use_dynamic_shifting:
-            return float(self._scheduler.config.shift)
+        if not self.scheduler_config.get("use_dynamic_shifting"):
+            return float(self.scheduler_config.get("shift", 1.0))
         side = self.image_size // (self.grain * self.autoencoder.factor)
         return math.exp(self._log_shift(side * side, self.advised_steps))
 
     def _log_shift(self, tokens: int, steps: int) -> float:
         """Larger images are drawn with more noise: it grows with the number of tokens (diffusers' `calculate_shift`)."""
-        config = self._scheduler.config
+        config = self.scheduler_config
         few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
         return low + (tokens - few) * (high - low) / (many - few)
@@ -153,8 +172,15 @@ class FlowAdapter(Flow, Adapter):
         """Those of its own sampler [steps + 1], falling from 1 to 0, for side x side latents."""
         even = [1 - i / steps for i in range(steps)]
         shift = self._log_shift((side // self.grain) ** 2, steps)
-        self._scheduler.set_timesteps(sigmas=even, mu=shift)
-        return self._scheduler.sigmas
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(sigmas=even, mu=shift)
+        return scheduler.sigmas
+
+    def _scheduler(self) -> Any:
+        """diffusers' own, whose import takes a while."""
+        from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+        return FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
 
     def _sample(
         self,
@@ -168,11 +194,9 @@ class FlowAdapter(Flow, Adapter):
         return sample_flow(self, x, self._times(steps, x.shape[-1]), condition, negative, guidance_scale)
 
 
-def load_scheduler(source: str) -> Any:
-    """The Euler scheduler of the model in a folder."""
-    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-
-    return FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler")
+def load_scheduler(source: str) -> dict[str, Any]:
+    """The configuration of the Euler scheduler of the model in a folder."""
+    return read_json(source, "scheduler/scheduler_config.json")
 
 
 @torch.no_grad()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,9 +27,13 @@ class Autoencoder:
     `to` says otherwise.
     """
 
-    def __init__(self, module: Any, *, grain: int = 1) -> None:
-        """`grain`: latents that a network takes as one token, so that image sizes have to be multiples of it."""
-        self.module = module
+    def __init__(self, module: Any, *, grain: int = 1, read: Callable[[], Any] | None = None) -> None:
+        """
+        Args:
+            module: diffusers'. With `read`, which gives that once it is needed, a `PlainEncoder`.
+            grain: latents that a network takes as one token, so that image sizes have to be multiples of it.
+        """
+        self._module, self._read = module, read
         config = module.config
         blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
         norm = getattr(module, "bn", None)
@@ -51,18 +59,29 @@ class Autoencoder:
 
     @classmethod
     def load(
-        cls, source: str, *, device: torch.device, grain: int = 1, file: SingleFile | None = None
+        cls,
+        source: str,
+        *,
+        device: torch.device,
+        grain: int = 1,
+        file: SingleFile | None = None,
+        unread: bool = False,
     ) -> Autoencoder:
-        """From the folder `source`, or the single `file` if it holds one."""
-        name = read_json(source, "vae/config.json").get("_class_name")
-        if name == "AutoencoderTiny":
-            from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
-        elif name == "AutoencoderKLFlux2":
-            from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2 as Kind
-        else:
-            from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Kind
-        module = load_module(Kind, source, "vae", device=device, dtype=torch.float32, file=file)
-        return cls(module, grain=grain)
+        """From the folder `source`, or the single `file` if it holds one.
+
+        `unread`: whether diffusers' module may be left unread until it is needed, which is to decode where the encoder is plain.
+        """
+        plain = PlainEncoder.load(source) if unread else None
+        if plain is not None:
+            return cls(plain, grain=grain, read=partial(_load, source, device, file))
+        return cls(_load(source, device, file), grain=grain)
+
+    @property
+    def module(self) -> Any:
+        """diffusers' module, read now if it was not."""
+        if self._read is not None:
+            self._module, self._read = self._read(), None
+        return self._module
 
     @property
     def slice_views(self) -> bool:
@@ -121,6 +140,54 @@ class Autoencoder:
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
+def _load(source: str, device: torch.device, file: SingleFile | None) -> Any:
+    """diffusers' module."""
+    name = read_json(source, "vae/config.json").get("_class_name")
+    if name == "AutoencoderTiny":
+        from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny as Kind
+    elif name == "AutoencoderKLFlux2":
+        from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2 as Kind
+    else:
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Kind
+    return load_module(Kind, source, "vae", device=device, dtype=torch.float32, file=file)
+
+
+class PlainEncoder:
+    """The encoder of an `AutoencoderTiny` without blocks, which is a row of convolutions, without diffusers (tests compare)."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        """`weights`: those of the encoder by their names there, such as "0.bias"."""
+        self.config = config
+        count = len(config["num_encoder_blocks"])
+        # All but the first and the last halve the image, and have no bias.
+        self._layers = [
+            (weights[f"{number}.weight"], None if 0 < number < count else weights[f"{number}.bias"])
+            for number in range(count + 1)
+        ]
+
+    @classmethod
+    def load(cls, source: str) -> PlainEncoder | None:
+        """That of the model in a folder, if it has one."""
+        config = read_json(source, "vae/config.json")
+        file = Path(source) / "vae" / "diffusion_pytorch_model.safetensors"
+        tiny = config.get("_class_name") == "AutoencoderTiny"
+        if not tiny or any(config["num_encoder_blocks"]) or not file.is_file():
+            return None
+        from safetensors.torch import load_file
+
+        found, at = load_file(file), "encoder.layers."
+        return cls(config, {n.removeprefix(at): v.float() for n, v in found.items() if n.startswith(at)})
+
+    def encode(self, images: Tensor) -> Any:
+        """Images [B, 3, H, W] in [-1, 1] to an object whose `latents` are [B, c, h, w]."""
+        x = images.add(1).div(2)
+        for weight, bias in self._layers:
+            x = F.conv2d(x, weight, bias, stride=2 if bias is None else 1, padding=1)
+        return SimpleNamespace(latents=x)
+
+
 def _as(statistic: Tensor | float, latents: Tensor) -> Tensor | float:
     return statistic.to(latents) if isinstance(statistic, Tensor) else statistic
 
@@ -134,7 +201,7 @@ def _fold(module: Any, size: int) -> tuple[Tensor, Tensor] | None:
     if module.device.type == "meta":
         return None  # There are no weights to read it off from.
     count = 3 * size * size
-    pixels = torch.zeros(count + 1, 3, 3 * size, 3 * size, device=next(module.parameters()).device)
+    pixels = torch.zeros(count + 1, 3, 3 * size, 3 * size, device=module.device)
     patch = pixels[1:, :, size : 2 * size, size : 2 * size]
     patch.copy_(torch.eye(count).reshape(count, 3, size, size))
     latents = module.encode(2 * pixels - 1).latents

@@ -4,7 +4,7 @@
                             network.json                how long and what these two are
                             BATCH-....blob              compiled for one batch size, without the weights
 
-KEY is of the weights, the inputs and the versions of the libraries, so nothing in there goes stale. What cannot be read is
+KEY is of the weights and the versions of the libraries, and of the inputs, so nothing in there goes stale. What cannot be read is
 made anew. A graph is always traced with the same batch, so that results do not depend on who asked first.
 """
 
@@ -19,6 +19,7 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -67,45 +68,57 @@ def _core() -> Any:
 
 
 class Converted:
-    """All programs of one network; not for several threads at once."""
+    """All programs of one network; not for several threads at once.
 
-    def __init__(self, network: Any) -> None:
-        self._network, self._core = network, _core()
-        self._digest = _digest(network)
+    Args:
+        network: gives it, for what is not on the disk.
+        digest: of all that its output depends on.
+        dtype: of its weights.
+    """
+
+    def __init__(self, network: Callable[[], Any], digest: str, dtype: torch.dtype) -> None:
+        self._network, self._core, self._dtype = network, _core(), dtype
+        self._key = _key(digest)
         self._graphs: dict[str, Any] = {}
         self._programs: dict[tuple[str, int, int], Program] = {}
 
     def program(self, call: Call, threads: int) -> tuple[Program, bool]:
         """What evaluates calls like this one on so many threads, and whether it was compiled just now."""
-        key = (call.signature(), call.batch, threads)
-        if key in self._programs:
-            return self._programs[key], False
+        known = self.kept(call, threads)
+        if known is not None:
+            return known, False
         folder, options = self._folder(call), self._options(threads)
-        blob = folder / _name(call.batch, options)
-        compiled = self._kept(folder, blob, options)
-        new = compiled is None
-        if compiled is None:
-            graph = self._graph(call, folder)
-            graph = graph.clone()  # (for another batch size the graph itself has to stay open)
-            graph.reshape({index: list(tensor.shape) for index, tensor in enumerate(call.tensors.values())})
-            compiled = self._core.compile_model(graph, "CPU", options)
-            _write(blob, _bytes(compiled.export_model()))
-        self._programs[key] = Program(compiled)
-        return self._programs[key], new
+        graph = self._graph(call, folder)
+        graph = graph.clone()  # (for another batch size the graph itself has to stay open)
+        graph.reshape({index: list(tensor.shape) for index, tensor in enumerate(call.tensors.values())})
+        compiled = self._core.compile_model(graph, "CPU", options)
+        _write(folder / _name(call.batch, options), _bytes(compiled.export_model()))
+        program = self._programs[call.signature(), call.batch, threads] = Program(compiled)
+        return program, True
+
+    def kept(self, call: Call, threads: int) -> Program | None:
+        """The same, if it is in memory or on the disk already."""
+        key = (call.signature(), call.batch, threads)
+        if key not in self._programs:
+            folder, options = self._folder(call), self._options(threads)
+            compiled = self._kept(folder, folder / _name(call.batch, options), options)
+            if compiled is None:
+                return None
+            self._programs[key] = Program(compiled)
+        return self._programs[key]
 
     def forget(self, call: Call) -> None:
         """Removes what is kept for calls like this one."""
         shutil.rmtree(self._folder(call), ignore_errors=True)
 
     def _folder(self, call: Call) -> Path:
-        versions = [machine.version(name) for name in ("openvino", "torch", "diffusers", "transformers")]
-        text = repr((self._digest, call.signature(), versions, _FORMAT))
-        return cache_folder() / "networks" / hashlib.sha256(text.encode()).hexdigest()[:32]
+        inputs = hashlib.sha256(call.signature().encode()).hexdigest()[:16]
+        return cache_folder() / "networks" / f"{self._key}-{inputs}"
 
     def _options(self, threads: int) -> dict[str, Any]:
         from rfgs.priors.fit import distillation_dtype
 
-        half = self._network.dtype == torch.bfloat16 and distillation_dtype("cpu") == torch.bfloat16
+        half = self._dtype == torch.bfloat16 and distillation_dtype("cpu") == torch.bfloat16
         return {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             # One evaluation at a time on all threads, and these free to go where a core is.
@@ -137,7 +150,7 @@ class Converted:
                     file=sys.stderr,
                     flush=True,
                 )
-                graph = _convert(self._network, call)
+                graph = _convert(self._network(), call)
                 try:
                     self._keep(graph, folder)
                 except (OSError, RuntimeError):
@@ -172,8 +185,20 @@ class Converted:
             shutil.rmtree(old, ignore_errors=True)
 
 
-_FORMAT = 1
+_FORMAT = 2
 """Counted up when what is written here changes."""
+
+
+def knows(digest: str) -> bool:
+    """Whether the network with this digest was converted before, and what came of it is whole."""
+    if machine.version("openvino") is None:
+        return False
+    return any(_whole(folder) for folder in (cache_folder() / "networks").glob(f"{_key(digest)}-*"))
+
+
+def _key(digest: str) -> str:
+    versions = [machine.version(name) for name in ("openvino", "torch", "diffusers", "transformers")]
+    return hashlib.sha256(repr((digest, versions, _FORMAT)).encode()).hexdigest()[:32]
 
 
 class _Positional(nn.Module):
@@ -211,7 +236,7 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _digest(network: Any) -> str:
+def digest_of(network: Any) -> str:
     """Of everything that the network's graph depends on: its class, its settings, its weights."""
     settings = {name: value for name, value in dict(network.config).items() if name != "_name_or_path"}
     digest = hashlib.blake2b(f"{type(network).__qualname__} {sorted(settings.items())!r}".encode())

@@ -42,6 +42,15 @@ class Call:
     tensors: dict[str, Tensor]
     rest: dict[str, Any]
 
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Call | None:
+        """The evaluation with these arguments, by their names in `forward` and in its order; None if it is none for OpenVINO."""
+        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+        rest = {name: value for name, value in given.items() if name not in tensors}
+        plain = all(value is None or isinstance(value, (bool, int, float)) for value in rest.values())
+        here = all(value.device.type == "cpu" and value.dim() > 0 for value in tensors.values())
+        return cls(tensors, rest) if plain and here and rest.get("return_dict") is False else None
+
     @property
     def batch(self) -> int:
         """Samples."""
@@ -73,12 +82,13 @@ class Call:
         return repr((shapes, self.rest))
 
 
-def attach(network: Any, engine: Engine = "auto") -> None:
+def attach(network: Any, engine: Engine = "auto", digest: str | None = None) -> None:
     """Have evaluations of `network` without gradients go through OpenVINO, if it can be.
 
     Args:
         network: a diffusers module on the CPU, its weights final.
         engine: "auto" takes OpenVINO where it is installed, "openvino" insists on it.
+        digest: of all that its output depends on, under which it is kept on disk; None has it made of what it is now.
 
     Raises:
         UserError: it is insisted on and not there, or the network cannot be converted.
@@ -87,13 +97,22 @@ def attach(network: Any, engine: Engine = "auto") -> None:
         return
     problem = _problem(network)
     if problem is None:
-        network.forward = Forward(network)
+        network.forward = Forward(network, digest)
     elif engine == "openvino":
         raise UserError(f"--engine openvino: {problem}, or leave --engine out")
 
 
+def leave_to(engine: Engine, dtype: torch.dtype) -> Literal["auto", "openvino"] | None:
+    """The engine that a small network of this precision may be left to on this machine, unread; None has it read."""
+    if engine == "torch" or (engine == "auto" and not AUTO) or dtype not in TOLERANCE:
+        return None
+    return None if machine.version("openvino") is None else engine
+
+
 def used(prior: Any) -> str:
     """What evaluates a prior's network, for records: "openvino 2026.4.1", "torch", or why it is torch after all."""
+    if getattr(prior, "unread", False):
+        return f"openvino {machine.version('openvino')}"
     forward = getattr(getattr(prior, "network", None), "forward", None)
     if not isinstance(forward, Forward):
         return "torch"
@@ -133,9 +152,9 @@ class Forward:
     failed: str | None = None
     """Why OpenVINO is not used any more, in one line."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, digest: str | None = None) -> None:
         functools.update_wrapper(self, network.forward)
-        self._network, self._torch = network, network.forward
+        self._network, self._torch, self._digest = network, network.forward, digest
         self._arguments = inspect.signature(network.forward)
         # Whoever changes weights after this gets torch: what was converted is of those that there are now.
         self._weights = [*network.parameters(), *network.buffers()]
@@ -161,20 +180,16 @@ class Forward:
         """The evaluation, if it is one for OpenVINO."""
         if torch.is_grad_enabled() or _adapted(self._network) or self._state_now() != self._state:
             return None
-        given = self._arguments.bind(*args, **kwargs).arguments
-        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-        rest = {name: value for name, value in given.items() if name not in tensors}
-        plain = all(value is None or isinstance(value, (bool, int, float)) for value in rest.values())
-        here = all(value.device.type == "cpu" and value.dim() > 0 for value in tensors.values())
-        return Call(tensors, rest) if plain and here and rest.get("return_dict") is False else None
+        return Call.of(self._arguments.bind(*args, **kwargs).arguments)
 
     def _evaluate(self, call: Call) -> Tensor:
         threads = min(torch.get_num_threads(), usable())
         with self._building:
             if self._converted is None:
-                from rfgs.priors.converted import Converted
+                from rfgs.priors.converted import Converted, digest_of
 
-                self._converted = Converted(self._network)
+                digest = self._digest or digest_of(self._network)
+                self._converted = Converted(lambda: self._network, digest, self._network.dtype)
             program, new = self._converted.program(call, threads)
         if new:
             self._check(program, call.with_noise())

@@ -19,7 +19,9 @@ from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
-from rfgs.priors.text import TextPart, load_t5, load_text
+from rfgs.priors.text import TextPart, load_clip, load_t5
+
+_NETWORK = "diffusers.models.transformers.transformer_flux:FluxTransformer2DModel"
 
 
 class FluxPrior(FlowAdapter):
@@ -49,8 +51,6 @@ class FluxPrior(FlowAdapter):
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> FluxPrior:
         """From the folder `source`; the text encoders follow when a prompt needs them."""
-        from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
-
         with whole_model(name, "FLUX"):
             scheduler = load_scheduler(source)
             config = read_json(source, "transformer/config.json")
@@ -60,7 +60,7 @@ class FluxPrior(FlowAdapter):
             latents = config["in_channels"] // 4 if "in_channels" in config else None
             check_width(source, ("vae",), "latent_channels", latents, "transformer")
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2, file=setup.file)
-            network = load_network(FluxTransformer2DModel, source, "transformer", setup)
+            network = load_network(_NETWORK, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _embed(self, parts: tuple[TextPart, TextPart], prompts: Sequence[str]) -> Condition:
@@ -71,11 +71,9 @@ class FluxPrior(FlowAdapter):
         return Condition(tokens, pooled)
 
     def _load_text(self) -> tuple[TextPart, TextPart]:
-        from transformers import CLIPTextModel, CLIPTokenizer
-
         with whole_model(self.name, "FLUX"):
             return (
-                load_text(CLIPTextModel, CLIPTokenizer, self.source, "", self.setup),
+                load_clip(self.source, "", self.setup),
                 load_t5(self.source, "_2", self.setup),
             )
 

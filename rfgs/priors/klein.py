@@ -23,6 +23,8 @@ from rfgs.priors.text import TextPart
 _LAYERS = (9, 18, 27)
 """Of Qwen3, whose outputs the network reads."""
 
+_NETWORK = "diffusers.models.transformers.transformer_flux2:Flux2Transformer2DModel"
+
 
 class KleinPrior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
@@ -42,12 +44,10 @@ class KleinPrior(FlowAdapter):
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> KleinPrior:
         """From the folder `source`; the text encoder follows when a prompt needs it."""
-        from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
-
         with whole_model(name, "FLUX.2"):
             scheduler = load_scheduler(source)
             autoencoder = Autoencoder.load(source, device=setup.home)
-            network = load_network(Flux2Transformer2DModel, source, "transformer", setup)
+            network = load_network(_NETWORK, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _log_shift(self, tokens: int, steps: int) -> float:

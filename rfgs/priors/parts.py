@@ -7,9 +7,12 @@ processors), so the adapters load parts and compute what the pipeline computes; 
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +41,8 @@ class Setup:
     """Weights stay in the CPU's memory, and each layer's come to the device when it computes."""
     file: SingleFile | None = None
     """A single file, whose parts are taken in the place of those in the model's folder."""
+    unread: Literal["auto", "openvino"] | None = None
+    """The engine that a small model's network may be left to, as far as it can do without it (`rfgs.priors.unread`)."""
     empty: bool = False
     """Network and autoencoder are to have no weights: a prior that embeds prompts before there is room for them."""
 
@@ -101,8 +106,22 @@ def _without_weights(kind: Any, source: str, part: str, dtype: torch.dtype) -> A
     return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
 
 
-def load_network(kind: Any, source: str, part: str, setup: Setup) -> Any:
-    """The network of class `kind`, quantized if `setup` asks for that; see `load_module`."""
+def load_network(kind: str, source: str, part: str, setup: Setup) -> Any:
+    """The network of class `kind`, "package.module:Class", quantized if `setup` asks for that; see `load_module`.
+
+    Returns:
+        The module, or, where `setup` allows that and its files were read before, what stands for it.
+    """
+    if setup.unread:
+        from rfgs.priors.unread import Unread
+
+        read = partial(load_network, kind, source, part, replace(setup, unread=None))
+        network = Unread(read, source, part, dtype=setup.dtype, engine=setup.unread)
+        if not network.is_known():
+            _ = network.module  # Now, and what is wrong with its files is told.
+        return network
+    module, _, name = kind.partition(":")
+    found = getattr(import_module(module), name)
     device, options = setup.home, {}
     if setup.quantize == "nf4":
         from diffusers import BitsAndBytesConfig
@@ -110,7 +129,7 @@ def load_network(kind: Any, source: str, part: str, setup: Setup) -> Any:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=setup.dtype
         )
-    return load_module(kind, source, part, device=device, dtype=setup.dtype, file=setup.file, **options)
+    return load_module(found, source, part, device=device, dtype=setup.dtype, file=setup.file, **options)
 
 
 def check_width(source: str, parts: Sequence[str], key: str, wanted: int | None, by: str) -> None:
@@ -149,6 +168,17 @@ def read_json(source: str, file: str) -> dict[str, Any]:
     if content is None:
         raise OSError(f"{file} is missing or cannot be read")
     return content
+
+
+def digest(source: str, part: str) -> str:
+    """Of the bytes of a part's configuration and weights."""
+    place, found = Path(source) / part, weights(Path(source) / part)
+    summed = hashlib.blake2b()
+    for name in ("config.json", *(found.files if found else ())):
+        content = (place / name).read_bytes()
+        summed.update(f"{name} {len(content)} ".encode())
+        summed.update(content)
+    return summed.hexdigest()
 
 
 def revision(source: str) -> str:

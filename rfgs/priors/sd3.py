@@ -20,7 +20,9 @@ from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, check_width, load_network, read_json, whole_model
-from rfgs.priors.text import TextPart, load_t5, load_text
+from rfgs.priors.text import TextPart, load_clip, load_t5
+
+_NETWORK = "diffusers.models.transformers.transformer_sd3:SD3Transformer2DModel"
 
 
 class SD3Prior(FlowAdapter):
@@ -33,13 +35,13 @@ class SD3Prior(FlowAdapter):
         setup: Setup,
         network: Any,
         autoencoder: Autoencoder,
-        scheduler: Any,
+        scheduler: dict[str, Any],
         *,
         t5: bool,
     ) -> None:
         """`t5`: whether prompts are read by it too, as by the two CLIPs."""
         super().__init__(name, source, setup, network, autoencoder, scheduler)
-        self.image_size = min(network.config.sample_size * autoencoder.factor, LARGEST)
+        self.image_size = min(network.config["sample_size"] * autoencoder.factor, LARGEST)
         # Where there is no T5, the pipeline puts this many zero tokens in its place (256 unless told otherwise).
         tokens = about(source).max_sequence_length
         self._t5_tokens = 256 if tokens is None else tokens
@@ -49,8 +51,6 @@ class SD3Prior(FlowAdapter):
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> SD3Prior:
         """From the folder `source`; the text encoders follow when a prompt needs them."""
-        from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-
         with whole_model(name, "SD3"):
             t5 = setup.t5 != "drop" and _has_t5(source)
             scheduler = load_scheduler(source)
@@ -60,19 +60,16 @@ class SD3Prior(FlowAdapter):
                 joint = config.get("joint_attention_dim")
                 check_width(source, ("text_encoder_3",), "d_model", joint, "transformer")
             check_width(source, ("vae",), "latent_channels", config.get("in_channels"), "transformer")
-            network = load_network(SD3Transformer2DModel, source, "transformer", setup)
-            grain = network.config.patch_size
-            autoencoder = Autoencoder.load(source, device=setup.home, grain=grain, file=setup.file)
+            network = load_network(_NETWORK, source, "transformer", setup)
+            grain = network.config["patch_size"]
+            autoencoder = Autoencoder.load(
+                source, device=setup.home, grain=grain, file=setup.file, unread=setup.unread is not None
+            )
         return cls(name, source, setup, network, autoencoder, scheduler, t5=t5)
 
     def _load_text(self) -> list[TextPart]:
-        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
-
         with whole_model(self.name, "SD3"):
-            clips = [
-                load_text(CLIPTextModelWithProjection, CLIPTokenizer, self.source, suffix, self.setup)
-                for suffix in ("", "_2")
-            ]
+            clips = [load_clip(self.source, suffix, self.setup, projection=True) for suffix in ("", "_2")]
             return [*clips, load_t5(self.source, "_3", self.setup)] if self._t5 else clips
 
     def _embed(self, parts: list[TextPart], prompts: Sequence[str]) -> Condition:
@@ -81,7 +78,7 @@ class SD3Prior(FlowAdapter):
         outputs = [part.encoder(part.ids(prompts, length), output_hidden_states=True) for part in parts[:2]]
         clips = torch.cat([output.hidden_states[-2].to(self.device) for output in outputs], dim=-1)
         pooled = torch.cat([output.text_embeds.to(self.device) for output in outputs], dim=-1)
-        width = self.network.config.joint_attention_dim
+        width = self._network.config["joint_attention_dim"]
         if self._t5:
             t5 = parts[2].encoder(parts[2].ids(prompts, self._t5_tokens))[0].to(clips)
         else:
@@ -90,18 +87,19 @@ class SD3Prior(FlowAdapter):
 
     def _predict(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The transformer's output; its time label is 1000 t."""
-        output = self.network(
-            x_t.to(self.dtype),
-            condition.tokens,
-            condition.pooled,
-            1000 * t.to(self.device),
+        output = self._network(
+            hidden_states=x_t.to(self.dtype),
+            encoder_hidden_states=condition.tokens,
+            pooled_projections=condition.pooled,
+            timestep=1000 * t.to(self.device),
             return_dict=False,
         )
         return output[0].float()
 
     def _times(self, steps: int, side: int) -> Tensor:
-        self._scheduler.set_timesteps(steps)
-        return self._scheduler.sigmas
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(steps)
+        return scheduler.sigmas
 
 
 def _has_t5(source: str) -> bool:

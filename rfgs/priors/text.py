@@ -19,6 +19,7 @@ from torch import Tensor
 from rfgs.models import weighing
 from rfgs.models.about import about
 from rfgs.models.places import cache_folder
+from rfgs.priors import clip
 from rfgs.priors.base import Condition
 from rfgs.priors.parts import Setup, is_quantized, load_module, offload, revision
 
@@ -56,10 +57,23 @@ def load_text(encoder: Any, tokenizer: Any, source: str, suffix: str, setup: Set
     # Our own small models are there at once: a bar of progress would only be in the way of the run's.
     with _no_progress_bar() if about(source).small else nullcontext():
         module = load_module(encoder, source, part, device=home, dtype=dtype, file=setup.file)
-    _check_fits(words, module, suffix)
+    _check_words(words, module.config.vocab_size, suffix)
     if setup.offload and not _is_quantized(source, part, setup):
         return TextPart(words, offload(module, setup.device), setup.device)
     return TextPart(words, module, home)
+
+
+def load_clip(source: str, suffix: str, setup: Setup, *, projection: bool = False) -> TextPart:
+    """`load_text` of CLIP's text encoder, with its projection or without."""
+    if about(source).small and not setup.offload and setup.file is None and clip.is_plain(source, suffix):
+        words = clip.load_words(source, suffix)
+        encoder = clip.load_encoder(source, suffix, device=setup.device, dtype=setup.dtype)
+        _check_words(words, encoder.config.vocab_size, suffix)
+        return TextPart(words, encoder, setup.device)
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    kind = CLIPTextModelWithProjection if projection else CLIPTextModel
+    return load_text(kind, CLIPTokenizer, source, suffix, setup)
 
 
 def _home(source: str, part: str, setup: Setup) -> tuple[torch.device, torch.dtype]:
@@ -80,18 +94,21 @@ def _is_quantized(source: str, part: str, setup: Setup) -> bool:
 
 
 def _tokenizer(kind: Any, source: str, suffix: str) -> Any:
-    """The tokenizer, which knows words: one without a vocabulary loads, and takes all words for the same unknown one."""
-    words = kind.from_pretrained(source, subfolder=f"tokenizer{suffix}", local_files_only=True)
-    if set(words.get_vocab()) <= set(words.all_special_tokens):
+    return kind.from_pretrained(source, subfolder=f"tokenizer{suffix}", local_files_only=True)
+
+
+def _check_words(words: Any, there: int, suffix: str) -> None:
+    """That a tokenizer knows words, and none but the `there` of its encoder.
+
+    One without a vocabulary loads, and takes all words for the same unknown one.
+    """
+    known = words.get_vocab()
+    if set(known) <= set(words.all_special_tokens):
         raise OSError(f"tokenizer{suffix}/ has no vocabulary")
-    return words
-
-
-def _check_fits(words: Any, module: Any, suffix: str) -> None:
-    known, there = max(words.get_vocab().values()) + 1, module.config.vocab_size
-    if known > there:
+    if max(known.values()) >= there:
         raise OSError(
-            f"tokenizer{suffix}/ knows {known} words and text_encoder{suffix}/ {there}, so they are of two models"
+            f"tokenizer{suffix}/ knows {max(known.values()) + 1} words and text_encoder{suffix}/ {there}, so they are of two "
+            "models"
         )
 
 
@@ -128,7 +145,7 @@ def load_t5(source: str, suffix: str, setup: Setup) -> TextPart:
         device_map={"": setup.device},
     )
     words = _tokenizer(T5TokenizerFast, source, suffix)
-    _check_fits(words, module, suffix)
+    _check_words(words, module.config.vocab_size, suffix)
     return TextPart(words, module, setup.device)
 
 

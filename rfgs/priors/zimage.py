@@ -23,6 +23,8 @@ from rfgs.priors.text import TextPart
 _LAST_BUT_ONE = (-2,)
 """Layer of Qwen3 whose output the network reads."""
 
+_NETWORK = "diffusers.models.transformers.transformer_z_image:ZImageTransformer2DModel"
+
 
 class ZImagePrior(FlowAdapter):
     """A `Prior` of the family; made by `load`."""
@@ -44,12 +46,10 @@ class ZImagePrior(FlowAdapter):
     @classmethod
     def load(cls, source: str, *, name: str, setup: Setup) -> ZImagePrior:
         """From the folder `source`; the text encoder follows when a prompt needs it."""
-        from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
-
         with whole_model(name, "Z-Image"):
             scheduler = load_scheduler(source)
             autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
-            network = load_network(ZImageTransformer2DModel, source, "transformer", setup)
+            network = load_network(_NETWORK, source, "transformer", setup)
         return cls(name, source, setup, network, autoencoder, scheduler)
 
     def _load_text(self) -> TextPart:

@@ -123,7 +123,7 @@ def test_v_prediction_is_turned_into_the_noise(sd21v: Path) -> None:
     x, e = (torch.randn(2, 4, 8, 8, generator=generator) for _ in range(2))
     t = torch.tensor([0.1, 0.9])
     alpha, sigma = (per_sample(share, x) for share in prior.alpha_sigma(t))
-    prior.network = lambda *_, **__: (alpha * e - sigma * x,)
+    prior._network = lambda *_, **__: (alpha * e - sigma * x,)
     x_t = interpolate(prior, x, e, t)
     torch.testing.assert_close(prior.predict(x_t, t, prior.embed(["a", "a"])), e, atol=1e-5, rtol=1e-5)
 

@@ -54,7 +54,7 @@ def test_a_whole_trajectory_is_the_pipelines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Their scale of guidance is one less than ours."""
-    monkeypatch.setattr(prior, "_scheduler", FlowMatchEulerDiscreteScheduler(**SCHEDULERS[scheduler]))
+    monkeypatch.setattr(prior, "scheduler_config", SCHEDULERS[scheduler])
     monkeypatch.setattr(pipeline, "scheduler", FlowMatchEulerDiscreteScheduler(**SCHEDULERS[scheduler]))
     ours = prior.sample(
         prior.embed(PROMPTS),
@@ -144,7 +144,7 @@ def test_how_far_sampling_leans_to_the_noise(prior: Any, monkeypatch: pytest.Mon
     assert prior.image_size == 512 and prior.time_shift == 6.0
     # By size as FLUX's: 512 pixels are 1024 tokens.
     by_size = FlowMatchEulerDiscreteScheduler(**SCHEDULERS["by size"])
-    monkeypatch.setattr(prior, "_scheduler", by_size)
+    monkeypatch.setattr(prior, "scheduler_config", SCHEDULERS["by size"])
     by_size.set_timesteps(sigmas=[0.5], mu=0.5 + (1024 - 256) / (4096 - 256) * 0.65)
     moved = prior.time_shift * 0.5 / (1 + (prior.time_shift - 1) * 0.5)
     assert by_size.sigmas[0].item() == pytest.approx(moved, abs=1e-6)
