@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from rfgs.distill.settings import DistillConfig
-from rfgs.runs import launch
+from rfgs.runs import forks, launch
 from rfgs.runs.job import Job
 
 from .asked import Asked
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from rfgs.priors import Prior
     from rfgs.viewer import Viewer
 
-BEGAN = time.perf_counter()
 ALLOWED = (
     "resume",
     "steps",
@@ -201,7 +199,7 @@ class Generate(Asked):
                     stop=lambda: interrupt.stop() or (viewer is not None and viewer.stop_requested),
                     say=progress.say,
                     watched=viewer is not None,
-                    began=BEGAN,
+                    began=forks.began(),
                     share=share,
                 )
             progress.close()

@@ -15,6 +15,14 @@ COMMAND = [sys.executable, "-c", "from rfgs.cli.main import main; main()"]
 """What runs `rfgs` with this very Python, wherever its script is."""
 
 
+def rfgs(arguments: list[str]) -> None:
+    """The same in this process, which is a fork."""
+    from .main import main
+
+    sys.argv = ["rfgs", *arguments]
+    main()
+
+
 @dataclass
 class Studio:
     """Make, compare and export objects on a page in the browser, without a terminal.
@@ -41,11 +49,19 @@ class Studio:
         from . import checks
 
         checks.check_port(self.port)
+        from rfgs.runs.forks import ABLE
         from rfgs.studio import Studio as Page
 
         from .browser import open_page
 
-        with Page(self.output, COMMAND, host=self.host, port=self.port, origin=self.origin) as page:
+        with Page(
+            self.output,
+            COMMAND,
+            forked=rfgs if ABLE else None,
+            host=self.host,
+            port=self.port,
+            origin=self.origin,
+        ) as page:
             print(f"studio: {page.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
             if self.open:
                 open_page(page.url)

@@ -2,20 +2,21 @@
 
     python -m rfgs.batch.worker '{"folder": "runs/batch/a-red-mug-0", "job": {...}, "score": ""}'
 
-The process stops with a checkpoint at INT or TERM, and when its stdin ends: that is held open by who started it, so that no
-worker outlives a driver that was killed. Exit codes are those of `rfgs`: 0 made, 1 an unexpected error, 2 what a user can
-mend, 130 stopped.
+The process stops with a checkpoint at INT or TERM, and when who started it has ended, so that no worker outlives a driver that
+was killed: a fork (`rfgs.runs.forks`) hears of that by itself, another process by its stdin, which that one holds open. Exit
+codes are those of `rfgs`: 0 made, 1 an unexpected error, 2 what a user can mend, 130 stopped.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,10 @@ from rfgs.batch import best
 from rfgs.batch.plan import Asset, state_of
 from rfgs.errors import UserError
 from rfgs.export.writing import made
-from rfgs.runs import folders
+from rfgs.runs import folders, forks
 from rfgs.runs.holding import hold, release
 from rfgs.runs.job import Job, with_pairs
 from rfgs.settings import of_plain
-
-BEGAN = time.perf_counter()
 
 
 def make(
@@ -124,15 +123,21 @@ class Stop:
         self._told = True
 
 
-def _end_with_stdin() -> None:
+def _end_with_driver() -> None:
     """Waits for the end of whoever started this process."""
-    while True:
-        try:
-            if not os.read(0, 1):
-                break
-        except OSError:
-            break
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+    else:
+        with suppress(OSError):
+            while os.read(0, 1):
+                pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fork(text: str) -> None:
+    """The process, as a fork."""
+    raise SystemExit(main(text))
 
 
 def main(text: str) -> int:
@@ -142,9 +147,9 @@ def main(text: str) -> int:
         print(line, file=sys.stderr, flush=True)
 
     with Stop() as stop:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        threading.Thread(target=_end_with_driver, daemon=True).start()
         try:
-            make(of_text(text), stop=stop, say=say, began=BEGAN)
+            make(of_text(text), stop=stop, say=say, began=forks.began())
         except UserError as error:
             say(f"rfgs: {error}")
             return 2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -130,7 +129,7 @@ def random_prior(
     )
     encoder = drawn(build(name, "autoencoder", **narrow), device, torch.float32)
     setup, source = Setup(device, dtype), f"/random/{name}"
-    scheduler = SimpleNamespace(config=SimpleNamespace(shift=3.0, use_dynamic_shifting=False))
+    scheduler: dict[str, Any] = {"shift": 3.0, "use_dynamic_shifting": False}
     prior: Any
     pooled: int | None = None
     if kind == "sd":

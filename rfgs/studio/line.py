@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
+from rfgs.runs import forks
 from rfgs.runs.folders import RECORD, slug
+from rfgs.runs.forks import Fork
 from rfgs.settings import of_plain
 from rfgs.studio.wishes import Wish
 
@@ -38,7 +40,9 @@ class Work:
     number: int
     wish: Wish
     folder: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes] | Fork
+    output: TextIO
+    """What it prints."""
     address: str | None = None
     """Of its own page, once it has said it."""
     stops: int = 0
@@ -65,10 +69,15 @@ class Line:
     Args:
         place: folder of the runs' folders.
         command: what runs `rfgs`, to which "generate" and its flags are added.
+        forked: a function that does what it does, with these words, in a fork (`rfgs.runs.forks`), which starts sooner.
     """
 
-    def __init__(self, place: Path, command: Sequence[str]) -> None:
-        self._place, self._command = place, list(command)
+    def __init__(
+        self, place: Path, command: Sequence[str], forked: Callable[[list[str]], None] | None = None
+    ) -> None:
+        self._place, self._command, self._forked = place, list(command), forked
+        if forked:
+            forks.prepare()
         self._changed = threading.Condition()
         self._waiting: list[tuple[int, Wish]] = []
         self._work: Work | None = None
@@ -170,7 +179,7 @@ class Line:
                 number, wish = self._waiting.pop(0)
                 folder = self._place / wish.name
                 try:
-                    work = self._work = Work(number, wish, folder, self._started(wish, folder))
+                    work = self._work = Work(number, wish, folder, *self._started(wish, folder))
                 except OSError as error:
                     self._ended.append(Ended(number, wish, f"It could not be started: {error}", False))
                     continue
@@ -184,22 +193,30 @@ class Line:
                 if words:
                     self._ended.append(Ended(number, wish, words, (folder / RECORD).is_file()))
 
-    def _started(self, wish: Wish, folder: Path) -> subprocess.Popen[str]:
-        # In a session of its own, a Ctrl-C for the studio is the studio's to pass on.
-        return subprocess.Popen(
-            [*self._command, "generate", *wish.flags(os.fspath(folder))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
+    def _started(self, wish: Wish, folder: Path) -> tuple[subprocess.Popen[bytes] | Fork, TextIO]:
+        arguments = ["generate", *wish.flags(os.fspath(folder))]
+        reads, writes = os.pipe()
+        output = open(reads, encoding="utf-8", errors="replace")
+        try:
+            if self._forked:
+                return Fork(self._forked, [arguments], output=writes), output
+            process = subprocess.Popen(
+                [*self._command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=writes,
+                stderr=writes,
+                # In a session of its own, a Ctrl-C for the studio is the studio's to pass on.
+                start_new_session=True,
+            )
+            return process, output
+        except BaseException:
+            output.close()
+            raise
+        finally:
+            os.close(writes)
 
     def _listen(self, work: Work) -> None:
-        assert work.process.stdout is not None
-        with work.process.stdout as lines:
+        with work.output as lines:
             for (
                 line
             ) in lines:  # Each state of the progress bar, which ends with a carriage return, is one too.

@@ -38,6 +38,7 @@ class Studio:
     Args:
         place: folder of the runs' folders; made where there is none.
         command: what runs `rfgs`, such as [sys.executable, "-m", ...]; "generate" or "export" and their flags follow.
+        forked: see `Line`; runs are its forks then.
         host, port: as for `rfgs.viewer.Viewer`.
         origin: under which a forwarder shows the page, such as "https://name.example".
 
@@ -50,6 +51,7 @@ class Studio:
         place: Path,
         command: Sequence[str],
         *,
+        forked: Callable[[list[str]], None] | None = None,
         host: str = "127.0.0.1",
         port: int = 8080,
         origin: str | None = None,
@@ -60,7 +62,7 @@ class Studio:
         self._command = list(command)
         self._token = new_token()
         self._backends = backends_here()
-        self._line = Line(self._place, command)
+        self._line = Line(self._place, command, forked)
         self._shelf = Shelf(self._place, self._line.is_at_work_in)
         self._views: dict[str, FileViewer] = {}
         self._opening = threading.Lock()  # Both take memory and time, and one after the other is soon enough.

@@ -163,7 +163,7 @@ def test_how_nf4_is_asked_for(sd3: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(parts, "load_module", lambda *_, **options: asked.update(options))
     monkeypatch.setattr(importlib.metadata, "version", lambda library: "1.0")
     setup = parts.Setup(torch.device("cuda"), torch.bfloat16, quantize="nf4")
-    parts.load_network(object, str(sd3), "transformer", setup)
+    parts.load_network("builtins:object", str(sd3), "transformer", setup)
     config = asked["quantization_config"]
     assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
