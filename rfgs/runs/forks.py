@@ -126,6 +126,8 @@ class _Work:
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
         os.environ.clear()
         os.environ.update(self._environment)
+        # What libraries start, OpenVINO's telemetry for one, they start as elsewhere, and not by a server of their own.
+        multiprocessing.set_start_method(None, force=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if "OMP_NUM_THREADS" in os.environ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,7 +30,8 @@ def fewer_imports() -> Iterator[None]:
 
 def at_work(what: str) -> None:
     """What the forks of these tests do."""
-    print(f"{what} {os.environ.get('PLACE')} {'rfgs.runs.job' in sys.modules}", flush=True)
+    usual = multiprocessing.get_start_method(allow_none=True) is None
+    print(f"{what} {os.environ.get('PLACE')} {usual and 'rfgs.runs.job' in sys.modules}", flush=True)
     print("to stderr", file=sys.stderr)
     if what == "fails":
         raise ValueError("odd")
@@ -126,9 +128,9 @@ def test_all_that_a_run_imports_is_imported(tmp_path: Path) -> None:
         "from rfgs.cli.main import main\n"
         "main(['generate', 'a red cube', '--guidance', 'rfds', '--steps', '2', '--views-per-step', '1', '--splats', '50',"
         " '--device', 'cpu', '--port', '0', '--no-open', '--output', sys.argv[1]])\n"
-        "new = {name.split('.')[0] for name in set(sys.modules) - before if not name.startswith('rfgs')}\n"
         "ours = {name for name in set(sys.modules) - before if name.startswith('rfgs')}\n"
-        "print('new:', *sorted(ours), *sorted(new - set(sys.stdlib_module_names)))"
+        "packages, known = ({name.split('.')[0] for name in names} for names in (sys.modules, before))\n"
+        "print('new:', *sorted(ours), *sorted(packages - known - set(sys.stdlib_module_names)))"
     )
     fresh(program, tmp_path / "first")  # For which the network is converted, where it was not before.
     new = fresh(program, tmp_path / "run").splitlines()[-1].split()[1:]
