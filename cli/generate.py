@@ -174,9 +174,9 @@ class Generate(Asked):
             )
 
             def on_start(config: DistillConfig, prior: Prior) -> None:
+                if job.offload:
+                    gc.collect()  # Text encoders that have done their work are held by cycles with the hooks that it puts on.
                 gc.enable()
-                # Text encoders that have done their work are held by cycles where --offload put hooks on them.
-                gc.collect()
                 if viewer:
                     viewer.start(config, prior)
                 # Before this there is nothing to export, so that Ctrl-C quits at once.

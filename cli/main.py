@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         arguments = sys.argv[1:]
         streams.outlive()
+        # What is left goes with the process, and Python would look through it several times before.
+        atexit.register(gc.freeze)
         _set_threads()
     arguments = [_with_home(argument) for argument in arguments]
     if arguments == ["--version"]:

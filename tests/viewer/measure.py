@@ -6,6 +6,7 @@
     python -m tests.viewer.measure many [COUNT] [SECONDS]    200,000 splats: the first picture, and how far a live page
                                                              is behind its run in 60 s
     python -m tests.viewer.measure first [ROUNDS]            from Return after `rfgs generate` to splats in a browser
+    python -m tests.viewer.measure studio [ROUNDS]           from Return in `rfgs studio` to splats
 
 They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
 a Chromium, `cost` and `apart` do without its rows.
@@ -264,10 +265,52 @@ def first(rounds: int = 3) -> None:
                     )
 
 
-def _has_splats(browser: Chromium) -> bool:
-    """Whether the middle of the page, which is a window of 960 x 600 with a panel on the right, is not one color."""
+def studio(rounds: int = 3) -> None:
+    """Seconds from Return, in a studio that has been open for a while, to the first splats of a draft in its page."""
+    with tempfile.TemporaryDirectory() as place, Chromium() as browser:
+        with Command("studio", "--output", place, "--port", "0", "--no-open") as run:
+            browser.open(run.url)
+            browser.wait_text("Nothing has been made yet")
+            for number in range(rounds):
+                browser.evaluate("document.getElementById('quality').value = 'draft'")
+                time.sleep(SETTLED)
+                start, load = time.perf_counter(), os.getloadavg()[0]
+                browser.type_into("#prompt", f"a {('red', 'blue', 'green')[number % 3]} cube")
+                browser.wait_for(f"{FRAME}?.body?.innerText.includes('Running')")
+                page = time.perf_counter() - start
+                while not _has_splats(browser, _middle_of_frame(browser)):
+                    time.sleep(0.1)
+                seen = time.perf_counter() - start
+                print(
+                    f"page after {page:.1f} s, splats after {seen:.1f} s; load before {load:.1f}", flush=True
+                )
+                done = (
+                    "[...document.querySelectorAll('.facts')].filter(e => e.innerText.startsWith('finished'))"
+                )
+                browser.wait_for(f"{done}.length > {number}")
+
+
+FRAME = "document.getElementById('frame').contentDocument"
+
+
+def _middle_of_frame(browser: Chromium) -> tuple[slice, slice]:
+    """Rows and columns of the page, left of the panel of the run's own page in it."""
+    box = "document.getElementById('frame').getBoundingClientRect()"
+    left, top, width, height = (
+        browser.evaluate(f"{box}.{side}") for side in ("left", "top", "width", "height")
+    )
+    rows, columns = (top + 0.35 * height, top + 0.65 * height), (left + 0.2 * width, left + 0.45 * width)
+    return slice(*map(int, rows)), slice(*map(int, columns))
+
+
+MIDDLE = slice(220, 420), slice(220, 420)
+"""Of a window of 960 x 600 with a panel on the right."""
+
+
+def _has_splats(browser: Chromium, middle: tuple[slice, slice] = MIDDLE) -> bool:
+    """Whether the middle of the page is not one color."""
     pixels = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("RGB"))
-    return bool(np.ptp(pixels[220:420, 220:420].astype(int), axis=(0, 1)).max() > 12)
+    return bool(np.ptp(pixels[middle].astype(int), axis=(0, 1)).max() > 12)
 
 
 if __name__ == "__main__":
@@ -282,5 +325,7 @@ if __name__ == "__main__":
         many(*numbers)
     elif what == "first":
         first(*numbers)
+    elif what == "studio":
+        studio(*numbers)
     else:
         print(__doc__)
