@@ -62,7 +62,9 @@ def test_an_evaluation_in_batches(folder: Path) -> None:
     whole = prior.predict(x, t, condition)
     prior.max_batch = 2
     sizes = []
-    prior.network.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    prior.network.register_forward_pre_hook(
+        lambda module, args, given: sizes.append(len(given["hidden_states"])), with_kwargs=True
+    )
     with torch.no_grad():
         parts = prior.predict(x, t, condition)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
