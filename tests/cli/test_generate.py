@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rfgs.cli.generate import Generate
 from rfgs.cli.main import main
 from rfgs.runs.generate import Result
 from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job
@@ -240,9 +241,11 @@ def test_garbage_is_looked_for_again_once_the_model_is_there(
         raise RuntimeError("broken")
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
-    with pytest.raises(RuntimeError, match="broken"):
-        main(["generate", "cube", "--no-viewer"])
-    assert states == [(False, False), (True, True)]
+    for offload in (False, True):
+        states.clear()
+        with pytest.raises(RuntimeError, match="broken"):
+            Generate(viewer=False)._generate(Job("cube", offload=offload), Path("run"), "")
+        assert states == [(False, False), (True, offload)]
     monkeypatch.setattr("rfgs.runs.generate.generate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["generate", "cube", "--no-viewer"])
