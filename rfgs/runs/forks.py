@@ -14,8 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.reduction import DupFd
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +32,8 @@ def began() -> float:
 
 def prepare() -> None:
     """Starts the process that is forked from, which then imports, in the background; once is enough."""
+    from multiprocessing import forkserver, resource_tracker  # Not of every system.
+
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(IMPORTED))
     with _held_back():
         resource_tracker.ensure_running()  # Which it would start, and which lets signals through again.
@@ -113,6 +113,8 @@ class _Work:
         self._output, self._environment = output, dict(environment)
 
     def __getstate__(self) -> dict[str, Any]:
+        from multiprocessing.reduction import DupFd  # Not of every system.
+
         return {**self.__dict__, "_output": DupFd(self._output)}
 
     def __call__(self) -> None:
