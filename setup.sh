@@ -101,6 +101,8 @@ if [ $installed = no ]; then
     if [ "$want_cuda" = no ] && ! has_gpu; then
         pip install -qq --editable ".[openvino]" ||
             say "OpenVINO cannot be installed here; torch does its work, only slower"
+        # Tells Google Analytics of every import; OpenVINO does as well without.
+        pip uninstall -qq -y openvino-telemetry
     fi
     if [ "$want_cuda" = yes ] || has_gpu; then
         # What gsplat's kernels are compiled with, where there is no CUDA toolkit and the package index has one.

@@ -25,7 +25,7 @@ case "$*" in
     *"--no-index"*) [ -n "{local}" ] && echo "{local}" >.venv/report.json ;;
     *"--dry-run"*) echo '{plain}' >.venv/report.json ;;
     *"-m pip"*)
-        echo "$*" | sed 's/.* install -qq //' >>pip.log
+        echo "$*" | sed 's/.* install -qq //; s/.* uninstall -qq -y /uninstall /' >>pip.log
         printf '#!/bin/sh\\necho "rfgs $*" >>pip.log; exit {warmup}\\n' >.venv/bin/rfgs && chmod +x .venv/bin/rfgs ;;
     *) exec {real} "$@" ;;
 esac
@@ -106,7 +106,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def asked(torch: str, project: str = "--editable .", *, gpu: bool = False) -> list[str]:
-    openvino = [] if gpu else ["--editable .[openvino]"]
+    # What OpenVINO brings beside tells its maker of every import.
+    openvino = [] if gpu else ["--editable .[openvino]", "uninstall openvino-telemetry"]
     return ["pip>=22.2", torch, project, *openvino, "rfgs warmup"]
 
 
