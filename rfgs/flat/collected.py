@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,9 +55,9 @@ class Collected:
         self,
         job: ImageJob | InvertJob | EditJob,
         folder: Path,
-        report: Report,
-        stop: Callable[[], bool],
-        say: Say,
+        report: Report = lambda done, total, what: None,
+        stop: Callable[[], bool] = lambda: False,
+        say: Say = warnings.warn,
     ) -> None:
         self.folder = folder
         self.job, self.report, self.stop, self.say = job, report, stop, say

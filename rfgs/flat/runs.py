@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,9 +38,9 @@ class Work(Protocol[J_contra]):
         job: J_contra,
         folder: Path,
         *,
-        report: Report = lambda done, total, what: None,
-        stop: Callable[[], bool] = lambda: False,
-        say: Say = warnings.warn,
+        report: Report = ...,
+        stop: Callable[[], bool] = ...,
+        say: Say = ...,
     ) -> ImageResult:
         """Does what the job asks for, and writes it to `folder`.
 
@@ -55,16 +54,9 @@ def _work(way: Callable[[Collected, J_contra], ImageResult]) -> Work[J_contra]:
     """Makes a function of a job of one that collects, and tells GPU memory that runs out as the user's problem."""
 
     @functools.wraps(way)
-    def work(
-        job: J_contra,
-        folder: Path,
-        *,
-        report: Report = lambda done, total, what: None,
-        stop: Callable[[], bool] = lambda: False,
-        say: Say = warnings.warn,
-    ) -> ImageResult:
+    def work(job: J_contra, folder: Path, **told: Any) -> ImageResult:
         try:
-            return way(Collected(job, folder, report, stop, say), job)
+            return way(Collected(job, folder, **told), job)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 "the GPU's memory does not suffice for images of this size; lower --resolution or --particles, "

@@ -47,21 +47,9 @@ def _flat(tensor: Tensor) -> np.ndarray:
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx,
-        means,
-        quats,
-        scales,
-        opacities,
-        viewmats,
-        Ks,
-        width,
-        height,
-        near,
-        far,
-        radius_clip,
-        eps2d,
-        antialiased,
-    ):
+        ctx, means, quats, scales, opacities, viewmats, Ks,
+        width, height, near, far, radius_clip, eps2d, antialiased,
+    ):  # fmt: skip
         means, quats, scales = means.contiguous(), quats.contiguous(), scales.contiguous()
         viewmats, Ks = viewmats.contiguous(), Ks.contiguous()
         C, N = len(viewmats), len(means)
@@ -251,20 +239,9 @@ def rasterization(
     _check_modes(width, height, render_mode, rasterize_mode)
     C, N = len(viewmats), len(means)
     radii, means2d, depths, conics, compensations = _Project.apply(
-        means,
-        quats,
-        scales,
-        opacities,
-        viewmats,
-        Ks,
-        width,
-        height,
-        near_plane,
-        far_plane,
-        radius_clip,
-        eps2d,
-        antialiased,
-    )
+        means, quats, scales, opacities, viewmats, Ks,
+        width, height, near_plane, far_plane, radius_clip, eps2d, antialiased,
+    )  # fmt: skip
     # What all cameras share stays [1, N, ...]: the kernel sums its gradient, cheaper than torch would.
     opacities = opacities * compensations if antialiased else opacities[None]
 
