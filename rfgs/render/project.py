@@ -51,14 +51,14 @@ def _view(viewmats, v):
 def _row(
     j, slope, w0, w1, w2, w20, w21, w22, s0, s1, s2, r00, r01, r02, r10, r11, r12, r20, r21, r22
 ):  # fmt: skip
-    """A row of T = J W, and that of V = T R diag(s)."""
+    """The focal length over z, a row of T = J W, and that of V = T R diag(s)."""
     a0, a1, a2 = j * (w0 - slope * w20), j * (w1 - slope * w21), j * (w2 - slope * w22)
     p0, p1, p2 = (
         _dot(a0, a1, a2, r00, r10, r20),
         _dot(a0, a1, a2, r01, r11, r21),
         _dot(a0, a1, a2, r02, r12, r22),
     )
-    return a0, a1, a2, s0 * p0, s1 * p1, s2 * p2
+    return j, a0, a1, a2, s0 * p0, s1 * p1, s2 * p2
 
 
 @device
@@ -67,12 +67,13 @@ def _dot(a0, a1, a2, b0, b1, b2):
 
 
 @device
-def _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height):
-    """x/z and y/z, kept within 30 % outside the image, where the linearisation J would be meaningless."""
+def _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height):
+    """1/z, and x/z and y/z kept within 30 % outside the image, where the linearisation J would be meaningless."""
+    inv_z = 1.0 / z
     margin_x, margin_y = float32(0.15) * width / fx, float32(0.15) * height / fy
     sx = minimum(maximum(x * inv_z, -(cx / fx + margin_x)), (width - cx) / fx + margin_x)
     sy = minimum(maximum(y * inv_z, -(cy / fy + margin_y)), (height - cy) / fy + margin_y)
-    return sx, sy
+    return inv_z, sx, sy
 
 
 @kernel(
@@ -104,12 +105,10 @@ def project_forward(
                 y = _dot(w10, w11, w12, X, Y, Z) + t1
                 z = _dot(w20, w21, w22, X, Y, Z) + t2
                 seen = (z >= near) & (z <= far)
-                inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
-                j0, j1 = fx * inv_z, fy * inv_z
-                a0, a1, a2, p0, p1, p2 = _row(j0, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
+                inv_z, sx, sy = _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height)
+                j0, a0, a1, a2, p0, p1, p2 = _row(fx * inv_z, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
                     r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
-                b0, b1, b2, q0, q1, q2 = _row(j1, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
+                j1, b0, b1, b2, q0, q1, q2 = _row(fy * inv_z, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
                     r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
                 cov_xx, cov_yy = _dot(p0, p1, p2, p0, p1, p2), _dot(q0, q1, q2, q0, q1, q2)
                 cov_xy = _dot(p0, p1, p2, q0, q1, q2)
@@ -176,12 +175,10 @@ def project_backward(
                 y = _dot(w10, w11, w12, X, Y, Z) + t1
                 # Culled ones are computed at z = 1 and thrown away: no infinities on the way.
                 z = select(seen, _dot(w20, w21, w22, X, Y, Z) + t2, 1.0)
-                inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
-                j0, j1 = fx * inv_z, fy * inv_z
-                a0, a1, a2, p0, p1, p2 = _row(j0, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
+                inv_z, sx, sy = _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height)
+                j0, a0, a1, a2, p0, p1, p2 = _row(fx * inv_z, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
                     r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
-                b0, b1, b2, q0, q1, q2 = _row(j1, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
+                j1, b0, b1, b2, q0, q1, q2 = _row(fy * inv_z, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
                     r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
 
                 # conic = cov^-1: v_cov = -conic v_conic conic
