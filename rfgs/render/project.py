@@ -68,7 +68,7 @@ def _dot(a0, a1, a2, b0, b1, b2):
 
 @device
 def _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height):
-    """1/z, and x/z and y/z kept within 30 % outside the image, where the linearisation J would be meaningless."""
+    """1/z, and x/z and y/z kept within 30 % outside the image, where the linearization J would be meaningless."""
     inv_z = 1.0 / z
     margin_x, margin_y = float32(0.15) * width / fx, float32(0.15) * height / fy
     sx = minimum(maximum(x * inv_z, -(cx / fx + margin_x)), (width - cx) / fx + margin_x)
