@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.text import TextPart, load_text
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 TOKENS = 512
 """Of a prompt, the chat's own included; longer ones are cut, shorter ones padded."""
@@ -42,7 +39,7 @@ class QwenAdapter(FlowAdapter):
         self.text = self._text_side(self.key, str(self._tokens))
 
     @classmethod
-    def load(cls, source: str, *, name: str, setup: Setup) -> Self:
+    def load(cls, source: str, *, name: str, setup: Setup) -> Any:
         """From the folder `source`; the text encoder follows when a prompt needs it."""
         module, _, kind = cls.network_class.partition(":")
         with whole_model(name, cls.title):
