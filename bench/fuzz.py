@@ -11,8 +11,11 @@ JSON by values of other types. What ends in anything but a `UserError` of one li
 
 from __future__ import annotations
 
+import functools
+import gzip
 import io
 import json
+import math
 import random
 import re
 import signal
@@ -22,6 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +66,8 @@ class Reader:
     """Reads the file."""
     json: bool = False
     """Whether the files are lines of JSON."""
+    pack: Callable[[bytes], bytes] | None = None
+    """Makes the file of what `wholes` are, where that stands compressed or in the middle of it: most damage is done before."""
     all_noticed: bool = False
     """Whether a damaged file must not be read."""
 
@@ -113,6 +119,136 @@ def packed_files() -> list[bytes]:
         "\n".join([*lines, "end_header\n"]).encode() + content,
         "\n".join([*lines, *harmonics, "end_header\n"]).encode() + content + rng.randbytes(2700),
     ]
+
+
+def written(suffix: str) -> list[bytes]:
+    """Splats as we write them, with harmonics and without."""
+    import torch
+
+    from rfgs.export import export
+    from rfgs.splats import ball
+
+    splats, found = ball(6, 1.0, generator=torch.Generator().manual_seed(0)), []
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / f"a{suffix}"
+        for degree in (0, 1):
+            export(splats, path, sh_degree=degree)
+            found.append(path.read_bytes())
+    return found
+
+
+def splat_files() -> list[bytes]:
+    """Rows of 32 bytes."""
+    return written(".splat")
+
+
+def spz_files() -> list[bytes]:
+    """What gzip packs."""
+    return [gzip.decompress(content) for content in written(".spz")]
+
+
+def sog_files() -> list[bytes]:
+    """The meta.json of the one with harmonics."""
+    with zipfile.ZipFile(io.BytesIO(written(".sog")[1])) as bundle:
+        return [bundle.read("meta.json")]
+
+
+@functools.cache
+def _sog_pictures() -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(written(".sog")[1])) as bundle:
+        return {name: bundle.read(name) for name in bundle.namelist() if name != "meta.json"}
+
+
+def sog(meta: bytes) -> bytes:
+    """A bundle with this meta.json."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as bundle:
+        bundle.writestr(zipfile.ZipInfo("meta.json"), meta, compress_type=zipfile.ZIP_DEFLATED)
+        for name, picture in _sog_pictures().items():
+            bundle.writestr(zipfile.ZipInfo(name), picture)
+    return stream.getvalue()
+
+
+@functools.cache
+def _glb_parts() -> tuple[bytes, bytes]:
+    """The JSON of a .glb with harmonics, and what follows it."""
+    content = written(".glb")[1]
+    (length,) = struct.unpack_from("<I", content, 12)
+    return content[20 : 20 + length], content[20 + length :]
+
+
+def glb_files() -> list[bytes]:
+    """The JSON in it."""
+    return [_glb_parts()[0]]
+
+
+def glb(text: bytes) -> bytes:
+    """A binary glTF with this JSON."""
+    rest = _glb_parts()[1]
+    text += b" " * (-len(text) % 4)
+    size = 20 + len(text) + len(rest)
+    return struct.pack("<4sIII4s", b"glTF", 2, size, len(text), b"JSON") + text + rest
+
+
+def mesh_files() -> list[bytes]:
+    """Meshes in text, with colors and without."""
+    corners = ["v 0 0 0", "v 1 0 0 1 0 0", "v 0 1 0", "v 0 0 1 0.5 0.5 0.5"]
+    faces = ["f 1 2 3", "f 1 2 4", "f 1/1/1 3/1/1 4/1/1", "f 2 3 4"]
+    return ["\n".join([*lines, ""]).encode() for lines in (corners + faces, corners)]
+
+
+def cloud_files() -> list[bytes]:
+    """Points and triangles as a PLY that holds no splats."""
+    head = "ply\nformat {} 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+    head += "property uchar red\nproperty uchar green\nproperty uchar blue\n"
+    corners = [(0, 0, 0, 255, 0, 0), (1, 0, 0, 0, 255, 0), (0, 1, 0, 0, 0, 255), (0, 0, 1, 9, 9, 9)]
+    text = "".join(f"{' '.join(map(str, corner))}\n" for corner in corners)
+    faces = "element face 1\nproperty list uchar int vertex_indices\n"
+    rows = b"".join(struct.pack("<3f3B", *corner) for corner in corners)
+    return [
+        (head.format("ascii") + "end_header\n" + text).encode(),
+        (head.format("binary_little_endian") + faces + "end_header\n").encode()
+        + rows
+        + struct.pack("<B3i", 3, 0, 1, 2),
+    ]
+
+
+def weight_files() -> list[bytes]:
+    """The header of a transformer of SD3 in one file."""
+    shapes = {
+        "model.diffusion_model.x_embedder.proj.weight": [8, 16, 2, 2],
+        "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": [24, 8],
+        "first_stage_model.decoder.conv_in.weight": [4, 16, 3, 3],
+    }
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at := at + 2 * math.prod(shape)]}
+    return [json.dumps(header).encode()]
+
+
+def weights(header: bytes) -> bytes:
+    """A file of safetensors with this header."""
+    return struct.pack("<Q", len(header)) + header + bytes(3000)
+
+
+def read_weights(path: Path) -> object:
+    """As `--model FILE` is looked at."""
+    from rfgs.models.single_file import read
+
+    return read(str(path))
+
+
+def prompt_files() -> list[bytes]:
+    """Tables of prompts."""
+    return [b'prompt,seed,guidance-scale\n"a red cube, on a blue ball",1,4\na mug,,\n\na caf\xc3\xa9,3,2.5\n']
+
+
+def read_prompts(path: Path) -> object:
+    """As `rfgs batch` does."""
+    from rfgs.batch.lines import read_file
+
+    return read_file(path)
 
 
 def photo_files() -> list[bytes]:
@@ -272,29 +408,35 @@ def read_model(path: Path) -> None:
     from rfgs.models.layout import missing
     from rfgs.models.sizes import check_resolution
 
-    folder, content = path.parent, path.read_bytes()
-    whole = index_files()[0]
-    for part in ("transformer", "vae", "text_encoder"):
-        (folder / part).mkdir(exist_ok=True)
-        (folder / part / "config.json").write_bytes(content)
-        (folder / part / "model.safetensors.index.json").write_bytes(content)
-    (folder / "rfgs.json").write_bytes(content)
-    try:
-        for index in (content, whole):
-            (folder / "model_index.json").write_bytes(index)
-            about(folder)
-            kind_of(str(folder))
-            missing(folder)
-            check_resolution(str(folder), 512)
-    finally:
-        (folder / "model_index.json").unlink()
+    damaged, whole = path.parent / "damaged", path.parent / "whole"
+    if not whole.exists():  # Linked once, since writing ten files a time is what would take the time.
+        for folder in (damaged, whole):
+            for part in ("transformer", "vae", "text_encoder"):
+                (folder / part).mkdir(parents=True)
+                (folder / part / "config.json").symlink_to(path)
+                (folder / part / "model.safetensors.index.json").symlink_to(path)
+            (folder / "rfgs.json").symlink_to(path)
+        (damaged / "model_index.json").symlink_to(path)
+        (whole / "model_index.json").write_bytes(index_files()[0])
+    for folder in (damaged, whole):
+        about(folder)
+        kind_of(str(folder))
+        missing(folder)
+        check_resolution(str(folder), 512)
 
 
-def ply(path: Path) -> object:
+def splats(path: Path) -> object:
     """A file of splats."""
-    from rfgs.export import read_ply
+    from rfgs.export import read
 
-    return read_ply(path)
+    return read(path)
+
+
+def start(path: Path) -> object:
+    """A mesh or points, as `--start` takes them."""
+    from rfgs.runs.start import read_start
+
+    return read_start(path, 100)
 
 
 def photo(path: Path) -> object:
@@ -305,27 +447,42 @@ def photo(path: Path) -> object:
 
 
 READERS = {
-    "ply": Reader("a.ply", ply_files, ply),
-    "packed": Reader("a.compressed.ply", packed_files, ply),
-    "splat": Reader("a.splat", packed_files, ply),
+    "ply": Reader("a.ply", ply_files, splats),
+    "packed": Reader("a.compressed.ply", packed_files, splats),
+    "splat": Reader("a.splat", splat_files, splats),
+    "spz": Reader("a.spz", spz_files, splats, pack=gzip.compress),
+    "sog": Reader("a.sog", sog_files, splats, json=True, pack=sog),
+    "glb": Reader("a.glb", glb_files, splats, json=True, pack=glb),
+    "mesh": Reader("a.obj", mesh_files, start),
+    "cloud": Reader("a.ply", cloud_files, start),
     "photo": Reader("a.png", photo_files, photo),
     "record": Reader("run.json", record_files, read_record, json=True),
     "checkpoint": Reader("checkpoint.pt", checkpoint_files, read_checkpoint, all_noticed=True),
     "table": Reader("results.jsonl", table_files, read_table, json=True),
     "index": Reader("model.json", index_files, read_model, json=True),
     "config": Reader("model.json", config_files, read_model, json=True),
+    "weights": Reader("a.safetensors", weight_files, read_weights, json=True, pack=weights),
+    "prompts": Reader("a.csv", prompt_files, read_prompts),
 }
 
 
-def damaged(wholes: Sequence[bytes], rng: random.Random, *, as_json: bool) -> bytes:
+def damaged(reader: Reader, wholes: Sequence[bytes], rng: random.Random) -> bytes:
     """One of the whole files, damaged in one to four places."""
     content = rng.choice(wholes)
+    packed = reader.pack is not None and rng.random() < 0.3
+    if packed:
+        wholes = [_packed(reader, whole) for whole in wholes]
+        content = _packed(reader, content)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        if as_json and rng.random() < 0.6:
+        if reader.json and not packed and rng.random() < 0.6:
             content = _other_value(content, rng)
         else:
             content = _other_bytes(content, wholes, rng)
-    return content
+    return content if packed else _packed(reader, content)
+
+
+def _packed(reader: Reader, content: bytes) -> bytes:
+    return content if reader.pack is None else reader.pack(content)
 
 
 def _other_bytes(content: bytes, wholes: Sequence[bytes], rng: random.Random) -> bytes:
@@ -416,7 +573,7 @@ def tried(
     limit = max(MEMORY, _memory())
     path = folder / reader.name
     for number in range(count) if only is None else [only]:
-        content = damaged(wholes, random.Random(f"{seed} {number}"), as_json=reader.json)
+        content = damaged(reader, wholes, random.Random(f"{seed} {number}"))
         path.write_bytes(content)
         begun = time.perf_counter()
         try:
@@ -483,7 +640,7 @@ def main(
 
     Args:
         count: of damaged files for each reader.
-        readers: which: ply, packed, splat, photo, record, checkpoint, table, index, config.
+        readers: which of them; all without it.
         seed: of the damage.
         only: only the file of this number.
         keep: a folder for the last file of each reader.

@@ -38,8 +38,9 @@ from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.pictures import SETS, draw_view
+from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import FOLDER
-from rfgs.tinyworld.scenes import COLORS, Scene, build, draw_scene
+from rfgs.tinyworld.scenes import COLORS, Scene, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.training.results import check_weights, fingerprint, write_sheet

@@ -14,7 +14,8 @@ from program import start
 
 from rfgs.render.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS
-from rfgs.tinyworld.scenes import ANY, GROUNDS, Scene, Thing, build, expected_looks
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import ANY, GROUNDS, Scene, Thing, expected_looks
 from rfgs.tinyworld.tracer import render_scene
 
 COLUMNS, TILE, LABEL, BACKGROUND = 8, 112, 14, 0.96

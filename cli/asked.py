@@ -1,4 +1,4 @@
-"""What an asset is asked for by, as flags: those that `rfgs generate` and `rfgs batch` share, and the job that they come to."""
+"""What is asked for, as flags: those of all commands that ask a model, and those that `rfgs generate` and `rfgs batch` share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
 
 @dataclass
-class Asked(Typed):
+class OnModel(Typed):
+    """The flags of a command that asks a text-to-image model."""
+
+    backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
+    """The text-to-image model, as in `rfgs generate`."""
+    model: Annotated[Text, default("the backend's own")] = None
+    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
+    SD3.5 or FLUX, which --parts completes."""
+
+
+@dataclass
+class Asked(OnModel):
     """The flags of a command that makes assets, which say how."""
 
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
@@ -26,9 +37,6 @@ class Asked(Typed):
     sd35-medium, sd35-large, instaflow, flux-dev, flux-schnell, sd15, sd21 want a GPU, and some their license accepted on the
     model hub.
     `rfgs doctor` says which would run here."""
-    model: Annotated[Text, default("the backend's own")] = None
-    """Other weights: a local folder in diffusers' layout, the id of a model on the hub (owner/name), or a single file of SD3,
-    SD3.5 or FLUX, which --parts completes."""
     quality: QualityName = "normal"
     """Preset for the numbers of steps, views and splats; a flag given by hand wins over it."""
     guidance: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"

@@ -13,6 +13,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # is imported, and for the programs that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = (
+    *(
+        "test_end_to_end.py",
+        "test_lint.py",
+        "test_several.py",
+        "test_fake_cuda.py",
+        "test_together.py",
+        "test_batch.py",
+    ),
+    *("test_engine.py", "test_tiny_sd3.py", "test_fuzz.py"),
+)
+"""Files of which one test takes many seconds. They come first, so that no worker is left alone with one of them at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist would begin with the files of the most tests.
+    config.option.loadscopereorder = False
+
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_evaluates() -> Iterator[None]:
@@ -36,6 +54,7 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("gpu", "weights")}
     if marked["gpu"]:
         from rfgs.models.cuda import cuda_problem, gsplat_problem

@@ -99,6 +99,9 @@ def test_readme_commands_are_those_of_ci() -> None:
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     command = ci.splitlines()[-1]
     assert command.startswith("./setup.sh --dev && ") and f"    {command}\n" in readme
+    # And those of whoever changes something, who sets up once.
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert all(f"\n    {part}  " in contributing for part in command.split(" && "))
     assert "    ./setup.sh && .venv/bin/rfgs generate " in readme
 
 

@@ -5,11 +5,13 @@ They are the comments of a PLY, and lists named so in the JSON of a .glb and a .
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zipfile
 from pathlib import Path
+
+from rfgs.export.unpacking import DAMAGE, member
+from rfgs.models.about import object_in
 
 MOST, LONGEST = 40, 2000
 """Lines, and letters of each."""
@@ -34,15 +36,15 @@ def comments_of(path: str | Path) -> list[str]:
             elif start[:4] == b"glTF":
                 (size,) = struct.unpack_from("<I", start, 12)
                 stream.seek(20)
-                lines = json.loads(stream.read(min(size, 1 << 24)))["asset"]["extras"]["comments"]
+                lines = (object_in(stream.read(min(size, 1 << 24))) or {})["asset"]["extras"]["comments"]
             elif start[:2] == b"PK":
                 with zipfile.ZipFile(stream) as bundle:
-                    lines = json.loads(bundle.read("meta.json"))["asset"]["comments"]
+                    lines = (object_in(member(bundle, "meta.json")) or {})["asset"]["comments"]
             else:
                 return []
         found = [" ".join(line.split())[:LONGEST] for line in lines if isinstance(line, str)]
         return [line for line in found if line and not line.startswith(OUR_OWN)][:MOST]
-    except (OSError, ValueError, KeyError, TypeError, struct.error, zipfile.BadZipFile):
+    except (OSError, struct.error, zipfile.BadZipFile, NotImplementedError, *DAMAGE):
         return []
 
 

@@ -17,7 +17,9 @@ import torch
 import rfgs
 from rfgs.errors import UserError
 from rfgs.export.axes import WORLD_TO_Y_UP, rotate
+from rfgs.export.unpacking import DAMAGE
 from rfgs.export.writing import atomic, finite_splats
+from rfgs.models.about import object_in
 from rfgs.splats import Splats
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -132,7 +134,9 @@ def read_glb(path: str | Path) -> Splats:
         if content[:4] != b"glTF":
             raise ValueError("its first bytes are another format's")
         (length,) = struct.unpack_from("<I", content, 12)
-        document, binary = json.loads(content[20 : 20 + length]), content[28 + length :]
+        document, binary = object_in(content[20 : 20 + length]), content[28 + length :]
+        if document is None:
+            raise ValueError("its JSON cannot be read")
         primitives = [one for mesh in document.get("meshes", []) for one in mesh["primitives"]]
         found = next((one for one in primitives if EXTENSION in one.get("extensions", {})), None)
         if found is None:
@@ -146,7 +150,7 @@ def read_glb(path: str | Path) -> Splats:
         splats = _splats(columns)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (struct.error, *DAMAGE) as error:
         raise UserError(f"{path} is damaged or no .glb of splats: {error}") from error
     return rotate(finite_splats(splats, path), WORLD_TO_Y_UP.T)
 

@@ -27,9 +27,9 @@ UP_AXES = {"-y": WORLD_TO_Y_DOWN, "+y": WORLD_TO_Y_UP, "+z": torch.eye(3)}
 UP_COMMENT = "rfgs up: "
 
 OTHERS = {
-    b"glTF": "a glTF file, which is written and not read; give the .ply that it was made from",
-    b"\x1f\x8b": "compressed with gzip; unpack it first (gunzip), or give the .ply if it is an .spz",
-    b"PK": "a ZIP archive; unpack it first",
+    b"glTF": "a glTF file; give it a name that ends in .glb",
+    b"\x1f\x8b": "compressed with gzip; unpack it first (gunzip), or name it .spz if it is one",
+    b"PK": "a ZIP archive; unpack it first, or name it .sog if it is one",
     b"\xef\xbb\xbf": "a PLY that a text editor has put a byte order mark before; give the original",
 }
 """What people give for a PLY, by its first bytes."""
@@ -148,10 +148,6 @@ def _rows(path: Path) -> Rows:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except (Damaged, MemoryError) as error:
-        if path.suffix.lower() == ".splat":
-            raise UserError(
-                f"{path} is a .splat file, which is written and not read; give the .ply"
-            ) from error
         raise UserError(f"{path} is damaged or no PLY file: {error}") from error
 
 

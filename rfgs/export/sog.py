@@ -27,7 +27,9 @@ from rfgs.export.quantize import (
     spatial_order,
     table_of,
 )
+from rfgs.export.unpacking import DAMAGE, check_size, member
 from rfgs.export.writing import atomic, finite_splats
+from rfgs.models.about import object_in
 from rfgs.splats import Splats
 
 LARGEST_PALETTE = 65_536
@@ -115,21 +117,15 @@ def read_sog(path: str | Path) -> Splats:
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as bundle:
-            meta = json.loads(bundle.read("meta.json"))
+            meta = object_in(member(bundle, "meta.json"))
+            if meta is None:
+                raise ValueError("its meta.json cannot be read")
             if meta.get("version") != 2:
                 raise UserError(f"{path} is SOG of version {meta.get('version', 1)}; version 2 is read")
             splats = _unpacked(meta, bundle)
     except FileNotFoundError as error:
         raise UserError(f"{path} cannot be read: no such file or directory") from error
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        ValueError,
-    ) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE) as error:
         raise UserError(f"{path} is damaged or no SOG file: {error}") from error
     return rotate(finite_splats(splats, path), WORLD_TO_Y_DOWN.T)
 
@@ -139,7 +135,7 @@ def _unpacked(meta: dict[str, Any], bundle: zipfile.ZipFile) -> Splats:
 
     def pixels(part: str, file: int = 0) -> np.ndarray:
         """The first `count` pixels of a picture, uint8 [N, 4]."""
-        found = _pixels(bundle.read(meta[part]["files"][file])).reshape(-1, 4)
+        found = _pixels(member(bundle, meta[part]["files"][file])).reshape(-1, 4)
         if not 0 < count <= len(found):
             raise ValueError(f"{meta[part]['files'][file]} has {len(found)} pixels for {count} splats")
         return found[:count]
@@ -158,7 +154,7 @@ def _unpacked(meta: dict[str, Any], bundle: zipfile.ZipFile) -> Splats:
     harmonics = None
     if "shN" in meta:
         coefficients = (int(meta["shN"]["bands"]) + 1) ** 2 - 1
-        sheet = _pixels(bundle.read(meta["shN"]["files"][0]))[..., :3].reshape(-1, coefficients, 3)
+        sheet = _pixels(member(bundle, meta["shN"]["files"][0]))[..., :3].reshape(-1, coefficients, 3)
         labels = pixels("shN", 1)[:, :2].astype(np.int64) @ [1, 256]
         harmonics = torch.from_numpy(np.float32(meta["shN"]["codebook"])[sheet[labels]])
     return Splats(
@@ -214,4 +210,5 @@ def _pixels(content: bytes) -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as picture:
+        check_size(4 * picture.width * picture.height, len(content))
         return np.asarray(picture.convert("RGBA"))

@@ -17,6 +17,7 @@ import torch
 from rfgs.errors import UserError
 from rfgs.export.axes import WORLD_TO_Y_UP, rotate
 from rfgs.export.quantize import bytes_of, from_smallest_three, logits_of, smallest_three, spatial_order
+from rfgs.export.unpacking import check_size
 from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
 
@@ -95,6 +96,7 @@ def read_spz(path: str | Path) -> Splats:
         widths = (9, 1, 3, 3, 3 if version == 2 else 4, 3 * coefficients)
         size = count * sum(widths)
         # No more than the header announces, whatever the file would unfold to.
+        check_size(size, len(packed))
         content = unzip.decompress(unzip.unconsumed_tail, size)
         if len(content) < size:
             raise ValueError(f"it ends before its {count} splats")

@@ -4,188 +4,71 @@ from __future__ import annotations
 
 import functools
 import io
-import json
-import math
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from rfgs.distill.clock import Clock
-from rfgs.distill.gradients import Skipped
-from rfgs.errors import Unwritten, UserError
-from rfgs.export.results import Results
-from rfgs.export.writing import atomic
-from rfgs.flat.curves import write_curve
-from rfgs.flat.images import fit, noise_statistics, psnr, read_image, save_image, side_by_side, ssim
+from rfgs.errors import UserError
+from rfgs.flat.collected import Collected, ImageResult, Report
+from rfgs.flat.images import fit, noise_statistics, psnr, read_image, ssim
 from rfgs.flat.jobs import EditJob, ImageJob, InvertJob
 from rfgs.flat.particles import optimize
 from rfgs.flat.recipes import flowedit_recipe, inversion_recipe, ode_recipe, particle_recipe
 from rfgs.flat.settings import ParticleConfig
-from rfgs.guidance import Counted, InversionConfig, as_dict, check_values, find_guide, invert
+from rfgs.guidance import InversionConfig, as_dict, check_values, find_guide, invert
 from rfgs.guidance.flowedit import FlowEditConfig, flowedit
 from rfgs.guidance.ode import OdeConfig, PathStep, invert_ode, sample_ode
-from rfgs.models import machine, memory, weighing
 from rfgs.priors import Condition, Prior, load_prior
-from rfgs.priors.base import is_small
-from rfgs.priors.engine import used
-from rfgs.priors.fit import embed_and_release, fit_latents, fit_views, loading
+from rfgs.priors.fit import loading
 from rfgs.priors.phases import Say
 from rfgs.settings import assign, check, declared
 
-Q = ParamSpec("Q")
-
-LOOKS = 6
-"""Pictures in the strip of progress."""
-
-Report = Callable[[int, int, str], None]
-"""Gets the number of steps done, of all steps, and what is being done."""
+J_contra = TypeVar("J_contra", ImageJob, InvertJob, EditJob, contravariant=True)
 
 
-@dataclass(frozen=True)
-class ImageResult:
-    """What a run came to."""
+class Work(Protocol[J_contra]):
+    """One of the ways below, as it is called."""
 
-    image: Tensor
-    """[B, 3, H, W]: all particles, the reconstruction, or the edit."""
-    paths: list[Path]
-    record: dict[str, Any]
-    """The content of run.json."""
-
-
-class _Run:
-    """Collects what a run's folder gets: looks at the way, one curve, seconds of each part, metrics."""
-
-    def __init__(
-        self, job: ImageJob | InvertJob | EditJob, report: Report, stop: Callable[[], bool], say: Say
-    ) -> None:
-        self.job, self.report, self.stop, self.say = job, report, stop, say
-        self.looks: list[Tensor] = []
-        self.curve: list[float] = []
-        self.settings: dict[str, Any] = {}
-        self.metrics: dict[str, float] = {}
-        self.counted: Counted | None = None
-        self.fitted: str | None = None
-        self.skipped = Skipped(torch.device(job.device))
-        clock = Clock()
-        self.seconds, self.lap = clock.seconds, clock.lap
-
-    def counting(self, prior: Prior) -> Prior:
-        """The prior, from now on with its network's evaluations counted."""
-        self.counted = Counted(prior)
-        return cast(Prior, self.counted)
-
-    def fit(self, prior: Prior, prompts: list[str], *, images: int, side: int, encodes: bool) -> None:
-        """Frees the text encoders of a big model, and fits the run into memory; the record says how.
-
-        Args:
-            encodes: whether the gradient goes through the image encoder.
-        """
-        if is_small(prior):
-            return
-        embed_and_release(prior, prompts)
-        known, job = weighing.footprint(self.job.model), self.job
-        load = memory.Load(offload=job.offload, full=job.dtype == "float32")
-        if encodes:
-            reserve, sliced = (
-                memory.beside_the_encoder(known, views=images, slice_views=one_by_one, size=side, load=load)
-                if known
-                else 0
-                for one_by_one in (False, True)
-            )
-            self.fitted = fit_views(prior, views=images, size=side, reserve=reserve, reserve_sliced=sliced)
-        else:
-            grain = 2 if load.full else 1
-            sample = int(known.sample * grain * (side / 512) ** 2) if known else 0
-            self.fitted = fit_latents(prior, images=images, size=side, sample=sample)
-        self.say(f"first step: {images} image{'s' * (images > 1)} of {side} pixels")
-
-    def step(self, index: int, total: int, what: str, value: Tensor, look: Callable[[], Tensor]) -> None:
-        """Notes a step."""
-        self.curve.append(float(value))
-        due = {math.ceil(k * total / LOOKS) for k in range(1, LOOKS + 1)}
-        if index in due:
-            self.looks.append(look()[0].cpu())
-        self.report(index, total, what)
-
-    def write(
+    def __call__(
         self,
+        job: J_contra,
         folder: Path,
-        image: Tensor,
-        title: str,
         *,
-        before: list[Tensor],
-        window: int,
-        extra: dict[str, bytes] | None = None,
+        report: Report = ...,
+        stop: Callable[[], bool] = ...,
+        say: Say = ...,
     ) -> ImageResult:
-        """Writes what there is; `extra` has other files by name. Where it went, if not into the folder, is said."""
-        image, results = image.cpu(), Results(folder)
-        results.write("image.png", lambda path: save_image(side_by_side(list(image)), path))
-        results.write("strip.png", lambda path: save_image(side_by_side([*before, *self.looks]), path))
-        results.write("curve.png", lambda path: write_curve(path, self.curve, title, window=window))
-        for name, content in (extra or {}).items():
-            results.write(name, functools.partial(_write, content))
-        self.lap("files")
-        record = {
-            "command": {ImageJob: "image", InvertJob: "invert", EditJob: "edit"}[type(self.job)],
-            "job": asdict(self.job),
-            "settings": self.settings,
-            "dtype": str(getattr(self.counted, "dtype", "")).removeprefix("torch."),
-            "engine": used(self.counted),
-            **({"memory": self.fitted} if self.fitted else {}),
-            "metrics": self.metrics,
-            "skipped": int(self.skipped.count),
-            "curve": {"title": title, "values": self.curve},
-            "seconds": self.seconds,
-            "evaluations": self.counted.take() if self.counted else {},
-            "versions": machine.versions(),
-            "git_commit": machine.git_commit(),
-            "cpu": machine.cpu_model(),
-            "gpu": torch.cuda.get_device_name() if self.job.device == "cuda" else None,
-            "peak_memory": machine.peak_memory(),
-        }
-        # JSON has no infinity: an image that came back exactly has no finite PSNR.
-        text = json.dumps(_plain(record), indent=2, default=str, allow_nan=False)
-        results.write("run.json", functools.partial(_write, (text + "\n").encode()))
-        elsewhere = results.line()
-        if "image.png" in results.lost:
-            raise Unwritten(folder / "image.png", results.problem)
-        if elsewhere:
-            self.say(elsewhere)
-        return ImageResult(image, results.paths, record)
+        """Does what the job asks for, and writes it to `folder`.
+
+        Raises:
+            UserError: something that cannot be, GPU memory that runs out among it.
+        """
+        ...
 
 
-def _memory_told(work: Callable[Q, ImageResult]) -> Callable[Q, ImageResult]:
-    """Tells GPU memory that runs out as the user's problem, with the remedies."""
+def _work(way: Callable[[Collected, J_contra], ImageResult]) -> Work[J_contra]:
+    """Makes a function of a job of one that collects, and tells GPU memory that runs out as the user's problem."""
 
-    @functools.wraps(work)
-    def told(*args: Q.args, **options: Q.kwargs) -> ImageResult:
+    @functools.wraps(way)
+    def work(job: J_contra, folder: Path, **told: Any) -> ImageResult:
         try:
-            return work(*args, **options)
+            return way(Collected(job, folder, **told), job)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 "the GPU's memory does not suffice for images of this size; lower --resolution or --particles, "
                 "add --offload, or take a smaller --backend"
             ) from error
 
-    return told
+    return work
 
 
-@_memory_told
-def make_image(
-    job: ImageJob,
-    folder: Path,
-    *,
-    report: Report = lambda done, total, what: None,
-    stop: Callable[[], bool] = lambda: False,
-    say: Say = warnings.warn,
-) -> ImageResult:
+@_work
+def make_image(run: Collected, job: ImageJob) -> ImageResult:
     """Optimize images of a sentence; image.png has all particles side by side, strip.png the first one's progress."""
-    run = _Run(job, report, stop, say)
 
     def settings(prior: Prior) -> ParticleConfig:
         config = particle_recipe(prior, job.guidance)
@@ -200,7 +83,7 @@ def make_image(
         find_guide(job.guidance).kind,
         device=job.device,
         prompts=prompts,
-        say=say,
+        say=run.say,
         **loading(job, distils_on=job.device),
     )
     config = settings(prior)
@@ -216,30 +99,22 @@ def make_image(
     for step in optimize(job.prompt, prior, config, generator=generator):
         run.step(step.index, step.total, "image", step.residual, step.images)
         run.skipped.count += step.skipped
-        if stop():
+        if run.stop():
             break
     if step is None:
         raise UserError(f"--steps {config.steps}: has to be at least 1; try --steps 400")
     run.lap("steps")
     run.metrics = {"steps_done": step.index, "residual": float(step.residual)}
-    return run.write(folder, step.images(), "RMS residual of the guidance", before=[], window=20)
+    return run.write(step.images(), "RMS residual of the guidance", before=[], window=20)
 
 
-@_memory_told
-def invert_photo(
-    job: InvertJob,
-    folder: Path,
-    *,
-    report: Report = lambda done, total, what: None,
-    stop: Callable[[], bool] = lambda: False,
-    say: Say = warnings.warn,
-) -> ImageResult:
+@_work
+def invert_photo(run: Collected, job: InvertJob) -> ImageResult:
     """Find the noise of a photograph and sample from it again; image.png is that reconstruction, noise.pt the noise.
 
     Metrics: PSNR and SSIM of the reconstruction to the photograph as the model gets it (scaled, cut to whole grains),
     the same for the autoencoder alone, which is the best that any inversion can reach, and the noise's statistics.
     """
-    run = _Run(job, report, stop, say)
     prior, image, x = _load(run, job, [job.prompt, ""])
     prior = run.counting(prior)
     condition, negative = prior.embed([job.prompt]), prior.embed([""])
@@ -257,24 +132,16 @@ def invert_photo(
     content = io.BytesIO()
     torch.save(noise.cpu(), content)
     window, extra = 20 if job.method == "irfds" else 1, {"noise.pt": content.getvalue()}
-    return run.write(folder, reconstruction, title, before=[image[0]], window=window, extra=extra)
+    return run.write(reconstruction, title, before=[image[0]], window=window, extra=extra)
 
 
-@_memory_told
-def edit_photo(
-    job: EditJob,
-    folder: Path,
-    *,
-    report: Report = lambda done, total, what: None,
-    stop: Callable[[], bool] = lambda: False,
-    say: Say = warnings.warn,
-) -> ImageResult:
+@_work
+def edit_photo(run: Collected, job: EditJob) -> ImageResult:
     """Bring a photograph under another prompt; strip.png starts with the source.
 
     irfds and ode find the noise under the source prompt and sample from it under the target; flowedit goes there
     directly. Metrics: PSNR and SSIM between edit and source, which say how much was left as it was.
     """
-    run = _Run(job, report, stop, say)
     prior, image, x = _load(run, job, [job.source, job.target, ""])
     prior = run.counting(prior)
     source, target, negative = prior.embed([job.source]), prior.embed([job.target]), prior.embed([""])
@@ -305,10 +172,10 @@ def edit_photo(
     edited = prior.decode(step.x).cpu()
     run.lap("sampling")
     run.metrics.update(_compare(edited, image, "edit_to_source"))
-    return run.write(folder, edited, "RMS change of the latents", before=[image[0]], window=1)
+    return run.write(edited, "RMS change of the latents", before=[image[0]], window=1)
 
 
-def _load(run: _Run, job: InvertJob | EditJob, prompts: list[str]) -> tuple[Prior, Tensor, Tensor]:
+def _load(run: Collected, job: InvertJob | EditJob, prompts: list[str]) -> tuple[Prior, Tensor, Tensor]:
     """The prior, the photograph fitted to it [1, 3, H, W] on the CPU, and its latents."""
     photo = read_image(job.photo)
     prior = load_prior(job.model, device=job.device, prompts=lambda _: prompts, say=run.say, **loading(job))
@@ -334,7 +201,7 @@ def _check_size(prior: Prior, image: Tensor) -> Tensor:
 
 
 def _noise(
-    run: _Run,
+    run: Collected,
     prior: Prior,
     x: Tensor,
     condition: Condition,
@@ -385,16 +252,3 @@ def _compare(image: Tensor, reference: Tensor, name: str) -> dict[str, float]:
     if min(image.shape[-2:]) >= 11:
         found[f"{name}_ssim"] = ssim(image, reference)
     return found
-
-
-def _write(content: bytes, path: Path) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

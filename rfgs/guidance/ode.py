@@ -105,17 +105,7 @@ def invert_ode(
     finite: Finite = finite,
 ) -> Iterator[PathStep]:
     """From the latents x [B, c, h, w] of an image, at t = 0, to its noise, at t = 1 (the last step's `x`)."""
-    times = time_grid(config.steps, config.shift)
-    return integrate(
-        prior,
-        x,
-        condition,
-        negative,
-        times,
-        guidance_scale=config.guidance_scale,
-        solver=config.solver,
-        finite=finite,
-    )
+    return _along(time_grid(config.steps, config.shift), config, prior, x, condition, negative, finite)
 
 
 def sample_ode(
@@ -129,13 +119,11 @@ def sample_ode(
 ) -> Iterator[PathStep]:
     """From noise [B, c, h, w], at t = 1, to the latents of an image, at t = 0 (the last step's `x`)."""
     times = time_grid(config.steps, config.shift).flip(0)
-    return integrate(
-        prior,
-        noise,
-        condition,
-        negative,
-        times,
-        guidance_scale=config.guidance_scale,
-        solver=config.solver,
-        finite=finite,
-    )
+    return _along(times, config, prior, noise, condition, negative, finite)
+
+
+def _along(
+    times: Tensor, config: OdeConfig, prior: Prior, x: Tensor, condition: Condition, negative: Condition, finite: Finite
+) -> Iterator[PathStep]:  # fmt: skip
+    scale, solver = config.guidance_scale, config.solver
+    return integrate(prior, x, condition, negative, times, guidance_scale=scale, solver=solver, finite=finite)

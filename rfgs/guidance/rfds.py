@@ -23,18 +23,10 @@ from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def rfds(
-    prior: Prior,
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    *,
-    t: Tensor,
-    e: Tensor,
-    guidance_scale: float,
-    weight: Tensor | None = None,
-    reduction: Reduction = "sum",
-    others: Others | None = None,
-) -> Estimate:
+    prior: Prior, x: Tensor, condition: Condition, negative: Condition,
+    *, t: Tensor, e: Tensor, guidance_scale: float, weight: Tensor | None = None,
+    reduction: Reduction = "sum", others: Others | None = None,
+) -> Estimate:  # fmt: skip
     """Rectified-flow distillation sampling (Yang et al., "Text-to-Image Rectified Flow as Plug-and-Play Priors", eq. 4).
 
     x_t = (1 - t) x + t e, and x is moved so that its straight path e - x agrees with the prior's velocity at x_t:

@@ -14,18 +14,9 @@ from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def rfds_vsd(
-    prior: Prior,
-    student: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    *,
-    t: Tensor,
-    e: Tensor,
-    guidance_scale: float,
-    reduction: Reduction = "sum",
-    others: Others | None = None,
-) -> Estimate:
+    prior: Prior, student: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Condition, negative: Condition,
+    *, t: Tensor, e: Tensor, guidance_scale: float, reduction: Reduction = "sum", others: Others | None = None,
+) -> Estimate:  # fmt: skip
     """Variational score distillation of a flow, the ablation of Yang et al. (figure "RFDS-Rev vs RFDS-VSD").
 
     Neither paper nor code defines it; this is RFDS with the velocity of the random noise replaced by a student's, as VSD

@@ -20,18 +20,10 @@ from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def sds(
-    prior: Prior,
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    *,
-    t: Tensor,
-    e: Tensor,
-    guidance_scale: float,
-    weight: Tensor | None = None,
-    reduction: Reduction = "sum",
-    others: Others | None = None,
-) -> Estimate:
+    prior: Prior, x: Tensor, condition: Condition, negative: Condition,
+    *, t: Tensor, e: Tensor, guidance_scale: float, weight: Tensor | None = None,
+    reduction: Reduction = "sum", others: Others | None = None,
+) -> Estimate:  # fmt: skip
     """Score distillation sampling (Poole et al. 2023, "DreamFusion", equation 3), as matching x to the clean estimate:
 
         L = w sqrt(alpha_bar / (1 - alpha_bar)) || x - sg[x0_hat] ||^2,   w = 1 - alpha_bar = sigma^2

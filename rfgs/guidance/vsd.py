@@ -14,18 +14,9 @@ from rfgs.priors.flow import estimate_x0, interpolate
 
 
 def vsd(
-    prior: Prior,
-    student: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    condition: Condition,
-    negative: Condition,
-    *,
-    t: Tensor,
-    e: Tensor,
-    guidance_scale: float,
-    reduction: Reduction = "sum",
-    others: Others | None = None,
-) -> Estimate:
+    prior: Prior, student: Callable[[Tensor, Tensor], Tensor], x: Tensor, condition: Condition, negative: Condition,
+    *, t: Tensor, e: Tensor, guidance_scale: float, reduction: Reduction = "sum", others: Others | None = None,
+) -> Estimate:  # fmt: skip
     """Variational score distillation (Wang et al. 2023, "ProlificDreamer", equation 9), as a match of clean estimates:
 
         L = w sqrt(alpha_bar / (1 - alpha_bar)) || x - sg[x + x0_hat - x0_student] ||^2,   w = 1 - alpha_bar = sigma^2

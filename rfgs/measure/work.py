@@ -54,8 +54,9 @@ from rfgs.splats import Splats, ball, without_haze
 from rfgs.tinyworld import truth
 from rfgs.tinyworld.language import UnknownThing, parse
 from rfgs.tinyworld.pictures import thing_colors
+from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import OPEN, captioned, rivals
-from rfgs.tinyworld.scenes import Scene, build
+from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
 from rfgs.tinyworld.scorer_net import SIZE
 from rfgs.tinyworld.scorer_views import world_views

@@ -62,10 +62,16 @@ def about(folder: str | Path) -> About:
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is no file, or none that holds one."""
     try:
-        if path.stat().st_size > LARGEST:
-            return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return object_in(path.read_bytes()) if path.stat().st_size <= LARGEST else None
+    except (OSError, ValueError):  # A name that no file can have is a ValueError.
+        return None
+
+
+def object_in(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object that somebody's text is; None where it is none, or no JSON, or nested without an end."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -6,7 +6,6 @@ cannot differ. A download that was broken off is told in milliseconds; no torch 
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zipfile
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfgs.models.about import INDEX, OWN, read_object
+from rfgs.models.about import INDEX, OWN, object_in, read_object
 
 # What pipelines list and distillation never loads, and what a model may do without: SD3 runs without its T5.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -225,7 +224,7 @@ def _tokenizer(place: Path, kind: str) -> Iterator[str]:
             if name not in names:
                 yield f"{place.name}/{name} is missing"
     # Older versions of transformers wrote the form of a chat into the configuration.
-    configured = (_json(place / "tokenizer_config.json") or {}).get("chat_template")
+    configured = (read_object(place / "tokenizer_config.json") or {}).get("chat_template")
     if "Qwen" in kind and not configured and _CHAT not in names:
         yield f"{place.name}/{_CHAT} is missing"
 
@@ -271,25 +270,14 @@ def _names(place: Path) -> set[str]:
     return {file.name for file in place.iterdir() if file.is_file()} if place.is_dir() else set()
 
 
-def _json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def header(file: Path) -> dict[str, Any] | None:
     """What a file of safetensors says of its tensors (`dtype`, `shape`, `data_offsets`) by their names; None if nothing."""
     with file.open("rb") as stream:
         start = stream.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         text = stream.read(size) if size <= _LONGEST_HEADER else b""
-    try:
-        tensors = json.loads(text)
-    except ValueError:
-        return None
-    return {k: v for k, v in tensors.items() if k != "__metadata__"} if isinstance(tensors, dict) else None
+    tensors = object_in(text)
+    return None if tensors is None else {k: v for k, v in tensors.items() if k != "__metadata__"}
 
 
 def _length(file: Path) -> int | None:
@@ -304,12 +292,11 @@ def _length(file: Path) -> int | None:
         text = stream.read(size)
     if len(text) < size:
         return 8 + size
+    tensors = object_in(text)
+    if tensors is None:
+        return None
     try:
-        tensors = json.loads(text)
-        return (
-            8
-            + size
-            + max((v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"), default=0)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        ends = [v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"]
+        return 8 + size + max(ends, default=0)
+    except (KeyError, TypeError, IndexError):
         return None

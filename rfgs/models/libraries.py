@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from rfgs.errors import UserError
 from rfgs.models import machine
+from rfgs.models.about import read_object
 
 INSTALL_NF4 = "install it with `pip install 'rfgs[nf4]'`"
 _LIBRARIES = {
@@ -21,10 +21,7 @@ _LIBRARIES = {
 def quantized_parts(folder: Path) -> Iterator[tuple[str, str]]:
     """The parts of a model in diffusers' layout that were quantized before they were saved, each with the method's name."""
     for file in sorted(folder.glob("*/config.json")):
-        try:
-            said = json.loads(file.read_text(encoding="utf-8")).get("quantization_config")
-        except (OSError, ValueError, AttributeError):
-            continue  # Whoever loads it will tell.
+        said = (read_object(file) or {}).get("quantization_config")  # Whoever loads it will tell.
         if isinstance(said, dict):
             bits = said.get("load_in_4bit") or said.get("load_in_8bit")
             yield file.parent.name, str(said.get("quant_method") or ("bitsandbytes" if bits else "unknown"))

@@ -7,7 +7,6 @@ tokenizers are in none of them. No torch here.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from rfgs.errors import UserError
 from rfgs.models import machine
+from rfgs.models.about import read_object
 from rfgs.models.families import FLUX, SD3, Family
 from rfgs.models.layout import damage, header
 
@@ -134,7 +134,7 @@ def read(source: str) -> SingleFile:
 
 def check_config(file: SingleFile, folder: Path) -> str | None:
     """How the transformer that the configuration in `folder` describes differs from that in the file; None if it does not."""
-    config = _json(folder / NETWORK / "config.json")
+    config = read_object(folder / NETWORK / "config.json") or {}  # Whoever loads it will tell.
     for what, theirs in traits_of(file.family, config).items():
         mine = file.traits[what]
         if theirs != mine:
@@ -228,7 +228,7 @@ def _safetensors(path: Path, name: str) -> tuple[Shapes, dict[str, int]]:
     try:
         shapes = {k: tuple(int(side) for side in v["shape"]) for k, v in found.items()}
         return shapes, {k: v["data_offsets"][1] - v["data_offsets"][0] for k, v in found.items()}
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"{name}: its header is damaged; download or copy it again") from error
 
 
@@ -244,11 +244,3 @@ def _gguf(path: Path, name: str) -> tuple[Shapes, dict[str, int]]:
         return shapes, {tensor.name: int(tensor.n_bytes) for tensor in tensors}
     except Exception as error:  # Damaged bytes raise whatever they like.
         raise UserError(f"{name}: is no GGUF, or cut short; download or copy it again") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # Whoever loads it will tell.
-    return content if isinstance(content, dict) else {}

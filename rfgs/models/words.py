@@ -16,59 +16,7 @@ from rfgs.errors import UserError
 from rfgs.models import catalog, memory
 from rfgs.models.families import Kind
 from rfgs.models.kind import kind_of
-
-THINGS = {
-    "cube": ("cube", "box", "block"),
-    "sphere": ("sphere", "ball"),
-    "cylinder": ("cylinder",),
-    "cone": ("cone",),
-    "torus": ("torus", "ring"),
-    "mushroom": ("mushroom", "toadstool"),
-    "snowman": ("snowman",),
-    "traffic cone": ("traffic cone",),
-    "house": ("house", "cottage"),
-    "tree": ("tree",),
-    "cactus": ("cactus",),
-    "mug": ("mug", "cup"),
-    "table": ("table",),
-    "chair": ("chair",),
-    "lamp": ("lamp",),
-    "rocket": ("rocket", "spaceship"),
-    "sailboat": ("sailboat", "boat"),
-    "car": ("car",),
-    "ice cream": ("ice cream", "ice cream cone"),
-    "donut": ("donut", "doughnut"),
-    "hat": ("hat", "top hat"),
-    "umbrella": ("umbrella",),
-    "duck": ("duck", "rubber duck"),
-    "fish": ("fish",),
-    "teddy bear": ("teddy bear", "teddy", "bear"),
-    "candle": ("candle",),
-    "barrel": ("barrel",),
-    "crown": ("crown",),
-    "robot": ("robot",),
-    "lollipop": ("lollipop",),
-    "present": ("present", "gift"),
-    "cat": ("cat", "kitten"),
-    "dog": ("dog", "puppy"),
-    "penguin": ("penguin",),
-    "apple": ("apple",),
-    "pumpkin": ("pumpkin",),
-    "carrot": ("carrot",),
-    "flower": ("flower",),
-    "pine tree": ("pine tree", "fir tree", "christmas tree"),
-    "airplane": ("airplane", "aeroplane", "plane"),
-    "castle": ("castle",),
-}
-"""What `rfgs.tinyworld.language` calls its things. It is written here once more since that module takes a second to import;
-a test compares the two."""
-
-QUALIFIERS = frozenset(
-    """a an the one single is that with made of and red green blue yellow orange purple violet white black brown pink grey
-    gray golden gold wooden wood small little tiny big large huge striped stripes dotted dots spotted spots plain front left
-    right side back overhead view on top next to beside in grass floor sand snow water stone stones""".split()
-)
-"""Words of that world, and a few others, that name no thing of their own."""
+from rfgs.models.vocabulary import NEAR, QUALIFIERS, THINGS
 
 _PARTS = re.compile(r"[,;:.!?()\[\]\n]+(?:\s|$)")
 """Where one part of a prompt ends."""
@@ -85,50 +33,6 @@ _NOUNS = frozenset(
 )
 """Words that only look like such as describe."""
 
-# From what strangers type first to what is nearest, where something is.
-_NEAR = {
-    "dog": "horse pony donkey zebra unicorn wolf fox lion tiger cow bull pig sheep goat deer corgi poodle bulldog husky animal",
-    "cat": "horse lion tiger leopard fox rabbit bunny hamster mouse rat squirrel kitty animal",
-    "teddy bear": "panda koala monkey gorilla toy doll plush",
-    "duck": "bird chicken hen rooster goose swan parrot owl eagle pigeon crow",
-    "penguin": "bird owl crow",
-    "fish": "shark whale dolphin goldfish salmon",
-    "robot": "person man woman boy girl child human people astronaut knight soldier android alien",
-    "snowman": "person man woman child human",
-    "castle": "tower palace fortress church cathedral temple kingdom",
-    "house": "building home hut cabin barn church shed school shop hotel igloo skyscraper",
-    "sailboat": "ship yacht canoe submarine ferry",
-    "car": "truck lorry bus van taxi train tank tractor motorcycle motorbike bicycle bike",
-    "airplane": "helicopter jet glider drone",
-    "rocket": "spacecraft missile shuttle satellite ufo",
-    "chair": "sofa couch bench stool throne armchair seat",
-    "table": "desk",
-    "lamp": "light lantern flashlight lightbulb",
-    "candle": "torch fire flame",
-    "mug": "teacup teapot bottle glass vase pot bowl jug",
-    "barrel": "bucket bin",
-    "hat": "cap helmet",
-    "crown": "tiara",
-    "present": "parcel package",
-    "umbrella": "parasol",
-    "apple": "orange fruit pear peach cherry tomato strawberry lemon",
-    "pumpkin": "melon watermelon",
-    "carrot": "vegetable",
-    "donut": "cake bagel cookie pizza",
-    "ice cream": "cake cupcake muffin",
-    "lollipop": "candy sweet",
-    "flower": "rose tulip sunflower daisy plant",
-    "cactus": "plant succulent",
-    "tree": "oak palm bush bonsai forest",
-    "pine tree": "forest",
-    "sphere": "planet moon sun earth globe marble orb egg football basketball",
-    "cone": "pyramid",
-    "cylinder": "can pillar column tube",
-    "cube": "dice brick crate chest",
-    "torus": "wheel tire tyre",
-    # Nothing is near these, though some are spelt like something.
-    "": "dinosaur dragon sword gun guitar piano heart shoe boot crane chain elephant butterfly phone computer book",
-}
 _SAY_NOTHING = frozenset("of made one single".split())
 """Words that no model needs."""
 _SHOWN = 8
@@ -224,7 +128,7 @@ class Knowledge:
         word = word.rsplit(maxsplit=1)[-1]
         singular = [word, word.removesuffix("s"), word.removesuffix("es"), re.sub("ies$", "y", word)]
         same = [thing for thing, names in THINGS.items() if set(singular) & set(names)]
-        alike = [thing for thing, words in _NEAR.items() if set(singular) & set(words.split())]
+        alike = [thing for thing, words in NEAR.items() if set(singular) & set(words.split())]
         if not same and not alike:
             close = difflib.get_close_matches(word, self.things, n=3, cutoff=0.66 if len(word) > 5 else 0.74)
             parts = [name for name in self.things if word in name.split()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,18 @@ from rfgs.priors.unread import Unread
 LARGEST = 512
 """Pixels for which big models are asked at most: their native 1024 costs four times the tokens, and every recipe for
 distillation renders 512 at most."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What images are to show, and how they are drawn."""
+
+    condition: Condition
+    negative: Condition
+    steps: int
+    guidance_scale: float
+    generator: torch.Generator
+    """For samplers that draw noise on their way."""
 
 
 class Adapter:
@@ -102,35 +115,21 @@ class Adapter:
 
     @torch.no_grad()
     def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
+        self, condition: Condition, negative: Condition,
+        *, steps: int, guidance_scale: float, generator: torch.Generator, size: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """Images [B, 3, size, size] in [0, 1] by the model's own sampler; a size that does not suit it is rounded down."""
         side = (size or self.image_size) // self.autoencoder.factor // self.grain * self.grain
         x = torch.randn((len(condition), self.channels, side, side), generator=generator).to(self.device)
-        return self.decode(self._sample(x, condition, negative, steps, guidance_scale, generator))
+        return self.decode(self._sample(x, Wanted(condition, negative, steps, guidance_scale, generator)))
 
     @property
     def channels(self) -> int:
         """Of its latents."""
         return int(self._network.config["in_channels"])
 
-    def _sample(
-        self,
-        x: Tensor,
-        condition: Condition,
-        negative: Condition,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Latents from noise x, both [B, c, h, w], in so many steps; `generator` is for samplers that draw on their way."""
+    def _sample(self, x: Tensor, wanted: Wanted) -> Tensor:
+        """Latents from noise x, both [B, c, h, w]."""
         raise NotImplementedError
 
 
@@ -182,16 +181,9 @@ class FlowAdapter(Flow, Adapter):
 
         return FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
 
-    def _sample(
-        self,
-        x: Tensor,
-        condition: Condition,
-        negative: Condition,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        return sample_flow(self, x, self._times(steps, x.shape[-1]), condition, negative, guidance_scale)
+    def _sample(self, x: Tensor, wanted: Wanted) -> Tensor:
+        times = self._times(wanted.steps, x.shape[-1])
+        return sample_flow(self, x, times, wanted.condition, wanted.negative, wanted.guidance_scale)
 
 
 def load_scheduler(source: str) -> dict[str, Any]:

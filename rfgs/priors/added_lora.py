@@ -6,7 +6,6 @@ student (`rfgs.guidance.lora`) starts from the styled network, and "the prior" i
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from rfgs.errors import UserError
+from rfgs.models.about import read_object
 from rfgs.models.families import FLUX, SD3, Family
 
 _MATRIX = re.compile(r"(?P<layer>.+)\.lora_(?P<which>[AB])\.weight")
@@ -93,10 +93,7 @@ def _of_peft(tensors: dict[str, Tensor], file: Path) -> tuple[dict[str, Tensor],
     wrapper = "base_model.model."
     if not all(k.startswith(wrapper) for k in tensors):
         return tensors, alphas
-    try:
-        config = json.loads((file.parent / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
+    config = read_object(file.parent / "adapter_config.json") or {}
     found = {f"transformer.{k.removeprefix(wrapper)}": value for k, value in tensors.items()}
     if "lora_alpha" in config:
         layers = {k.split(".lora_")[0] for k in found}

@@ -108,15 +108,9 @@ class Prior(Protocol):
         ...
 
     def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
+        self, condition: Condition, negative: Condition,
+        *, steps: int, guidance_scale: float, generator: torch.Generator, size: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """B images [B, 3, size, size] in [0, 1] for B conditions, as the model's own sampler makes them."""
         ...
 

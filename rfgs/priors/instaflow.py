@@ -14,6 +14,7 @@ from torch import Tensor
 from rfgs.errors import UserError
 from rfgs.models.catalog import BASE, STYLED
 from rfgs.models.snapshot import folder_of
+from rfgs.priors.adapter import Wanted
 from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
 from rfgs.priors.flow import Flow, classifier_free
@@ -65,21 +66,13 @@ class InstaFlowPrior(Flow, UNetModel):
         label = t if self.network_time == "correct" else 1 - t
         return -self._evaluate(x_t, 1000 * label, condition)
 
-    def _sample(
-        self,
-        x: Tensor,
-        condition: Condition,
-        negative: Condition,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _sample(self, x: Tensor, wanted: Wanted) -> Tensor:
         """By equal Euler steps; its authors advise scales of 1 to 2."""
-        both = Condition.cat([condition, negative])
-        for step in range(steps):
-            t = torch.full((2 * len(x),), 1 - step / steps, device=self.device)
+        both = Condition.cat([wanted.condition, wanted.negative])
+        for step in range(wanted.steps):
+            t = torch.full((2 * len(x),), 1 - step / wanted.steps, device=self.device)
             text, null = self._evaluate(torch.cat([x, x]), 1000 * t, both).chunk(2)
-            x = x + classifier_free(text, null, guidance_scale) / steps
+            x = x + classifier_free(text, null, wanted.guidance_scale) / wanted.steps
         return x
 
     def add_style(self, styled: str, base: str) -> None:

@@ -7,55 +7,29 @@ Latents are [B, 128, h, w] at 16 pixels each: the autoencoder's, 2 x 2 to one, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfgs.models.about import about
-from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
-from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
-from rfgs.priors.parts import Setup, load_network, whole_model
-from rfgs.priors.qwen import TOKENS, load_qwen, read
+from rfgs.priors.qwen import QwenAdapter, read
 from rfgs.priors.text import TextPart
 
 _LAYERS = (9, 18, 27)
 """Of Qwen3, whose outputs the network reads."""
 
-_NETWORK = "diffusers.models.transformers.transformer_flux2:Flux2Transformer2DModel"
 
-
-class KleinPrior(FlowAdapter):
+class KleinPrior(QwenAdapter):
     """A `Prior` of the family; made by `load`."""
+
+    key, title = "klein", "FLUX.2"
+    network_class = "diffusers.models.transformers.transformer_flux2:Flux2Transformer2DModel"
 
     # FlowEdit's scales for SD3 are half and twice the 7 that it is sampled with; klein is sampled with 4. *Untested on hardware.*
     recipe = Recipe(edits={"source_scale": 2.0, "target_scale": 8.0})
 
-    def __init__(
-        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
-    ) -> None:
-        super().__init__(name, source, setup, network, autoencoder, scheduler)
-        said = about(source)
-        self.image_size = said.image_size or LARGEST
-        self._tokens = said.max_sequence_length or TOKENS
-        self.text = self._text_side("klein", str(self._tokens))
-
-    @classmethod
-    def load(cls, source: str, *, name: str, setup: Setup) -> KleinPrior:
-        """From the folder `source`; the text encoder follows when a prompt needs it."""
-        with whole_model(name, "FLUX.2"):
-            scheduler = load_scheduler(source)
-            autoencoder = Autoencoder.load(source, device=setup.home)
-            network = load_network(_NETWORK, source, "transformer", setup)
-        return cls(name, source, setup, network, autoencoder, scheduler)
-
     def _log_shift(self, tokens: int, steps: int) -> float:
         return log_shift(tokens, steps)
-
-    def _load_text(self) -> TextPart:
-        with whole_model(self.name, "FLUX.2"):
-            return load_qwen(self.source, self.setup)
 
     def _embed(self, qwen: TextPart, prompts: Sequence[str]) -> Condition:
         """Tokens [B, 512, 3 D], padding among them, as the network was trained."""

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rfgs.priors.parts import Setup
+from rfgs.models.about import about
+from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
+from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.parts import Setup, load_network, whole_model
 from rfgs.priors.text import TextPart, load_text
 
 TOKENS = 512
 """Of a prompt, the chat's own included; longer ones are cut, shorter ones padded."""
+
+
+class QwenAdapter(FlowAdapter):
+    """A flow whose prompts Qwen3 reads, as a `Prior`; made by `load`. The two families below add their network."""
+
+    key: ClassVar[str]
+    """What embeddings on the disk are kept under."""
+    title: ClassVar[str]
+    """What messages call the family."""
+    network_class: ClassVar[str]
+    """Module and class in diffusers."""
+
+    def __init__(
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
+    ) -> None:
+        super().__init__(name, source, setup, network, autoencoder, scheduler)
+        said = about(source)
+        self.image_size = said.image_size or LARGEST
+        self._tokens = said.max_sequence_length or TOKENS
+        self.text = self._text_side(self.key, str(self._tokens))
+
+    @classmethod
+    def load(cls, source: str, *, name: str, setup: Setup) -> Any:
+        """From the folder `source`; the text encoder follows when a prompt needs it."""
+        with whole_model(name, cls.title):
+            scheduler = load_scheduler(source)
+            autoencoder = Autoencoder.load(source, device=setup.home, grain=cls.grain)
+            network = load_network(cls.network_class, source, "transformer", setup)
+        return cls(name, source, setup, network, autoencoder, scheduler)
+
+    def _load_text(self) -> TextPart:
+        with whole_model(self.name, self.title):
+            return load_qwen(self.source, self.setup)
 
 
 def load_qwen(source: str, setup: Setup) -> TextPart:

@@ -13,30 +13,22 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.priors.autoencoder import Autoencoder
+from rfgs.priors.adapter import Wanted
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Diffusion, classifier_free, per_sample
-from rfgs.priors.parts import Setup
 from rfgs.priors.unet import UNetModel
 
 
 class StableDiffusionPrior(Diffusion, UNetModel):
     """A `Prior` of the family; made by `load`."""
 
-    def __init__(
-        self,
-        name: str,
-        source: str,
-        setup: Setup,
-        network: Any,
-        autoencoder: Autoencoder,
-        scheduler: dict[str, Any],
-    ) -> None:
-        super().__init__(name, source, setup, network, autoencoder, scheduler)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        scheduler = self.scheduler_config
         self._prediction = scheduler.get("prediction_type", "epsilon")
         if self._prediction not in ("epsilon", "v_prediction"):
             raise UserError(
-                f"{name}: its network predicts {self._prediction!r}; only models that predict epsilon or "
+                f"{self.name}: its network predicts {self._prediction!r}; only models that predict epsilon or "
                 "v_prediction (scheduler/scheduler_config.json) can be used"
             )
         self._scheduler = _make_scheduler(scheduler)
@@ -58,28 +50,22 @@ class StableDiffusionPrior(Diffusion, UNetModel):
         steps = len(self._alpha_bars)
         return (steps * t.to(self.device)).round().long().clamp(0, steps - 1)
 
-    def _sample(
-        self,
-        x: Tensor,
-        condition: Condition,
-        negative: Condition,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _sample(self, x: Tensor, wanted: Wanted) -> Tensor:
         """By the scheduler that comes with the model."""
         scheduler = self._scheduler
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler.set_timesteps(wanted.steps, device=self.device)
         x = x * scheduler.init_noise_sigma
-        both = Condition.cat([condition, negative])
+        both = Condition.cat([wanted.condition, wanted.negative])
         # Ancestral schedulers draw noise in each step.
         draws = (
-            {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+            {"generator": wanted.generator}
+            if "generator" in inspect.signature(scheduler.step).parameters
+            else {}
         )
         for time in scheduler.timesteps:
             x_t = scheduler.scale_model_input(x, time)
             text, null = self._evaluate(torch.cat([x_t, x_t]), time.expand(2 * len(x)), both).chunk(2)
-            guided = classifier_free(text, null, guidance_scale)
+            guided = classifier_free(text, null, wanted.guidance_scale)
             x = scheduler.step(guided, time, x, **draws, return_dict=False)[0]
         return x
 

@@ -22,14 +22,9 @@ class UNetModel(Adapter):
     """Loading, text and evaluation of the family; made by `load`."""
 
     def __init__(
-        self,
-        name: str,
-        source: str,
-        setup: Setup,
-        network: Any,
-        autoencoder: Autoencoder,
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder,
         scheduler: dict[str, Any],
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`scheduler` is the content of its scheduler_config.json."""
         super().__init__(name, source, setup, network, autoencoder)
         self.scheduler_config = scheduler

@@ -7,54 +7,28 @@ diffusers' pipeline counts guidance from the prompt, u_text + g (u_text - u_null
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfgs.models.about import about
-from rfgs.priors.adapter import LARGEST, FlowAdapter, load_scheduler
-from rfgs.priors.autoencoder import Autoencoder
 from rfgs.priors.base import Condition, Recipe
-from rfgs.priors.parts import Setup, load_network, whole_model
-from rfgs.priors.qwen import TOKENS, load_qwen, read
+from rfgs.priors.qwen import QwenAdapter, read
 from rfgs.priors.text import TextPart
 
 _LAST_BUT_ONE = (-2,)
 """Layer of Qwen3 whose output the network reads."""
 
-_NETWORK = "diffusers.models.transformers.transformer_z_image:ZImageTransformer2DModel"
 
-
-class ZImagePrior(FlowAdapter):
+class ZImagePrior(QwenAdapter):
     """A `Prior` of the family; made by `load`."""
+
+    key, title = "z-image", "Z-Image"
+    network_class = "diffusers.models.transformers.transformer_z_image:ZImageTransformer2DModel"
 
     grain = 2
     # FlowEdit's scales for SD3 are half and twice the 7 that it is sampled with; Z-Image is sampled with 4 to 6 as counted here.
     # *Untested on hardware.*
     recipe = Recipe(edits={"source_scale": 2.5, "target_scale": 10.0})
-
-    def __init__(
-        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
-    ) -> None:
-        super().__init__(name, source, setup, network, autoencoder, scheduler)
-        said = about(source)
-        self.image_size = said.image_size or LARGEST
-        self._tokens = said.max_sequence_length or TOKENS
-        self.text = self._text_side("z-image", str(self._tokens))
-
-    @classmethod
-    def load(cls, source: str, *, name: str, setup: Setup) -> ZImagePrior:
-        """From the folder `source`; the text encoder follows when a prompt needs it."""
-        with whole_model(name, "Z-Image"):
-            scheduler = load_scheduler(source)
-            autoencoder = Autoencoder.load(source, device=setup.home, grain=2)
-            network = load_network(_NETWORK, source, "transformer", setup)
-        return cls(name, source, setup, network, autoencoder, scheduler)
-
-    def _load_text(self) -> TextPart:
-        with whole_model(self.name, "Z-Image"):
-            return load_qwen(self.source, self.setup)
 
     def _embed(self, qwen: TextPart, prompts: Sequence[str]) -> Condition:
         """Tokens [B, 512, D]: the prompt's own come first, and zeros behind them, so that prompts can be mixed and stacked."""

@@ -155,18 +155,24 @@ def _next_tile(tile, column, width, across):
     return tile + 1 + (across - width if last else 0), 0 if last else column
 
 
+@device
+def _part(item, items, counts):
+    """Camera, which part of its sorted Gaussians, and of how many."""
+    parts = items // counts.size
+    return item // parts, item % parts, parts
+
+
 @kernel(f"void({COUNTER}, int64, {BOX}, {I1}, {I1}, int64, int64, {I2})")
 def count_tiles(counter, items, boxes, order, counts, N, across, lengths):
     """How many Gaussians each tile gets of each part of its camera's sorted Gaussians: lengths [C*parts, tiles].
 
     An item is one part: with several to a camera, several threads can deal it out.
     """
-    parts = items // counts.size
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        c, part = item // parts, item % parts
+        c, part, parts = _part(item, items, counts)
         for t in range(lengths.shape[1]):
             lengths[item, t] = 0
         for j in range(c * N + counts[c] * part // parts, c * N + counts[c] * (part + 1) // parts):
@@ -183,12 +189,11 @@ def fill_tiles(counter, items, boxes, order, counts, first_edge, cursors, N, acr
 
     cursors [C*parts, tiles] are where in each tile's slots each part begins; they are moved.
     """
-    parts = items // counts.size
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        c, part = item // parts, item % parts
+        c, part, parts = _part(item, items, counts)
         for j in range(c * N + counts[c] * part // parts, c * N + counts[c] * (part + 1) // parts):
             i = order[j]
             edge, column = first_edge[i], 0

@@ -24,6 +24,13 @@ from .simd import absolute, bits, fma, lane, lane_sum, lane_sums, offsets_4x2, s
 GRADS = 12  # floats per edge: sums of g, g dx, g dy, g dx dx, g dx dy, g dy dy, 4 channels, |g ...| x and y
 
 
+@device
+def _tile(item, tiles, across, starts):
+    """Camera, left and top pixel, and first and last slot of a tile."""
+    tile = item % tiles
+    return item // tiles, tile % across * TILE, tile // across * TILE, starts[item], starts[item + 1]
+
+
 @kernel(
     f"void({COUNTER}, int64, {F1}, {I1}, {I1}, int64[::1], int64, int64, int64, int64, int64, float32, {F2}, {F1}, {F1})"
 )
@@ -42,9 +49,7 @@ def composite_forward(
         item = next_item(counter)
         if item >= items:
             break
-        camera, tile = item // tiles, item % tiles
-        left, top = (tile % across) * TILE, (tile // across) * TILE
-        start, stop = starts[item], starts[item + 1]
+        camera, left, top, start, stop = _tile(item, tiles, across, starts)
         fetch(records, flatten_ids, start, stop, near)
         for slot in range(start, stop):
             masks[slot] = block_mask(near, (slot - start) * RECORD, float32(left), float32(top))
@@ -116,9 +121,7 @@ def composite_backward(
         item = next_item(counter)
         if item >= items:
             break
-        camera, tile = item // tiles, item % tiles
-        left, top = (tile % across) * TILE, (tile // across) * TILE
-        start, stop = starts[item], starts[item + 1]
+        camera, left, top, start, stop = _tile(item, tiles, across, starts)
         if start == stop:
             continue
         fetch(records, flatten_ids, start, stop, near)

@@ -4,6 +4,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,26 +61,9 @@ def prepare(report: Callable[[str], None] = _to_stderr) -> None:
 
 
 def rasterization(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
-    width: int,
-    height: int,
-    *,
-    near_plane: float = 0.01,
-    far_plane: float = 1e10,
-    radius_clip: float = 0.0,
-    eps2d: float = 0.3,
-    sh_degree: int | None = None,
-    backgrounds: Tensor | None = None,
-    render_mode: str = "RGB",
-    rasterize_mode: str = "classic",
-    absgrad: bool = False,
-) -> tuple[Tensor, Tensor, dict]:
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
+    width: int, height: int, **options: Any,
+) -> tuple[Tensor, Tensor, dict]:  # fmt: skip
     """`gsplat.rasterization` with info per camera and Gaussian (packed=False), as densification needs it.
 
     The arguments and results are those of `rfgs.render.cpu.rasterization`, on a CUDA device.
@@ -92,7 +76,5 @@ def rasterization(
 
     return gsplat.rasterization(
         means=means, quats=quats, scales=scales, opacities=opacities, colors=colors, viewmats=viewmats.to(means),
-        Ks=Ks.to(means), width=width, height=height, near_plane=near_plane, far_plane=far_plane,
-        radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, backgrounds=backgrounds, render_mode=render_mode,
-        rasterize_mode=rasterize_mode, absgrad=absgrad, packed=False,
+        Ks=Ks.to(means), width=width, height=height, packed=False, **options,
     )  # fmt: skip

@@ -22,17 +22,58 @@ def _rotation(w, x, y, z):
 
 
 @device
+def _gaussians(means, quats, scales, i, N):
+    """Eight Gaussians from the i-th on: how many of them there are less one, their means and scales, their unit quaternions,
+    and one over what the lengths of those were."""
+    last = min(7, N - 1 - i)
+    w, x = gather(quats, 4 * i, 4, last), gather(quats, 4 * i + 1, 4, last)
+    y, z = gather(quats, 4 * i + 2, 4, last), gather(quats, 4 * i + 3, 4, last)
+    inv = 1.0 / maximum(sqrt(w * w + x * x + y * y + z * z), 1e-12)
+    return (
+        last,
+        gather(means, 3 * i, 3, last), gather(means, 3 * i + 1, 3, last), gather(means, 3 * i + 2, 3, last),
+        gather(scales, 3 * i, 3, last), gather(scales, 3 * i + 1, 3, last), gather(scales, 3 * i + 2, 3, last),
+        w * inv, x * inv, y * inv, z * inv, inv,
+    )  # fmt: skip
+
+
+@device
+def _view(viewmats, v):
+    """Three rows of the view matrix that begins at v."""
+    return (
+        viewmats[v], viewmats[v + 1], viewmats[v + 2], viewmats[v + 3],
+        viewmats[v + 4], viewmats[v + 5], viewmats[v + 6], viewmats[v + 7],
+        viewmats[v + 8], viewmats[v + 9], viewmats[v + 10], viewmats[v + 11],
+    )  # fmt: skip
+
+
+@device
+def _row(
+    j, slope, w0, w1, w2, w20, w21, w22, s0, s1, s2, r00, r01, r02, r10, r11, r12, r20, r21, r22
+):  # fmt: skip
+    """The focal length over z, a row of T = J W, and that of V = T R diag(s)."""
+    a0, a1, a2 = j * (w0 - slope * w20), j * (w1 - slope * w21), j * (w2 - slope * w22)
+    p0, p1, p2 = (
+        _dot(a0, a1, a2, r00, r10, r20),
+        _dot(a0, a1, a2, r01, r11, r21),
+        _dot(a0, a1, a2, r02, r12, r22),
+    )
+    return j, a0, a1, a2, s0 * p0, s1 * p1, s2 * p2
+
+
+@device
 def _dot(a0, a1, a2, b0, b1, b2):
     return fma(a0, b0, fma(a1, b1, a2 * b2))
 
 
 @device
-def _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height):
-    """x/z and y/z, kept within 30 % outside the image, where the linearisation J would be meaningless."""
+def _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height):
+    """1/z, and x/z and y/z kept within 30 % outside the image, where the linearization J would be meaningless."""
+    inv_z = 1.0 / z
     margin_x, margin_y = float32(0.15) * width / fx, float32(0.15) * height / fy
     sx = minimum(maximum(x * inv_z, -(cx / fx + margin_x)), (width - cx) / fx + margin_x)
     sy = minimum(maximum(y * inv_z, -(cy / fy + margin_y)), (height - cy) / fy + margin_y)
-    return sx, sy
+    return inv_z, sx, sy
 
 
 @kernel(
@@ -53,39 +94,22 @@ def project_forward(
         if item >= items:
             break
         for i in range(item * CHUNK, min(N, (item + 1) * CHUNK), 8):
-            last = min(7, N - 1 - i)
-            X, Y, Z = (
-                gather(means, 3 * i, 3, last),
-                gather(means, 3 * i + 1, 3, last),
-                gather(means, 3 * i + 2, 3, last),
-            )
-            qw, qx = gather(quats, 4 * i, 4, last), gather(quats, 4 * i + 1, 4, last)
-            qy, qz = gather(quats, 4 * i + 2, 4, last), gather(quats, 4 * i + 3, 4, last)
-            inv = 1.0 / maximum(sqrt(qw * qw + qx * qx + qy * qy + qz * qz), 1e-12)
-            r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw * inv, qx * inv, qy * inv, qz * inv)
-            s0, s1 = gather(scales, 3 * i, 3, last), gather(scales, 3 * i + 1, 3, last)
-            s2 = gather(scales, 3 * i + 2, 3, last)
+            last, X, Y, Z, s0, s1, s2, qw, qx, qy, qz, _ = _gaussians(means, quats, scales, i, N)
+            r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
             opacity = gather(opacities, i, 1, last)
             reach = 2.0 * log(maximum(opacity * 255.0, 1.0))
             for c in range(C):
-                v, k = 16 * c, 9 * c
-                w00, w01, w02, t0 = viewmats[v], viewmats[v + 1], viewmats[v + 2], viewmats[v + 3]
-                w10, w11, w12, t1 = viewmats[v + 4], viewmats[v + 5], viewmats[v + 6], viewmats[v + 7]
-                w20, w21, w22, t2 = viewmats[v + 8], viewmats[v + 9], viewmats[v + 10], viewmats[v + 11]
-                fx, cx, fy, cy = Ks[k], Ks[k + 2], Ks[k + 4], Ks[k + 5]
+                w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2 = _view(viewmats, 16 * c)
+                fx, cx, fy, cy = Ks[9 * c], Ks[9 * c + 2], Ks[9 * c + 4], Ks[9 * c + 5]
                 x = _dot(w00, w01, w02, X, Y, Z) + t0
                 y = _dot(w10, w11, w12, X, Y, Z) + t1
                 z = _dot(w20, w21, w22, X, Y, Z) + t2
                 seen = (z >= near) & (z <= far)
-                inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
-                j0, j1 = fx * inv_z, fy * inv_z
-                # T = J W, rows 0 and 1; V = T R diag(s)
-                a0, a1, a2 = j0 * (w00 - sx * w20), j0 * (w01 - sx * w21), j0 * (w02 - sx * w22)
-                b0, b1, b2 = j1 * (w10 - sy * w20), j1 * (w11 - sy * w21), j1 * (w12 - sy * w22)
-                p0, q0 = s0 * _dot(a0, a1, a2, r00, r10, r20), s0 * _dot(b0, b1, b2, r00, r10, r20)
-                p1, q1 = s1 * _dot(a0, a1, a2, r01, r11, r21), s1 * _dot(b0, b1, b2, r01, r11, r21)
-                p2, q2 = s2 * _dot(a0, a1, a2, r02, r12, r22), s2 * _dot(b0, b1, b2, r02, r12, r22)
+                inv_z, sx, sy = _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height)
+                j0, a0, a1, a2, p0, p1, p2 = _row(fx * inv_z, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
+                    r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
+                j1, b0, b1, b2, q0, q1, q2 = _row(fy * inv_z, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
+                    r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
                 cov_xx, cov_yy = _dot(p0, p1, p2, p0, p1, p2), _dot(q0, q1, q2, q0, q1, q2)
                 cov_xy = _dot(p0, p1, p2, q0, q1, q2)
                 # det(V V^T) as |p x q|^2: the difference of products would cancel for thin Gaussians.
@@ -136,19 +160,8 @@ def project_backward(
         if item >= items:
             break
         for i in range(item * CHUNK, min(N, (item + 1) * CHUNK), 8):
-            last = min(7, N - 1 - i)
-            X, Y, Z = (
-                gather(means, 3 * i, 3, last),
-                gather(means, 3 * i + 1, 3, last),
-                gather(means, 3 * i + 2, 3, last),
-            )
-            qw, qx = gather(quats, 4 * i, 4, last), gather(quats, 4 * i + 1, 4, last)
-            qy, qz = gather(quats, 4 * i + 2, 4, last), gather(quats, 4 * i + 3, 4, last)
-            inv = 1.0 / maximum(sqrt(qw * qw + qx * qx + qy * qy + qz * qz), 1e-12)
-            qw, qx, qy, qz = qw * inv, qx * inv, qy * inv, qz * inv
+            last, X, Y, Z, s0, s1, s2, qw, qx, qy, qz, inv = _gaussians(means, quats, scales, i, N)
             r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
-            s0, s1 = gather(scales, 3 * i, 3, last), gather(scales, 3 * i + 1, 3, last)
-            s2 = gather(scales, 3 * i + 2, 3, last)
             zero = splat(0.0)
             gX, gY, gZ = zero, zero, zero
             # m = the gradient by M = R diag(s)
@@ -156,23 +169,17 @@ def project_backward(
             for c in range(C):
                 out = c * N + i
                 seen = gather(radii, 2 * out, 2, last) > 0.0
-                v, k = 16 * c, 9 * c
-                w00, w01, w02, t0 = viewmats[v], viewmats[v + 1], viewmats[v + 2], viewmats[v + 3]
-                w10, w11, w12, t1 = viewmats[v + 4], viewmats[v + 5], viewmats[v + 6], viewmats[v + 7]
-                w20, w21, w22, t2 = viewmats[v + 8], viewmats[v + 9], viewmats[v + 10], viewmats[v + 11]
-                fx, cx, fy, cy = Ks[k], Ks[k + 2], Ks[k + 4], Ks[k + 5]
+                w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2 = _view(viewmats, 16 * c)
+                fx, cx, fy, cy = Ks[9 * c], Ks[9 * c + 2], Ks[9 * c + 4], Ks[9 * c + 5]
                 x = _dot(w00, w01, w02, X, Y, Z) + t0
                 y = _dot(w10, w11, w12, X, Y, Z) + t1
                 # Culled ones are computed at z = 1 and thrown away: no infinities on the way.
                 z = select(seen, _dot(w20, w21, w22, X, Y, Z) + t2, 1.0)
-                inv_z = 1.0 / z
-                sx, sy = _clamped_slopes(x, y, inv_z, fx, fy, cx, cy, width, height)
-                j0, j1 = fx * inv_z, fy * inv_z
-                a0, a1, a2 = j0 * (w00 - sx * w20), j0 * (w01 - sx * w21), j0 * (w02 - sx * w22)
-                b0, b1, b2 = j1 * (w10 - sy * w20), j1 * (w11 - sy * w21), j1 * (w12 - sy * w22)
-                p0, q0 = s0 * _dot(a0, a1, a2, r00, r10, r20), s0 * _dot(b0, b1, b2, r00, r10, r20)
-                p1, q1 = s1 * _dot(a0, a1, a2, r01, r11, r21), s1 * _dot(b0, b1, b2, r01, r11, r21)
-                p2, q2 = s2 * _dot(a0, a1, a2, r02, r12, r22), s2 * _dot(b0, b1, b2, r02, r12, r22)
+                inv_z, sx, sy = _clamped_slopes(x, y, z, fx, fy, cx, cy, width, height)
+                j0, a0, a1, a2, p0, p1, p2 = _row(fx * inv_z, sx, w00, w01, w02, w20, w21, w22, s0, s1, s2,
+                    r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
+                j1, b0, b1, b2, q0, q1, q2 = _row(fy * inv_z, sy, w10, w11, w12, w20, w21, w22, s0, s1, s2,
+                    r00, r01, r02, r10, r11, r12, r20, r21, r22)  # fmt: skip
 
                 # conic = cov^-1: v_cov = -conic v_conic conic
                 A, B = gather(conics, 3 * out, 3, last), gather(conics, 3 * out + 1, 3, last)

@@ -107,6 +107,8 @@ def _sampled(path: Path, count: int, generator: np.random.Generator) -> tuple[np
         else:
             points, colors = _on_surface(shape, count, generator)
             area = float(shape.area)
+        if points.shape[1:] != (3,):
+            raise ValueError(f"its points have {points[:1].size} coordinates")
     except Exception as error:  # A reader of a dozen formats raises whatever it likes.
         raise UserError(f"{path} cannot be read as a mesh or points: {error}".replace("\n", " ")) from error
     if not len(points):

@@ -21,7 +21,8 @@ from rfgs.models.places import cache_folder
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld import tracer
 from rfgs.tinyworld.pictures import IMAGE_SIZE, PATCH, SETS, draw_view, recolor, thing_colors
-from rfgs.tinyworld.scenes import Scene, build, draw_scene
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene, draw_scene
 from rfgs.tinyworld.shapes import cameras_at, rows_at, shape_of, traced
 from rfgs.tinyworld.tracer import LAYERS
 

@@ -155,15 +155,9 @@ class ExactPrior(Flow):
         return (latents[1:] - latents[0]).T.reshape(-1, 3, 8, 8), latents[0]
 
     def sample(
-        self,
-        condition: Condition,
-        negative: Condition,
-        *,
-        steps: int,
-        guidance_scale: float,
-        generator: torch.Generator,
-        size: int | None = None,
-    ) -> Tensor:
+        self, condition: Condition, negative: Condition,
+        *, steps: int, guidance_scale: float, generator: torch.Generator, size: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """Images [B, 3, 128, 128] in [0, 1] by Euler steps, `steps` of them."""
         side = (size or self.image_size) // self.autoencoder.factor
         x = torch.randn((len(condition), 16, side, side), generator=generator).to(self.device)

@@ -1,6 +1,6 @@
 """What a prompt names, as geometry: the shapes of its looks, built at any fraction of their size ranges, and traced.
 
-Poses are canonical, so a scene is known but for a size that `rfgs.tinyworld.scenes.build` draws from a range. Colors change
+Poses are canonical, so a scene is known but for a size that `rfgs.tinyworld.placing.build` draws from a range. Colors change
 nothing about where light falls, so that looks that differ in color only are one shape, which is traced once, in layers.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from rfgs.models.threads import usable
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, orbit
-from rfgs.tinyworld.scenes import Scene, build
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.tracer import render_layers
 
 

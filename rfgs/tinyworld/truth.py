@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,16 +168,8 @@ def fit_truth(
         (difference.square().sum() / 2).backward()
         optimizer.step()
         optimizer.zero_grad()
-        splats = densify(
-            splats,
-            optimizer,
-            growth,
-            frames,
-            config,
-            index=index,
-            steps=config.steps,
-            generator=generator,
-        )
+        now: dict[str, Any] = {"index": index, "steps": config.steps, "generator": generator}
+        splats = densify(splats, optimizer, growth, frames, config, **now)
     return splats.detach()
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.pictures import IMAGE_SIZE, SETS, draw_view, thing_colors
-from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene, Thing, draw_scene
 from rfgs.tinyworld.tracer import LAYERS, render_layers
 
 SHARD = 500

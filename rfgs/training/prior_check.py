@@ -21,22 +21,23 @@ import tyro
 from torch import Tensor
 
 from rfgs.errors import UserError
-from rfgs.guidance.ode import OdeConfig, sample_ode
 from rfgs.measure.markdown import markdown
 from rfgs.models.available import check_source
 from rfgs.models.catalog import locate
 from rfgs.priors import Prior, load_prior
 from rfgs.render.cameras import DEFAULT_FOV, orbit, view_words
-from rfgs.tinyworld.language import caption, parse
+from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.picture_truth import measure_picture
 from rfgs.tinyworld.pictures import draw_view
-from rfgs.tinyworld.prompts import FOLDER, OPEN, PROMPT_SETS, captioned, held_out_scenes, open_prompts
-from rfgs.tinyworld.scenes import Scene, build
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.prompts import FOLDER, OPEN, PROMPT_SETS, captioned, open_prompts
+from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer, rank, seen_from
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.training.prior_cost import evaluation_seconds, load_seconds, megabytes
 from rfgs.training.results import fingerprint, open_results, save_results, write_sheet
 from rfgs.training.scorer_labels import LABELS, class_numbers
+from rfgs.training.straightness import straight_figures
 
 VIEWS = LABELS["view"]
 ASKED = {
@@ -47,8 +48,6 @@ ASKED = {
 """What the prompts of each set say, by the names of the scorer's classifiers."""
 SETS = (*PROMPT_SETS, OPEN)
 """Sets of prompts; the open ones, which leave looks to choose, are measured by the truth alone."""
-STRAIGHT = 4
-"""Prompts of each set whose paths are followed for the straightness."""
 
 
 def set_prompts(name: str) -> dict[str, Scene]:
@@ -154,33 +153,6 @@ def sample_views(
         ).cpu()
 
 
-@torch.no_grad()
-def straightness(prior: Prior, prompts: Sequence[str], noise: Tensor, steps: int) -> dict[str, float]:
-    """How far the flow's paths are from straight lines, without guidance (Liu et al. 2022, "Flow Straight and Fast", S(Z)):
-
-        S = int_0^1 E || (x_1 - x_0) - v(x_t, t) ||^2 dt
-
-    where x_t is the path that ends at the noise x_1 (theirs counts time the other way, which changes nothing). It is 0 for
-    straight paths at even speed, which one Euler step follows exactly. Midpoint steps, whose error falls as 1 / steps^2.
-
-    Args:
-        noise: x_1, [B, c, h, w], one for each of `prompts`.
-
-    Returns:
-        "S"; "per_value", S over c h w; "relative", S over E || x_1 - x_0 ||^2, which has no unit.
-    """
-    condition = prior.embed(list(prompts))
-    x, slopes = noise, []
-    for step in sample_ode(prior, noise, condition, condition, OdeConfig(steps=steps, solver="midpoint")):
-        slopes.append((x - step.x) * steps)  # Times are even and fall: x(t) - x(t - 1/steps) is v / steps.
-        x = step.x
-    way = noise - x
-    squares = torch.stack([(way - v).square().flatten(1).sum(1).mean() for v in slopes])
-    s = squares.mean().item()
-    length = way.square().flatten(1).sum(1).mean().item()
-    return {"S": s, "per_value": s / noise[0].numel(), "relative": s / length if length else 0.0}
-
-
 def best_scale(samples: dict[str, dict[str, dict[str, float]]], scales: Sequence[float]) -> float:
     """The scale at which "iou", averaged over the sets, is highest; of equal ones the lowest."""
     return max(
@@ -276,18 +248,6 @@ def table(results: dict[str, Any]) -> str:
         [label, name, *(row.get(c) for c in columns)] for label, sets in parts for name, row in sets.items()
     ]
     return markdown([["pictures", "set", *columns], *rows])
-
-
-def straight_figures(prior: Any, settings: dict[str, Any]) -> dict[str, float]:
-    """`straightness` over the first STRAIGHT prompts of every set, from each of VIEWS."""
-    scenes = [s for name in PROMPT_SETS for s in held_out_scenes(name)[: min(STRAIGHT, settings["prompts"])]]
-    texts = [f"{caption(scene)}, {view}" for scene in scenes for view in VIEWS]
-    with torch.no_grad():
-        blank = prior.encode(torch.full((1, 3, prior.image_size, prior.image_size), 0.5))
-    noise = torch.randn(
-        len(texts), *blank.shape[1:], generator=torch.Generator().manual_seed(settings["seed"])
-    )
-    return {"paths": len(texts), **straightness(prior, texts, noise, settings["steps"])}
 
 
 @dataclass

@@ -21,8 +21,8 @@ from rfgs.render import render
 from rfgs.render.cameras import sample_orbit
 from rfgs.splats import Splats, ball
 from rfgs.tinyworld.language import caption
+from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import PROMPT_SETS, held_out_scenes
-from rfgs.tinyworld.scenes import build
 from rfgs.tinyworld.scorer import Scorer, asset_views, load_scorer, score_similarities, seen_from
 from rfgs.tinyworld.scorer_views import over_grey, world_views
 from rfgs.tinyworld.tracer import render_scene

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from rfgs.render.cameras import DEFAULT_FOV, orbit
 from rfgs.tinyworld.pictures import SETS, draw_view
-from rfgs.tinyworld.scenes import Scene, build, draw_scene
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene, draw_scene
 from rfgs.tinyworld.tracer import render_scene
 from rfgs.training.data import SHARD, label_of, load_labels, scene_of
 

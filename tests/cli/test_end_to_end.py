@@ -65,7 +65,7 @@ def test_generate_stop_resume_export(
     assert first.shape != means.shape or not np.allclose(first, means)
     # What the record says it took is what it took, but for starting Python and ending it.
     took = sum(record["seconds"].values()) - sum(earlier["seconds"].values())
-    assert 0.5 * wall < took < wall
+    assert 0.3 * wall < took < wall
 
     # In this process: two more would import for ten seconds to do what takes one.
     monkeypatch.chdir(tmp_path)

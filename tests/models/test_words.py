@@ -12,7 +12,8 @@ import pytest
 from rfgs.errors import UserError
 from rfgs.models import catalog, memory
 from rfgs.models.catalog import BACKENDS
-from rfgs.models.words import QUALIFIERS, THINGS, Knowledge
+from rfgs.models.vocabulary import QUALIFIERS, THINGS
+from rfgs.models.words import Knowledge
 from rfgs.tinyworld import language
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.scenes import draw_scene

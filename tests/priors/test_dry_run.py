@@ -61,7 +61,8 @@ def test_embed_free_loop_densify_checkpoint_export_resume(
     if way in ("klein", "z_image"):
         folder = request.getfixturevalue(way)
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rfgs.runs.recorder.write_turntable", lambda splats, path, **options: path.touch())
+    for pictures in ("write_turntable", "write_strip"):  # Which take longer than the steps.
+        monkeypatch.setattr(f"rfgs.runs.recorder.{pictures}", lambda splats, path, **options: path.touch())
     # Dynamo reads the network and no code is generated, which would take minutes.
     compile = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile(module, backend="eager"))

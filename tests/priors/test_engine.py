@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import shutil
 import signal
 import sys
 from copy import deepcopy
@@ -36,6 +37,15 @@ def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RFGS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, sd3: Path) -> tuple[Path, Tensor]:
+    """A cache in which `sd3` is, converted for three latents, and what it says to `evaluation`. To be copied."""
+    place = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RFGS_CACHE", str(place))
+        return place, evaluation(load_prior(sd3, engine="openvino"))
 
 
 def evaluation(prior: Any, batch: int = 3) -> Tensor:
@@ -98,7 +108,7 @@ def test_the_same_bytes_with_any_number_of_threads_and_from_the_disk(
     found, before = set(), torch.get_num_threads()
     monkeypatch.setattr(engine, "usable", lambda: 4)
     try:
-        for threads in (1, 2, 2, 4, 1):
+        for threads in (1, 2, 2, 4):
             torch.set_num_threads(threads)
             # The text encoder is torch's, which does depend on the threads.
             torch.set_num_threads(1)
@@ -154,15 +164,17 @@ def test_signals_are_handled_after_networks_are_gone(sd3: Path) -> None:
 @needs_openvino
 @pytest.mark.parametrize("damage", ["network.bin", "network.xml", "network.json", "*.blob"])
 def test_what_is_damaged_on_disk_is_made_anew(
-    damage: str, sd3: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
+    damage: str, sd3: Path, kept: tuple[Path, Tensor], own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = evaluation(load_prior(sd3, engine="openvino"))
+    first = kept[1]
+    shutil.copytree(kept[0], own_cache)
+    assert list(own_cache.glob(f"networks/*/{damage}"))
     for file in own_cache.glob(f"networks/*/{damage}"):
         file.write_bytes(file.read_bytes()[:-7])
     fast = load_prior(sd3, engine="openvino")
     assert torch.equal(evaluation(fast), first) and engine.used(fast) != "torch"
     assert torch.equal(evaluation(load_prior(sd3, engine="openvino")), first)
-    assert capsys.readouterr().err.count("converting the model") == (1 if damage == "*.blob" else 2)
+    assert capsys.readouterr().err.count("converting the model") == (0 if damage == "*.blob" else 1)
 
 
 @needs_openvino

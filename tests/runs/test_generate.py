@@ -18,6 +18,7 @@ from PIL import Image
 
 from rfgs.errors import Unwritten, UserError
 from rfgs.export import comments_of, export, read_ply
+from rfgs.export.turntable import write_strip
 from rfgs.export.writing import atomic
 from rfgs.guidance import GuidanceConfig, value_of
 from rfgs.models.memory import Load, beside_the_encoder
@@ -109,8 +110,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(module, "distill", fake_distill)
 
-    # A video takes a second; that they can be written is for the exporters' tests.
+    # A video takes a second, and pictures are most of what is left; that they can be written is for the exporters' tests.
     monkeypatch.setattr("rfgs.runs.recorder.write_turntable", fake_turntable)
+    monkeypatch.setattr(
+        "rfgs.runs.recorder.write_strip",
+        lambda splats, path, *, views=8, size=256: write_strip(splats, path, views=views, size=size // 8),
+    )
 
 
 def stop_after(index: int) -> dict[str, Callable]:
@@ -149,7 +154,7 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     first, last = (read_ply(tmp_path / "snapshots" / name).means for name in (snapshots[0], snapshots[-1]))
     assert (last - result.splats.means).norm() < (first - result.splats.means).norm()
     with Image.open(previews[0]) as picture:
-        assert picture.size == (6 * 128, 128)
+        assert picture.size == (6 * 16, 16)  # An eighth of 128; see `fakes`.
 
     ((config, prior),) = configs
     assert (config.steps, config.views_per_step, config.resolution, config.guidance) == (

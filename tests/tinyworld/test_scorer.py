@@ -16,8 +16,9 @@ from rfgs.render.cameras import orbit, view_words
 from rfgs.splats import SH_C0, Splats, ball
 from rfgs.tinyworld import scorer_views
 from rfgs.tinyworld.language import caption, parse, vocabulary
+from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import held_out_scenes
-from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
+from rfgs.tinyworld.scenes import Scene, Thing, draw_scene
 from rfgs.tinyworld.scorer import (
     AZIMUTHS,
     ELEVATIONS,

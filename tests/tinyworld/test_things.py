@@ -9,7 +9,8 @@ import pytest
 
 from rfgs.render.cameras import orbit
 from rfgs.tinyworld.kinds import KINDS, MAIN, SOLIDS
-from rfgs.tinyworld.scenes import REACH, Scene, Thing, build, unit_height, unit_width
+from rfgs.tinyworld.placing import build, unit_height, unit_width
+from rfgs.tinyworld.scenes import REACH, Scene, Thing
 from rfgs.tinyworld.things import hull, kind_extent, kind_points, rotation
 from rfgs.tinyworld.tracer import (
     BOX,

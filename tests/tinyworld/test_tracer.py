@@ -10,7 +10,8 @@ import pytest
 from rfgs.render.cameras import Cameras, orbit
 from rfgs.tinyworld import tracer
 from rfgs.tinyworld.kinds import KINDS, MELTS
-from rfgs.tinyworld.scenes import Scene, Thing, build
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.tinyworld.tracer import (
     BOX,
     CONE,

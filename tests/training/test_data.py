@@ -11,7 +11,8 @@ import pytest
 
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, view_words
 from rfgs.tinyworld.kinds import KINDS, SOLIDS
-from rfgs.tinyworld.scenes import COLORS, FINISHES, PAINTS, SIZES, Scene, Thing, build, draw_scene
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import COLORS, FINISHES, PAINTS, SIZES, Scene, Thing, draw_scene
 from rfgs.tinyworld.tracer import LAYERS, own_colors, render_scene
 from rfgs.training import data
 

@@ -14,7 +14,8 @@ from transformers import CLIPTokenizer
 from rfgs.render.cameras import orbit
 from rfgs.tinyworld.language import VIEWS, vocabulary
 from rfgs.tinyworld.pictures import recolor, thing_colors
-from rfgs.tinyworld.scenes import Scene, Thing, build, draw_scene
+from rfgs.tinyworld.placing import build
+from rfgs.tinyworld.scenes import Scene, Thing, draw_scene
 from rfgs.tinyworld.tracer import render_layers, render_scene
 from rfgs.training import data, latents
 from rfgs.training.data import scene_of

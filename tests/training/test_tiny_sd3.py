@@ -40,7 +40,7 @@ def sample(prior: Prior, prompts: list[str]) -> Tensor:
     return prior.sample(
         prior.embed(prompts),
         prior.embed([""] * len(prompts)),
-        steps=16,
+        steps=10,
         guidance_scale=5.0,
         generator=torch.Generator().manual_seed(0),
     )
@@ -80,7 +80,7 @@ def test_samples_put_things_where_they_belong(prior: Prior) -> None:
 @pytest.mark.parametrize("guidance", ["rfds", "rfds-rev"])
 def test_a_short_run_makes_the_asset(prior: Prior, guidance) -> None:
     config = recipe(prior)
-    config.steps, config.guidance = 50, guidance
+    config.steps, config.guidance = 36, guidance
     generator = torch.Generator().manual_seed(0)
     splats = ball(1200, START_RADIUS, generator=generator)
     for step in distill("a red cube on a blue cylinder", prior, splats, config, generator=generator):
