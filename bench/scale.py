@@ -39,7 +39,7 @@ REPORT = """
 from pathlib import Path
 from rfgs.cli import bench
 from rfgs.measure import sheets
-sheets.write_plot = sheets.write_sheet = lambda *_: None
+sheets.write_plot = sheets.write_sheet = lambda *_, **__: None
 bench.report(Path({folder!r}))
 """
 APPEND = """

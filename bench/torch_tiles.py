@@ -18,7 +18,17 @@ def _rotations(quats: Tensor) -> Tensor:
     return torch.stack(rows, -1).reshape(-1, 3, 3)
 
 
-def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, height, tile=16):
+def gaussian(sigma, shrunk):
+    """What is left of a Gaussian's opacity at `sigma`, half the square of a pixel's distance in standard deviations.
+
+    `shrunk` is how much smaller its area was before the blur of 0.3 pixels; both [N, P]. Other programs draw other shapes.
+    """
+    return torch.exp(-sigma)
+
+
+def rasterization(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, tile=16, falloff=gaussian
+):
     """colors [C, H, W, 3] and alphas [C, H, W, 1] of Gaussians in front of and not far beside the cameras."""
     shapes = _rotations(quats) * scales[:, None]
     images, alphas = [], []
@@ -29,8 +39,10 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
         zero = torch.zeros_like(z)
         J = torch.stack((K[0, 0] / z, zero, -K[0, 0] * x / z**2, zero, K[1, 1] / z, -K[1, 1] * y / z**2), -1)
         V = J.reshape(-1, 2, 3) @ R @ shapes
-        cov = V @ V.mT + 0.3 * torch.eye(2)
+        flat = V @ V.mT
+        cov = flat + 0.3 * torch.eye(2)
         conic = torch.linalg.inv(cov)
+        shrunk = (torch.linalg.det(flat).clamp(min=0) / torch.linalg.det(cov)).sqrt()
         center = torch.stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]), -1)
         with torch.no_grad():
             reach = (2 * torch.log(255 * opacities.clamp(min=1 / 255))).sqrt()
@@ -53,7 +65,7 @@ def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, 
                 d = center[ids, None] - pixels
                 A, B, C = conic[ids, None, 0, 0], conic[ids, None, 0, 1], conic[ids, None, 1, 1]
                 sigma = 0.5 * (A * d[..., 0] ** 2 + C * d[..., 1] ** 2) + B * d[..., 0] * d[..., 1]
-                alpha = (opacities[ids, None] * torch.exp(-sigma)).clamp(max=0.999)
+                alpha = (opacities[ids, None] * falloff(sigma, shrunk[ids, None])).clamp(max=0.999)
                 alpha = torch.where((sigma >= 0) & (alpha >= 1 / 255), alpha, 0.0)
                 after = torch.cumprod(1 - alpha, 0)
                 before = torch.cat((torch.ones_like(after[:1]), after[:-1]))

@@ -81,7 +81,7 @@ class Asked(OnModel):
         Raises:
             UserError: something that cannot be.
         """
-        from rfgs.models import catalog, weighing
+        from rfgs.models import catalog
         from rfgs.models.sizes import check_resolution
         from rfgs.runs import methods
 
@@ -113,20 +113,6 @@ class Asked(OnModel):
         load_checks.check_loading(job, job.device, guidance, source=source, small=small)
         if "resolution" in job.settings:
             check_resolution(source, job.settings["resolution"])
-        if not small and weighing.footprint(source):  # Else torch is not asked which guidance trains a LoRA.
-            load_checks.check_room(
-                job,
-                job.device,
-                source,
-                views=-(-every["views_per_step"] // self.processes),
-                resolution=every.get("resolution", 512),
-                load=methods.load_of(
-                    job,
-                    source,
-                    methods.lora_rank(guidance, job.settings),
-                    perp_neg=every.get("perp_neg", False),
-                    decode=self.watched,
-                ),
-            )
+        load_checks.check_job_room(job, source, processes=self.processes, watched=self.watched)
         # Last, since it may ask the model hub.
         return load_checks.find_files(job, backend, self.model)

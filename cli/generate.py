@@ -116,6 +116,7 @@ class Generate(Asked):
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
             load_checks.check_loading(job, checks.check_device(job.device), job.guidance, source=job.model)
+            self._check_room_again(job)
             available.check_source(job.model, t5=job.t5 != "drop", parts=job.parts)
             folder = self.resume
             # What was begun is gone on with, whatever its words.
@@ -130,6 +131,20 @@ class Generate(Asked):
             raise
         finally:
             holding.release(folder)
+
+    def _check_room_again(self, job: Job) -> None:
+        """That there is memory for a run that goes on; how it is loaded is settled, so that no other flag can help."""
+        from rfgs.errors import UserError
+
+        from . import load_checks
+
+        try:
+            load_checks.check_job_room(job, job.model, processes=self.processes, watched=self.watched)
+        except UserError as error:
+            wanted = str(error).partition(";")[0]
+            raise UserError(
+                f"--resume {self.resume}: {wanted}; end what else uses it, or go on with it on a larger machine"
+            ) from error
 
     def _check_only_steps(self) -> None:
         from rfgs.errors import UserError

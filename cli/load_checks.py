@@ -20,6 +20,7 @@ from rfgs.models.kind import family_of
 from rfgs.models.loading import Loading
 from rfgs.models.lora_file import check_lora
 from rfgs.runs import methods
+from rfgs.runs.job import Job
 
 from . import checks
 
@@ -173,6 +174,32 @@ def check_room(
     raise UserError(
         f"{checks.name_for(source)}: wants about {wanted / memory.GIB:.0f} GiB of this machine's memory, and "
         f"{free / memory.GIB:.0f} are free; {remedy}"
+    )
+
+
+def check_job_room(job: Job, source: str, *, processes: int = 1, watched: bool = False) -> None:
+    """That a big model fits into memory for a run, new or gone on with, before anything is downloaded or loaded.
+
+    Args:
+        source: the model, as `rfgs.models.catalog.source_of` names it.
+        processes: that share the views of a step.
+        watched: whether a page decodes what the model sees.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    if catalog.is_small(source) or not weighing.footprint(source):
+        return  # So that torch is not asked which guidance trains a LoRA.
+    every = {**job.preset(), **job.settings}
+    rank = methods.lora_rank(job.guidance, job.settings)
+    load = methods.load_of(job, source, rank, perp_neg=every.get("perp_neg", False), decode=watched)
+    check_room(
+        job,
+        job.device,
+        source,
+        views=-(-every["views_per_step"] // processes),
+        resolution=every.get("resolution", 512),
+        load=load,
     )
 
 

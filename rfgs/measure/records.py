@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from filelock import Timeout
 
 from rfgs.errors import UserError
 from rfgs.measure.plan import BOUNDS, Key, Run
-from rfgs.measure.rows import change_rows, lock, read_rows
+from rfgs.measure.rows import change_rows, lock, rows_of
 from rfgs.runs.folders import slug
 from rfgs.settings import of_plain
 
@@ -64,7 +65,7 @@ def records_by_key(folder: Path) -> dict[Key, Record]:
         UserError: the table is damaged, or is another program's.
     """
     path, found = table_path(folder), {}
-    for number, record in enumerate(read_rows(path), 1):
+    for number, record in enumerate(rows_of(path), 1):
         try:
             run = of_plain(Run, record.get("run"))
         except UserError as error:
@@ -72,6 +73,10 @@ def records_by_key(folder: Path) -> dict[Key, Record]:
                 f"{path}: has rows that are no runs of `rfgs bench` (row {number}: {error}); remove them, or choose "
                 "another folder"
             ) from error
+        # Columns, sets and prompts come again and again, and one text of each is enough.
+        for name, value in record["run"].items():
+            if isinstance(value, str):
+                record["run"][name] = sys.intern(value)
         found[run.key] = record
     return found
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rfgs.export import read_ply
-from rfgs.export.turntable import views_strip
 from rfgs.export.writing import atomic
 from rfgs.measure.plan import BOUNDS, SETS, Run
 from rfgs.measure.records import asset_path, run_of
@@ -75,6 +73,10 @@ def write_sheet(path: Path, folder: Path, records: Sequence[dict[str, Any]], *, 
         for i, column in enumerate(columns):
             asset = asset_path(folder, runs[key][column]) if column in runs[key] else None
             if asset is not None and asset.exists():
+                # torch, which a table without assets does without.
+                from rfgs.export import read_ply
+                from rfgs.export.turntable import views_strip
+
                 strip = views_strip(read_ply(asset), azimuths, elevations, size=TILE, columns=len(VIEWS))
                 image.paste(Image.fromarray(strip), (across * i, top + LABEL))
     with atomic(path) as temporary:

@@ -7,6 +7,7 @@ sets' means, each set drawn on its own. With one prompt there is no interval.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,17 +64,24 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
     """
     if not groups or not all(groups):
         return NOTHING
-    rng = np.random.default_rng(seed)
+    draws = _draws(seed, tuple(map(len, groups)))
     mean, drawn, prompts, runs = 0.0, np.zeros(RESAMPLES), 0, 0
-    for values in groups:
+    for values, draw in zip(groups, draws, strict=True):
         means = np.array([np.mean(seeds) for seeds in values.values()])
         mean += float(means.mean()) / len(groups)
-        drawn += means[rng.integers(len(means), size=(RESAMPLES, len(means)))].mean(axis=1) / len(groups)
+        drawn += means[draw].mean(axis=1) / len(groups)
         prompts, runs = prompts + len(means), runs + sum(map(len, values.values()))
     if any(len(values) < 2 for values in groups):
         return Figure(mean, math.nan, math.nan, prompts, runs)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Figure(mean, float(low), float(high), prompts, runs)
+
+
+@functools.lru_cache(maxsize=4)
+def _draws(seed: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
+    """Which prompts each resample takes, [RESAMPLES, size] for each group; many figures are of groups of the same sizes."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(size, size=(RESAMPLES, size)) for size in sizes]
 
 
 Values = dict[str, dict[str, dict[str, list[float]]]]

@@ -68,6 +68,7 @@ class Fork:
         self._process = context.Process(target=work)
         with _held_back():
             self._process.start()
+        assert self._process.pid is not None
         self.pid = self._process.pid
 
     @property
@@ -87,7 +88,7 @@ class Fork:
 
     def send_signal(self, number: int) -> None:
         """Sends a signal, unless it has ended."""
-        if self.pid is not None and self.poll() is None:
+        if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ from rfgs.runs import forks
 from rfgs.runs.folders import RECORD, slug
 from rfgs.runs.forks import Fork
 from rfgs.settings import of_plain
+from rfgs.studio import left
+from rfgs.studio.left import Left
 from rfgs.studio.wishes import Wish
 
 WAITING = ".waiting.json"
@@ -40,9 +43,9 @@ class Work:
     number: int
     wish: Wish
     folder: Path
-    process: subprocess.Popen[bytes] | Fork
-    output: TextIO
-    """What it prints."""
+    process: subprocess.Popen[bytes] | Fork | Left
+    output: TextIO | None
+    """What it prints, if this studio started it."""
     address: str | None = None
     """Of its own page, once it has said it."""
     stops: int = 0
@@ -87,7 +90,21 @@ class Line:
         self._thread = threading.Thread(target=self._go, name="rfgs-studio-line", daemon=True)
 
     def start(self, taken: Callable[[Mapping[str, Any]], Wish]) -> None:
-        """Takes up what waited when the studio before this one ended, as far as it is still `taken`, and begins."""
+        """Takes up who was at work and what waited when the studio before this one ended, as far as it is still `taken`."""
+        found = left.found(self._place)
+        if found is not None:
+            wish, process, address = found
+            with suppress(UserError):
+                self._number += 1
+                self._work = Work(
+                    self._number,
+                    _wish_of(wish),
+                    process.folder,
+                    process,
+                    None,
+                    _page(address),
+                    steps=process.steps(),
+                )
         try:
             noted = json.loads((self._place / WAITING).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -170,6 +187,8 @@ class Line:
             self._thread.join(patience)
 
     def _go(self) -> None:
+        if self._work is not None:
+            self._wait_for(self._work)
         while True:
             with self._changed:
                 while not self._waiting and not self._closing:
@@ -185,13 +204,23 @@ class Line:
                     continue
                 finally:
                     self._note()
+            left.note(self._place, wish.as_dict(), work.process.pid, None)
             self._listen(work)
-            code = work.process.wait()
-            with self._changed:
-                self._work = None
-                words = last_words(code, work.lines)
-                if words:
-                    self._ended.append(Ended(number, wish, words, (folder / RECORD).is_file()))
+            self._wait_for(work)
+
+    def _wait_for(self, work: Work) -> None:
+        """Waits for the end of the run at work, and keeps what is to be said of that."""
+        if isinstance(work.process, Left):
+            while work.process.poll() is None and not self._closing:
+                work.steps = work.process.steps()
+                time.sleep(left.EVERY)
+        code = work.process.wait()
+        with self._changed:
+            self._work = None
+            left.forget(self._place)
+            words = last_words(code, work.lines)
+            if words:
+                self._ended.append(Ended(work.number, work.wish, words, (work.folder / RECORD).is_file()))
 
     def _started(self, wish: Wish, folder: Path) -> tuple[subprocess.Popen[bytes] | Fork, TextIO]:
         arguments = ["generate", *wish.flags(os.fspath(folder))]
@@ -216,6 +245,7 @@ class Line:
             os.close(writes)
 
     def _listen(self, work: Work) -> None:
+        assert work.output is not None
         with work.output as lines:
             for (
                 line
@@ -223,6 +253,7 @@ class Line:
                 page, steps = VIEWER.search(line), STEPS.search(line)
                 if page and work.address is None:
                     work.address = page.group(1)
+                    left.note(self._place, work.wish.as_dict(), work.process.pid, work.address)
                 elif steps:
                     work.steps = int(steps.group(1)), int(steps.group(2))
                 elif line.strip():
@@ -249,12 +280,21 @@ class Line:
                 (self._place / WAITING).unlink(missing_ok=True)
 
 
+def _wish_of(noted: Mapping[str, Any]) -> Wish:
+    known = {one.name for one in fields(Wish)}
+    return of_plain(Wish, {name: value for name, value in noted.items() if name in known})
+
+
+def _page(address: str | None) -> str | None:
+    """The address of a run's page, if it is one."""
+    return address if address and VIEWER.fullmatch(f"viewer: {address}") else None
+
+
 def _wish_again(noted: Any, taken: Callable[[Mapping[str, Any]], Wish]) -> Wish:
     """A wish that a file states."""
     if not isinstance(noted, dict):
         raise UserError("no wish")
-    known = {one.name for one in fields(Wish)}
-    wish = of_plain(Wish, {name: value for name, value in noted.items() if name in known})
+    wish = _wish_of(noted)
     if not wish.resumes:
         return taken(noted)
     if Path(wish.name).name != wish.name or wish.name in ("", ".", ".."):

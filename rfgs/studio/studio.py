@@ -17,6 +17,7 @@ from websockets.datastructures import Headers
 from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS
 from rfgs.runs import folders, holding
+from rfgs.studio.left import Left
 from rfgs.studio.line import Line, Work
 from rfgs.studio.server import Server
 from rfgs.studio.shelf import Shelf
@@ -230,6 +231,7 @@ class Studio:
             "page": f"/page/run-{work.number}/" if work.address else None,
             "steps": work.steps,
             "stops": work.stops,
+            "left": isinstance(work.process, Left),
         }
 
     def _go(self, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rfgs.export.comments import value_of
 from rfgs.export.framing import framing
 from rfgs.export.writing import atomic, finite_splats
 from rfgs.splats import Splats
-from rfgs.viewer.aim import Aim, open_at
+from rfgs.viewer.aim import FIRST_ELEVATION, Aim, open_at
 from rfgs.viewer.server import open_server, stop_server
 from rfgs.viewer.stage import Look, Stage
 
@@ -33,6 +34,17 @@ if (location.protocol === "file:") {
 </script>"""
 """Chromium runs no module worker from a blob: in a page that was opened from disk, and from a data: it does. Without its worker
 viser draws splats in any order. Before viser's own scripts."""
+FIT_UPRIGHT = """<script>
+(() => {
+  const upright = innerHeight / innerWidth, center = CENTER, asked = new URLSearchParams(location.search);
+  asked.delete("initialCameraPosition");
+  if (upright > 1 && upright < 100)
+    asked.set("initialCameraPosition", PLACE.map((x, i) => center[i] + upright * (x - center[i])).join(","));
+  try { history.replaceState(null, "", (asked.size ? "?" + asked : location.pathname) + location.hash); } catch {}
+})();
+</script>"""
+"""Has the camera of a page in an upright window, as on a phone, begin as far away as the whole needs: a camera's angle is that
+of its window's height. viser takes the place from the page's address; where that may not be changed, it is the usual one."""
 
 
 def write_page(splats: Splats, path: str | Path, *, comments: Sequence[str] = ()) -> None:
@@ -65,7 +77,8 @@ def share_page(
         if look is not None:
             stage.look.background, stage.look.splat_scale = look.background, look.splat_scale
             stage.paint_background()
-        open_at(server, Aim.at(*framing(splats)))
+        aim = Aim.at(*framing(splats))
+        open_at(server, aim)
         stage.put("/asset", splats)
         stage.draw()
         page = serialized(server)
@@ -76,7 +89,13 @@ def share_page(
         head += f'<meta name="description" content="{html.escape("; ".join(comments))}">'
     if page.count("<title>Viser</title>") != 1:
         raise UserError(f"viser {viser.__version__} makes another page than rfgs knows; install viser 1.1")
-    return page.replace("<title>Viser</title>", head + WORKERS_FROM_DISK)
+    return page.replace("<title>Viser</title>", head + WORKERS_FROM_DISK + _fit_upright(aim))
+
+
+def _fit_upright(aim: Aim) -> str:
+    """`FIT_UPRIGHT` for what is to be seen."""
+    place = aim.position(aim.azimuth, FIRST_ELEVATION, 1.0)
+    return FIT_UPRIGHT.replace("CENTER", json.dumps(aim.center)).replace("PLACE", json.dumps(place))
 
 
 def serialized(server: viser.ViserServer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import signal
 import time
 import weakref
@@ -185,6 +186,27 @@ def test_resume_takes_the_job_from_the_folder(asked: list, monkeypatch: pytest.M
     (first, _, _), (second, folder, options) = asked
     assert second.settings == {"steps": 9} and second.seed == 8 and second.prompt == first.prompt
     assert folder == Path("there") and options["resume"] is True
+
+
+def test_a_run_that_goes_on_is_checked_for_memory_as_a_new_one(
+    asked: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rfgs.models.available.check_source", lambda source, **_: source)
+    monkeypatch.setattr("rfgs.priors.fit.distillation_dtype", lambda device: None)
+    monkeypatch.setattr("rfgs.models.ram.available", lambda: 200 << 30)
+    main(["generate", "cube", "--backend", "sd3", "--output", "there"])
+    Path("there/checkpoint.pt").touch()
+    monkeypatch.setattr("rfgs.models.ram.available", lambda: 8 << 30)
+    with pytest.raises(SystemExit) as raised:
+        main(["generate", "--resume", "there"])
+    assert raised.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"rfgs: --resume there: .*: wants about \d+ GiB of this machine's memory, and 8 are free; "
+        "end what else uses it, or go on with it on a larger machine",
+        said,
+    )
+    assert len(asked) == 1
 
 
 def test_a_run_that_never_began_leaves_no_folder(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
 from rfgs.errors import UserError  # noqa: E402
-from rfgs.models import machine, snapshot  # noqa: E402
+from rfgs.models import machine, snapshot, weighing  # noqa: E402
 from rfgs.models.available import check_source  # noqa: E402
 from rfgs.models.catalog import is_small  # noqa: E402
 from rfgs.models.kind import kind_of  # noqa: E402
@@ -82,6 +82,45 @@ def test_standard_names(
         for ours, theirs in zip(outputs(source), expected, strict=True):
             assert ((ours - theirs).norm() / theirs.norm()).item() <= tolerance
     assert kind_of(MINE) == "flow" and not is_small(MINE)
+    # So many numbers in each part, whatever the files are called: memory is planned by them.
+    parts = weighing.parts(plain)
+    assert weighing.parts(folder) == parts and "transformer" in parts and "text_encoder_3" in parts
+    if not names.startswith("bin"):  # Pickles have no header, and count as half precision.
+        for part in parts:
+            assert weighing.numbers(folder / part) == weighing.numbers(plain / part) > 0
+
+
+@pytest.mark.parametrize("family", ["klein", "z_image"])
+def test_big_parts_in_pieces(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """As published ones of more than 10 GB are: a list of pieces, of the network and of the text encoder."""
+    whole = request.getfixturevalue(family)
+    folder = Path(shutil.copytree(whole, tmp_path / "pieces"))
+    for part in ("transformer", "text_encoder"):
+        (file,) = (folder / part).glob("*.safetensors")
+        tensors = load_file(file)
+        halves = [list(tensors)[::2], list(tensors)[1::2]]
+        names = [f"{file.stem}-0000{number}-of-00002.safetensors" for number in (1, 2)]
+        for name, half in zip(names, halves, strict=True):
+            save_file({key: tensors[key] for key in half}, file.parent / name, {"format": "pt"})
+        listed = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        index = {"metadata": {"total_size": size}, "weight_map": listed}
+        (file.parent / f"{file.name}.index.json").write_text(json.dumps(index))
+        file.unlink()
+        assert weighing.numbers(folder / part) == weighing.numbers(whole / part) > 0
+        assert weighing.size(folder, [part]) >= size
+    ours: Any = load_prior(folder)
+    theirs: Any = load_prior(whole)
+    for here, there in zip(ours.network.parameters(), theirs.network.parameters(), strict=True):
+        assert torch.equal(here, there)
+    for here, there in zip(
+        ours.embed(["a red cube"]).tokens, theirs.embed(["a red cube"]).tokens, strict=True
+    ):
+        torch.testing.assert_close(here, there)
+    (folder / "text_encoder" / "model-00002-of-00002.safetensors").unlink()
+    assert said(folder).startswith(
+        f"{folder}: not a whole model, text_encoder/model-00002-of-00002.safetensors is miss"
+    )
 
 
 def said(source: str | Path, **options: Any) -> str:

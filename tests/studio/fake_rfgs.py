@@ -37,7 +37,10 @@ def may_end(folder: Path, prompt: str) -> bool:
 
 
 def main() -> None:
-    # As `rfgs` does: in the background of a script, programs begin with Ctrl-C ignored.
+    from rfgs.cli.streams import outlive
+
+    outlive()  # As `rfgs` does, also of a studio that reads no more.
+    # And: in the background of a script, programs begin with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     page, command, *words = sys.argv[1:]
     if command == "export":

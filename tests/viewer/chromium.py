@@ -74,13 +74,7 @@ class Chromium:
             "sessionId"
         ]
         self.command("Page.enable")
-        self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        self.resize(width, height)
         self.command(
             "Browser.setDownloadBehavior", session=False, behavior="allow", downloadPath=str(self.downloads)
         )
@@ -98,6 +92,16 @@ class Chromium:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
+
+    def resize(self, width: int, height: int) -> None:
+        """Gives the page's window another shape, pixels."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def open(self, url: str) -> None:
         """Goes to a page, and waits until it is there and its own scripts have begun."""

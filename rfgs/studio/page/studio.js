@@ -163,6 +163,7 @@ function progress(now) {
   if (now.stops) return "stopping, and writing what there is";
   if (!now.steps) return "getting ready";
   const [done, total] = now.steps;
+  if (now.left) return `past step ${done} of ${total}`; // Of its last checkpoint: it tells another studio, which is gone, more.
   return done < total ? `step ${done} of ${total}` : "writing its files";
 }
 
