@@ -44,7 +44,7 @@ class Work:
     wish: Wish
     folder: Path
     process: subprocess.Popen[bytes] | Fork | Left
-    output: TextIO | None
+    output: TextIO | None = None
     """What it prints, if this studio started it."""
     address: str | None = None
     """Of its own page, once it has said it."""
