@@ -28,6 +28,7 @@ from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.job import QUALITIES, QualityName
 from rfgs.splats import without_haze
+from rfgs.tinyworld.exact_prior import ExactPrior
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.truth import measure
 
@@ -48,17 +49,31 @@ PROMPTS = (
 """Closed ones, and then those that leave looks open: two of a thing alone, in surroundings, and in pairs each."""
 LOW = {"noise_range": (0.15, 0.98), "final_noise_range": (0.35, 0.75), "final_guidance_scale": None}
 HIGH = {"noise_range": (0.7, 0.98), "final_noise_range": (0.3, 0.5), "final_guidance_scale": None}
+OPEN = {"noise_range": (0.95, 0.99), "final_noise_range": (0.75, 0.85), "final_guidance_scale": None}
+"""Noise at which it is still open which picture a view is (`bench/undecided.py`)."""
+SETTLE = {**OPEN, "final_noise_range": (0.5, 0.6), "noise_curve": 2.0}
+LOUD, SOFT = {"guidance_scale": 8.0}, {"guidance_scale": 4.0, "final_guidance_scale": 2.0}
 ARMS: dict[str, dict[str, Any]] = {
-    "rfds": {"guidance": "rfds", **LOW},
-    "high": {"guidance": "rfds", **HIGH},
-    "high-fall": {"guidance": "rfds", **HIGH, "final_guidance_scale": 2.0},
-    "higher": {"guidance": "rfds", **HIGH, "noise_range": (0.8, 0.98), "final_noise_range": (0.3, 0.4)},
-    "high-pull": {"guidance": "rfds", **HIGH, "opacity_weight": 1.0},
+    "rfds": {"guidance": "rfds", **LOW, **LOUD},
+    "high": {"guidance": "rfds", **HIGH, **LOUD},
+    "high-fall": {"guidance": "rfds", **HIGH, **LOUD, "final_guidance_scale": 2.0},
+    "higher": {
+        "guidance": "rfds",
+        **HIGH,
+        **LOUD,
+        "noise_range": (0.8, 0.98),
+        "final_noise_range": (0.3, 0.4),
+    },
+    "high-pull": {"guidance": "rfds", **HIGH, **LOUD, "opacity_weight": 1.0},
+    "open": {"guidance": "rfds", **OPEN, **SOFT},
+    "open-settle": {"guidance": "rfds", **SETTLE, **SOFT},
     "rev": {"guidance": "rfds-rev", **LOW},
     "rev-high": {"guidance": "rfds-rev", **HIGH},
+    "rev-open": {"guidance": "rfds-rev", **OPEN, **SOFT},
+    "rev-settle": {"guidance": "rfds-rev", **SETTLE, **SOFT},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
-"""What each arm sets otherwise than the model's recipe for its guidance."""
+"""What each arm sets otherwise than the model's recipe for its guidance; the exact prior has no guidance in any."""
 
 
 KEY = ("model", "quality", "arm", "prompt", "seed")
@@ -80,6 +95,8 @@ class Options:
 def make(prior: Prior, prompt: str, seed: int, quality: QualityName, settings: dict[str, Any]) -> tuple:
     """An asset as `rfgs generate` makes it; the splats, processor seconds, evaluations."""
     own = {name: value for name, value in settings.items() if name != "guidance"}
+    if isinstance(prior, ExactPrior):
+        own["guidance_scale"] = 1.0
     config = config_for(prior, settings["guidance"], QUALITIES[quality], own)
     generator = torch.Generator().manual_seed(seed)
     splats, evaluations = first_splats(config, generator), 0

@@ -128,7 +128,9 @@ def distill(
         x = skipped.watch(prior.encode(rgb))
         clock.lap("encode")
 
-        noise_range = noise_range_at(progress, config.noise_range, config.final_noise_range)
+        noise_range = noise_range_at(
+            progress**config.noise_curve, config.noise_range, config.final_noise_range
+        )
         times = draw_times(views, noise_range, generator, shift=config.noise_shift)
         t = send(mine.take(times), x.device, x.dtype)
         e = send(mine.take(torch.randn(views, *x.shape[1:], generator=generator)), x.device, x.dtype)

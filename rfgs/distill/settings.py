@@ -129,13 +129,18 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     """Smaller views are enlarged before they are encoded (DreamGaussian, Tang et al. 2024)."""
     noise_range: tuple[float, float] = setting(
         (0.15, 0.98),
-        "Noise fractions drawn at the start; they move in a straight line to final_noise_range.",
+        "Noise fractions drawn at the start; they move to final_noise_range along noise_curve.",
         least=0,
         most=1,
         steer=True,
     )
     final_noise_range: tuple[float, float] = setting(
         (0.35, 0.75), "Noise fractions drawn at the end.", least=0, most=1, steer=True
+    )
+    noise_curve: float = setting(
+        1.0,
+        "Power of the run's progress along which the noise goes from first to last; above 1 it stays high for longer.",
+        above=0,
     )
     noise_shift: float = setting(
         1.0, "How far the noise fractions lean to the upper end of their range; 1 is not at all.", above=0

@@ -44,7 +44,13 @@ class ExactPrior(Flow):
     time_shift = 1.0
     # Its velocity is what guidance tries to come near to, so that guidance has nothing to add.
     recipe = Recipe(
-        splats={"guidance_scale": 1.0},
+        splats={
+            "guidance_scale": 1.0,
+            # Unlike a trained one it does not err at low noise, where things get sharp: docs/noise.md.
+            "noise_range": (0.95, 0.99),
+            "final_noise_range": (0.5, 0.6),
+            "noise_curve": 2.0,
+        },
         images={"guidance_scale": 1.0},
         edits={"source_scale": 1.0, "target_scale": 1.0},
     )
@@ -122,6 +128,14 @@ class ExactPrior(Flow):
             sides = dict(zip(VIEWS, row[1:], strict=True))
             means[mine] = mixture_mean(self._pictures(round(row[0])), x[mine], t[mine], sides)
         return ((x - means) / t[:, None]).reshape(x_t.shape)
+
+    def pictures(self, prompt: str) -> list[Pictures]:
+        """All that a prompt may show from any side, one block for each shape.
+
+        Raises:
+            UserError: as `embed`.
+        """
+        return self._pictures(self._number(prompt))
 
     def _make_pictures(self, number: int) -> list[Pictures]:
         """All pictures of a prompt: one block for each shape that it may mean."""

@@ -67,10 +67,16 @@ def test_the_first_step_is_the_learning_rate_however_small_the_loss(scale: float
         assert change.median().item() == pytest.approx(rate, rel=1e-3), name
 
 
-def test_noise_moves_in_a_straight_line() -> None:
+@pytest.mark.parametrize("curve", [1.0, 2.0, 0.5])
+def test_noise_moves_along_its_curve(curve: float) -> None:
     """Ranges of no width, so that the times that are drawn are the range itself."""
-    steps = run(replace(CONFIG, noise_range=(0.9, 0.9), final_noise_range=(0.1, 0.1)))
-    torch.testing.assert_close(torch.stack([step.t for step in steps]).mean(1), torch.linspace(0.9, 0.1, 9))
+    steps = run(replace(CONFIG, noise_range=(0.9, 0.9), final_noise_range=(0.1, 0.1), noise_curve=curve))
+    expected = 0.9 - 0.8 * torch.linspace(0, 1, 9) ** curve
+    torch.testing.assert_close(torch.stack([step.t for step in steps]).mean(1), expected)
+
+
+def test_noise_moves_in_a_straight_line_unless_told() -> None:
+    assert DistillConfig().noise_curve == 1
 
 
 def test_views_are_from_the_elevations_that_are_set_and_now_and_then_from_above() -> None:

@@ -91,7 +91,7 @@ def test_mixed_conditions_are_mixtures_of_sides(prior: ExactPrior) -> None:
 
 
 def test_the_empty_prompt_is_a_sample_of_the_world(prior: ExactPrior) -> None:
-    blocks = prior._pictures(0)
+    blocks = prior.pictures("")
     assert sum(len(block.words) for block in blocks) == 20
     x = (
         blocks[0]
