@@ -81,14 +81,14 @@ def config_for(
 def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
     """For the embedded priors: the defaults of `DistillConfig`, which were found by trial on them."""
     config = DistillConfig()
-    if guidance == "vsd":
+    if guidance in ("vsd", "rfds"):
         config.guidance_scale = (
-            8.0  # Told to be better than 4 by trials of each method: docs/results.md#tuning.
+            8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
         )
-    if guidance in ("rfds", "rfds-rev"):
-        # Which side and size a view shows is open above a noise of 0.85 and settled below, one view apart from the other; and
-        # guidance to the end leaves colors loud. Both by trial: docs/noise.md.
-        config.noise_range, config.final_noise_range = (0.95, 0.99), (0.75, 0.85)
+    if guidance == "rfds":
+        # With little noise a model believes the view, so that each keeps to the side and size it looks like by chance; and much
+        # guidance to the end leaves colors loud. More noise still is nearer to the truth and blurred: docs/noise.md.
+        config.noise_range, config.final_noise_range = (0.7, 0.98), (0.3, 0.5)
         config.final_guidance_scale = 2.0
     return config
 

@@ -161,3 +161,10 @@ def test_the_commands_take_it(
         with pytest.raises(SystemExit):
             main(["generate", "a cactus", *flags, *refused, "--output", str(tmp_path / "none")])
         assert flag in capsys.readouterr().err
+
+
+def test_its_runs_stay_where_views_are_open_and_settle_late(prior: ExactPrior) -> None:
+    for guidance in ("rfds", "rfds-rev"):
+        config = recipe(prior, guidance)
+        assert (config.noise_range, config.final_noise_range) == ((0.95, 0.99), (0.5, 0.6))
+        assert (config.noise_curve, config.guidance_scale) == (2, 1)
