@@ -140,13 +140,7 @@ class FlowAdapter(Flow, Adapter):
     """Of its own sampler."""
 
     def __init__(
-        self,
-        name: str,
-        source: str,
-        setup: Setup,
-        network: Any,
-        autoencoder: Autoencoder,
-        scheduler: dict[str, Any],
+        self, name: str, source: str, setup: Setup, network: Any, autoencoder: Autoencoder, scheduler: Any
     ) -> None:
         """`scheduler` is the content of its scheduler_config.json."""
         super().__init__(name, source, setup, network, autoencoder)

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from rfgs.models import single_file, weighing
 from rfgs.models.memory import FOOTPRINTS
-from rfgs.priors import klein, load_prior, parts, sd3, text, zimage
+from rfgs.priors import load_prior, parts, sd3, text
+from rfgs.priors import qwen as reads
 from rfgs.priors.fit import fit_latents
 from rfgs.priors.phases import gigabytes, tell_download
 from tests.priors import layouts, single_files
@@ -104,7 +105,7 @@ def test_texts_come_first_where_qwen_reads_them(
         return load_whole(kind, source, part, setup)
 
     monkeypatch.setattr(text, "load_module", load_encoder)
-    monkeypatch.setattr(klein if name == "klein" else zimage, "load_network", load_network)
+    monkeypatch.setattr(reads, "load_network", load_network)
     said: list[str] = []
     prior: Any = load_prior(qwen[name], prompts=lambda empty: [str(empty.time_shift)], say=said.append)
     assert order == ["text_encoder", "transformer"]
