@@ -11,6 +11,7 @@ left.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -72,12 +73,20 @@ def problems(folder: Path, whole: Path, log: Path, moment: Callable[[], None]) -
         # What it was just writing has another name, and stays until the next start.
         found += [fault for fault in faults(folder) if not fault.endswith(" stays")]
         start = ["generate", "--resume", str(folder), "--no-viewer"]
-    if killed.code:
+    if killed.code and not is_finished(folder):
         ended = forked.command(start, log)
         found += [f"cannot be finished: {ended.text[-300:]}"] * (ended.code != 0)
     found += faults(folder)
     found += [f"other bytes in {name}" for name in forked.same_files(folder, whole)]
     return where, found
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run had written all, and was killed on its way out."""
+    try:
+        return bool(json.loads((folder / "run.json").read_text(encoding="utf-8"))["state"] == "finished")
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def main(moments: int = 100) -> None:
