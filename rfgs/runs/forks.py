@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from rfgs.runs.launch import SIGNALS
+
 ABLE = sys.platform == "linux"
 """Whether this system's processes may be forks."""
 IMPORTED = ("rfgs.runs.imported",)
-SIGNALS = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 
 _this = SimpleNamespace(began=time.perf_counter())
 
