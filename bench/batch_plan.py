@@ -2,10 +2,10 @@
 
     python bench/batch_plan.py --seconds 900     # SD3 at 900 seconds an asset, a number of yours; a second or two
 
-GPUs take assets of several methods from a queue, as `rfgs.batch.local` and Ray have it. An asset's seconds are the given ones
-times what a step of its method costs beside one of RFDS, give or take a tenth; before it, its process starts and loads the model;
-now and then one dies, and goes on elsewhere from its last checkpoint, of which there are ten. What the driver does for each
-asset, and what each writes, is measured on a CPU (docs/batch.md), and says where these saturate.
+GPUs take assets of several methods from a queue, as `rfgs.runs.batch.local` and Ray have it. An asset's seconds are the given
+ones times what a step of its method costs beside one of RFDS, give or take a tenth; before it, its process starts and loads the
+model; now and then one dies, and goes on elsewhere from its last checkpoint, of which there are ten. What the driver does for
+each asset, and what each writes, is measured on a CPU (docs/batch.md), and says where these saturate.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python bench/batch_ray.py     # some minutes on two cores; needs rfgs[ray]
 
-Eight drafts are made by `rfgs.batch.local` first, one thread each, and then twice on a cluster of two local nodes of one core
-each. The second time processes that make an asset are killed five times by SIGKILL, and after the fourth time a node goes too,
-so that the other one does the rest. At the end, splats, turntables and previews of all three have to be the same. What the
+Eight drafts are made by `rfgs.runs.batch.local` first, one thread each, and then twice on a cluster of two local nodes of one
+core each. The second time processes that make an asset are killed five times by SIGKILL, and after the fourth time a node goes
+too, so that the other one does the rest. At the end, splats, turntables and previews of all three have to be the same. What the
 engines cost beside the seconds that runs account for themselves is printed.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 import tyro
 from forked import same_files
 
-from rfgs.batch import local, on_ray
-from rfgs.batch.places import Place, needs
-from rfgs.batch.plan import Asset, name_of
 from rfgs.runs import folders
+from rfgs.runs.batch import local, on_ray
+from rfgs.runs.batch.places import Place, needs
+from rfgs.runs.batch.plan import Asset, name_of
 from rfgs.runs.job import Job
 
 PROMPTS = (

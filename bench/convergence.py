@@ -29,6 +29,7 @@ from rfgs.flat.particles import ParticleStep, optimize
 from rfgs.flat.recipes import particle_recipe
 from rfgs.guidance import find_guide, guides
 from rfgs.measure.markdown import markdown
+from rfgs.measure.results import check_weights, fingerprint
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.available import check_source
 from rfgs.models.catalog import locate
@@ -40,7 +41,6 @@ from rfgs.runs.job import Job, QualityName
 from rfgs.runs.methods import check_pair
 from rfgs.tinyworld.prompts import FOLDER, PROMPT_SETS, captioned, rivals
 from rfgs.tinyworld.scorer import Scorer, load_scorer, rank
-from rfgs.training.results import check_weights, fingerprint
 
 METHODS = (
     "sds:tiny-sd",

@@ -246,7 +246,7 @@ def prompt_files() -> list[bytes]:
 
 def read_prompts(path: Path) -> object:
     """As `rfgs batch` does."""
-    from rfgs.batch.lines import read_file
+    from rfgs.runs.batch.lines import read_file
 
     return read_file(path)
 

@@ -31,6 +31,7 @@ from rfgs.flat.images import psnr, read_image, save_image
 from rfgs.flat.jobs import EditJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo
 from rfgs.measure.markdown import markdown
+from rfgs.measure.results import check_weights, fingerprint, write_sheet
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.available import check_source
 from rfgs.models.catalog import locate
@@ -42,9 +43,8 @@ from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import FOLDER
 from rfgs.tinyworld.scenes import COLORS, Scene, draw_scene
 from rfgs.tinyworld.scorer import BACKGROUND, Scorer, load_scorer
+from rfgs.tinyworld.scorer_labels import class_numbers
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.training.results import check_weights, fingerprint, write_sheet
-from rfgs.training.scorer_labels import class_numbers
 
 SIZE = 128
 INVERT_METHODS, EDIT_METHODS = ("irfds", "ode"), ("irfds", "ode", "flowedit")

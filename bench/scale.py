@@ -19,12 +19,12 @@ from pathlib import Path
 
 import tyro
 
-from rfgs.batch.plan import Asset, name_of
 from rfgs.measure.plan import COLUMNS, SETS, Column, plan
 from rfgs.measure.records import table_path
 from rfgs.measure.rows import made_by, write_rows
 from rfgs.models import words
 from rfgs.runs import folders
+from rfgs.runs.batch.plan import Asset, name_of
 from rfgs.runs.job import QUALITIES, Job
 
 CHILD = """

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from rfgs.batch.best import ScoreName
 from rfgs.errors import UserError
 from rfgs.models.loading import Loading
 from rfgs.models.places import expanded
+from rfgs.runs.batch.best import ScoreName
 from rfgs.runs.job import Job, QualityName
 from rfgs.settings import Setting, declared
 
@@ -21,9 +21,9 @@ from .asked import Asked
 from .flags import Text, WholeNumber, default
 
 if TYPE_CHECKING:
-    from rfgs.batch.lines import Line
-    from rfgs.batch.local import Ended, Stop
-    from rfgs.batch.plan import Asset, State
+    from rfgs.runs.batch.lines import Line
+    from rfgs.runs.batch.local import Ended, Stop
+    from rfgs.runs.batch.plan import Asset, State
 
 COLUMNS: dict[str, Any] = {
     "backend": str,
@@ -72,9 +72,9 @@ class Batch(Asked):
 
     def run(self) -> None:
         """Checks every line, then makes what is missing."""
-        from rfgs.batch import local, plan
         from rfgs.export.writing import made
         from rfgs.runs import holding
+        from rfgs.runs.batch import local, plan
 
         from .console import StopOnInterrupt
 
@@ -119,7 +119,7 @@ class Batch(Asked):
         """Of a cluster, its machines' and not this one's."""
         if self.ray is None:
             return super().on()
-        from rfgs.batch import on_ray
+        from rfgs.runs.batch import on_ray
 
         return on_ray.device(self.ray, self.device)
 
@@ -158,9 +158,9 @@ class Batch(Asked):
         Raises:
             UserError: a line that cannot be made, by its place in its file.
         """
-        from rfgs.batch import best, lines, plan
         from rfgs.models import catalog
         from rfgs.models.words import Knowledge
+        from rfgs.runs.batch import best, lines, plan
 
         assets: list[Asset] = []
         prompts: dict[tuple[str, str], dict[str, str]] = {}
@@ -230,7 +230,7 @@ class Batch(Asked):
 
     def _where(self, assets: list[Asset]) -> str:
         """How many are made at a time, and where."""
-        from rfgs.batch import places
+        from rfgs.runs.batch import places
 
         device = assets[0].job.device
         if self.ray is not None:
@@ -241,7 +241,7 @@ class Batch(Asked):
 
     def _most(self, assets: list[Asset]) -> Any:
         """What the most demanding of them takes."""
-        from rfgs.batch import places
+        from rfgs.runs.batch import places
 
         # Prompt and seed change nothing, and to look at a model's files ten thousand times takes seconds.
         kinds = {
@@ -263,10 +263,10 @@ class Batch(Asked):
         )
 
     def _ended(self, assets: list[Asset], stop: Stop) -> Iterator[Ended]:
-        from rfgs.batch import local, places
+        from rfgs.runs.batch import local, places
 
         if self.ray is not None:
-            from rfgs.batch import on_ray
+            from rfgs.runs.batch import on_ray
 
             return on_ray.run(assets, self._most(assets), address=self.ray, retries=self.retries, stop=stop)
         found = places.places(self._most(assets), self.workers)
@@ -274,7 +274,7 @@ class Batch(Asked):
 
     def _finish(self, assets: list[Asset], problems: dict[Path, str]) -> None:
         """Keeps the best, and writes the page."""
-        from rfgs.batch import best, page
+        from rfgs.runs.batch import best, page
 
         if self.keep_best is not None:
             removed = best.keep(assets, self.keep_best, _record)

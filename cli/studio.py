@@ -50,7 +50,7 @@ class Studio:
 
         checks.check_port(self.port)
         from rfgs.runs.forks import ABLE
-        from rfgs.studio import Studio as Page
+        from rfgs.viewer.studio import Studio as Page
 
         from .browser import open_page
 

@@ -27,7 +27,8 @@ def code_of(path: Path) -> list[tuple[int, str]]:
 def passages() -> dict[str, list[str]]:
     """Runs of LINES lines that stand in more than one place, and those places."""
     found: dict[str, list[str]] = defaultdict(list)
-    for path in sorted([*(ROOT / "rfgs").rglob("*.py"), *(ROOT / "cli").glob("*.py")]):
+    files = [file for folder in ("rfgs", "cli", "training") for file in (ROOT / folder).rglob("*.py")]
+    for path in sorted(files):
         lines = code_of(path)
         for at in range(len(lines) - LINES + 1):
             run = lines[at : at + LINES]

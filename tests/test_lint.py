@@ -42,7 +42,11 @@ def test_english_is_american() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")]
     files = [
         *pages,
-        *(file for folder in ("rfgs", "cli", "examples") for file in (ROOT / folder).rglob("*.py")),
+        *(
+            file
+            for folder in ("rfgs", "cli", "training", "examples")
+            for file in (ROOT / folder).rglob("*.py")
+        ),
     ]
     found = {
         f"{file.relative_to(ROOT)}: {word[0]}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = (
@@ -18,16 +22,12 @@ ROOMS = (
     "export",
     "tinyworld",
     "runs",
-    "batch",
     "flat",
     "viewer",
-    "studio",
     "measure",
-    "training",
     "cli",
 )
 """From what everything uses to what uses everything."""
-STILL_UPWARD: set[tuple[str, str]] = set()
 
 
 def imports() -> set[tuple[str, str]]:
@@ -57,9 +57,20 @@ def test_the_top_of_the_package_is_its_rooms() -> None:
 
 
 def test_no_arrow_points_upward() -> None:
-    upward = {(room, used) for room, used in imports() if ROOMS.index(used) > ROOMS.index(room)}
-    assert upward == STILL_UPWARD
+    assert {(room, used) for room, used in imports() if ROOMS.index(used) > ROOMS.index(room)} == set()
 
 
-def test_no_command_needs_the_training() -> None:
-    assert {room for room, used in imports() if used == "training"} <= {"training"}
+def test_training_is_not_installed_and_nothing_that_is_needs_it() -> None:
+    """It lies beside the package, from where a wheel takes nothing (tests/test_package.py)."""
+    files = [*(ROOT / "rfgs").rglob("*.py"), *(ROOT / "cli").glob("*.py")]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        assert not [name for name in names if name.split(".")[0] in ("training", "tests", "bench", "program")]
+
+
+@pytest.mark.parametrize("name", ["tiny-sd3", "tiny-sd", "tiny-instaflow", "scorer"])
+def test_weights_say_by_which_program_they_are_made(name: str) -> None:
+    command = json.loads((ROOT / "assets" / name / "training.json").read_text())["command"]
+    (program,) = re.findall(r"python -m (\S+)", command)
+    assert (ROOT / program.replace(".", "/")).with_suffix(".py").exists()

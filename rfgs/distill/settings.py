@@ -168,7 +168,7 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     distance_range: tuple[float, float] = setting(
         (3.1, 3.3), "World units between camera and origin.", least=0.1, most=1000
     )
-    """What the embedded models were trained on (`rfgs.training.data`), as is the next."""
+    """What the embedded models were trained on (`training.data`), as is the next."""
     fov_range: tuple[float, float] = setting(
         (40.0, 40.0), "Vertical fields of view, degrees.", least=1, most=170
     )

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 MODULES = (
-    "rfgs.assets", "rfgs.batch.worker", "rfgs.cli.load_checks", "rfgs.cli.main", "rfgs.export.ply", "rfgs.guidance.flowedit",
+    "rfgs.assets", "rfgs.runs.batch.worker", "rfgs.cli.load_checks", "rfgs.cli.main", "rfgs.export.ply", "rfgs.guidance.flowedit",
     "rfgs.guidance.ode", "rfgs.models.sizes", "rfgs.priors.autoencoder",
     "rfgs.priors.converted", "rfgs.priors.instaflow", "rfgs.priors.sd3", "rfgs.priors.unread", "rfgs.render.cpu",
     "rfgs.runs.generate", "rfgs.viewer",

@@ -116,7 +116,7 @@ def in_patches(pictures: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _chances(elevations: Sequence[float]) -> np.ndarray:
-    """Densities of `rfgs.training.data.draw_view` at elevations, not normalized: one in five is from above 45."""
+    """Densities of `training.data.draw_view` at elevations, not normalized: one in five is from above 45."""
     return np.where(np.array(elevations) > 45, 0.2 / 40, 0.8 / 55)
 
 

@@ -88,7 +88,7 @@ class Scorer:
                 raise UserError(f"the scorer's files are not installed; {embedded.remedy('scorer')}")
             raise UserError(
                 f"{folder} holds no scorer: config.json and model.safetensors come from "
-                "`python -m rfgs.training.train_scorer`"
+                "`python -m training.train_scorer` in a checkout"
             )
         config = json.loads((folder / "config.json").read_text())
         labels = {name: tuple(classes) for name, classes in config["labels"].items()}

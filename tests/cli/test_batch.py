@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from rfgs.batch import local
-from rfgs.batch.local import Ended
-from rfgs.batch.plan import Asset
 from rfgs.cli.main import main
 from rfgs.runs import folders
+from rfgs.runs.batch import local
+from rfgs.runs.batch.local import Ended
+from rfgs.runs.batch.plan import Asset
 
 
 def finish(asset: Asset) -> None:
@@ -204,7 +204,7 @@ import os, sys
 sys.path.insert(0, "bench")
 import forked
 from rfgs.runs import generate, recorder
-from rfgs.batch.worker import main
+from rfgs.runs.batch.worker import main
 
 recorder.write_turntable = lambda splats, path, **_: path.touch()
 generate.load_prior = lambda *_, **__: forked.grey()

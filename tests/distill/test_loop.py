@@ -430,7 +430,7 @@ def test_views_come_from_the_distances_and_fields_of_view_that_are_set() -> None
     for values, (low, high) in ((distances, (2.5, 4.0)), (fovs, (40.0, 70.0))):
         assert low <= values.min() < low + 0.3 * (high - low)
         assert high >= values.max() > high - 0.3 * (high - low)
-    # By default as the embedded models have seen the world: see `rfgs.training.data.draw_view`.
+    # By default as the embedded models have seen the world: see `training.data.draw_view`.
     near = torch.cat([step.cameras.positions.norm(dim=-1) for step in run()])
     assert ((near - DEFAULT_DISTANCE).abs() <= 0.1 + 1e-5).all() and near.std() > 0.01
 

@@ -32,7 +32,7 @@ from rfgs.tinyworld import scorer_views, truth
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import held_out_scenes
 from rfgs.tinyworld.scorer import asset_views
-from rfgs.training.train_scorer import export, new_net
+from training.train_scorer import export, new_net
 
 TINY = {"steps": 2, "views_per_step": 1, "splats": 60, "densify": "none"}
 

@@ -37,7 +37,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from rfgs.training.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
+from training.text import TEXT_WIDTH, new_text_encoder, write_tokenizer
 
 WORDS = ["red", "cube", "a", "blue"]
 WIDTH = 16

@@ -40,7 +40,7 @@ from rfgs.tinyworld.scenes import (
     draw_scene,
     second_color,
 )
-from rfgs.training.text import MAX_TOKENS
+from training.text import MAX_TOKENS
 
 SETS = ("single", "surroundings", "multiple")
 

@@ -34,14 +34,14 @@ from rfgs.tinyworld.scorer import (
     smooth,
     word_ids,
 )
+from rfgs.tinyworld.scorer_labels import LABELS, class_numbers
 from rfgs.tinyworld.scorer_net import ScorerNet
 from rfgs.tinyworld.scorer_views import over_grey, world_views
 from rfgs.tinyworld.tracer import render_scene
-from rfgs.training import scorer_check, scorer_data
-from rfgs.training.scorer_check import fit_splats, rank_correlation
-from rfgs.training.scorer_data import blur, degrade
-from rfgs.training.scorer_labels import LABELS, class_numbers
-from rfgs.training.train_scorer import NEGATIVES, almost, contrastive_loss, draw_texts, export, new_net, train
+from training import scorer_check, scorer_data
+from training.scorer_check import fit_splats, rank_correlation
+from training.scorer_data import blur, degrade
+from training.train_scorer import NEGATIVES, almost, contrastive_loss, draw_texts, export, new_net, train
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "scorer"
 MUG = Scene((Thing("mug", "red"),))
@@ -414,7 +414,7 @@ def test_fitted_splats_come_near_the_picture() -> None:
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     if not (SHIPPED / "model.safetensors").exists():
-        pytest.skip("no scorer in assets/scorer: python -m rfgs.training.train_scorer makes it")
+        pytest.skip("no scorer in assets/scorer: python -m training.train_scorer makes it")
     return load_scorer()
 
 

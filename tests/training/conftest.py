@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rfgs.tinyworld.scenes import Scene, Thing
-from rfgs.training.draws import Draws
-from rfgs.training.latents import PARTS, Latents
-from rfgs.training.text import MAX_TOKENS
+from training.draws import Draws
+from training.latents import PARTS, Latents
+from training.text import MAX_TOKENS
 
 
 class Counted:
@@ -43,5 +43,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time in the two trainings goes on by one second at each reading, and each step reads it once."""
     ticks = itertools.count()
     fake = SimpleNamespace(time=lambda: float(next(ticks)), process_time=lambda: float(next(ticks)))
-    monkeypatch.setattr("rfgs.training.vae.time", fake)
-    monkeypatch.setattr("rfgs.training.fitting.time", fake)
+    monkeypatch.setattr("training.vae.time", fake)
+    monkeypatch.setattr("training.fitting.time", fake)

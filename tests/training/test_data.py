@@ -14,7 +14,7 @@ from rfgs.tinyworld.kinds import KINDS, SOLIDS
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.scenes import COLORS, FINISHES, PAINTS, SIZES, Scene, Thing, draw_scene
 from rfgs.tinyworld.tracer import LAYERS, own_colors, render_scene
-from rfgs.training import data
+from training import data
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from transformers import CLIPTokenizer
 from rfgs.tinyworld.language import VIEWS, parse, vocabulary
 from rfgs.tinyworld.pictures import recolor
 from rfgs.tinyworld.scenes import COLORS, PAINTS, Scene, Thing, draw_scene, expected_looks, second_color
-from rfgs.training.draws import EXACT_ABOVE, Draw, Draws, draw_times
-from rfgs.training.text import MAX_TOKENS, write_tokenizer
+from training.draws import EXACT_ABOVE, Draw, Draws, draw_times
+from training.text import MAX_TOKENS, write_tokenizer
 
 SETS = ("single", "surroundings", "multiple")
 

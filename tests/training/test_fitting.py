@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfgs.training import fitting
-from rfgs.training.fitting import Muon32, drawn_from, fit, nearest_orthogonal
+from training import fitting
+from training.fitting import Muon32, drawn_from, fit, nearest_orthogonal
 
 
 class Line(nn.Module):

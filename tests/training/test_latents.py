@@ -17,12 +17,12 @@ from rfgs.tinyworld.pictures import recolor, thing_colors
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.scenes import Scene, Thing, draw_scene
 from rfgs.tinyworld.tracer import render_layers, render_scene
-from rfgs.training import data, latents
-from rfgs.training.data import scene_of
-from rfgs.training.draws import EXACT_ABOVE, Draw, Draws
-from rfgs.training.latents import PARTS, Latents, encode_layers
-from rfgs.training.prior import flow_targets
-from rfgs.training.text import write_tokenizer
+from training import data, latents
+from training.data import scene_of
+from training.draws import EXACT_ABOVE, Draw, Draws
+from training.latents import PARTS, Latents, encode_layers
+from training.prior import flow_targets
+from training.text import write_tokenizer
 
 PIXELS = 32
 SETS = ("single", "surroundings", "multiple")

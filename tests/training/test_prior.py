@@ -12,11 +12,11 @@ from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from rfgs.training import prior
-from rfgs.training.fitting import make_optimizers
-from rfgs.training.latents import Latents
-from rfgs.training.prior import TinySD3, flow_loss, flow_loss_by_level, load_average, sample
-from rfgs.training.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
+from training import prior
+from training.fitting import make_optimizers
+from training.latents import Latents
+from training.prior import TinySD3, flow_loss, flow_loss_by_level, load_average, sample
+from training.text import MAX_TOKENS, TEXT_WIDTH, write_tokenizer
 
 SHAPE = (16, 16, 16)
 Constant = Callable[..., Latents]

@@ -16,10 +16,10 @@ from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld.scenes import Scene, Thing
-from rfgs.training import prior_check
-from rfgs.training.prior_check import ASKED, VIEWS, best_scale, check, figures, set_prompts
-from rfgs.training.scorer_labels import LABELS, class_numbers
-from rfgs.training.straightness import straightness
+from rfgs.tinyworld.scorer_labels import LABELS, class_numbers
+from training import prior_check
+from training.prior_check import ASKED, VIEWS, best_scale, check, figures, set_prompts
+from training.straightness import straightness
 
 S = 0.5
 

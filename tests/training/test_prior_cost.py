@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rfgs.priors.base import Condition
-from rfgs.training.prior_cost import evaluation_seconds, megabytes
+from training.prior_cost import evaluation_seconds, megabytes
 
 
 def test_megabytes(tmp_path: Path) -> None:

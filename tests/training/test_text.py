@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from rfgs.tinyworld.language import vocabulary
-from rfgs.training.text import (
+from training.text import (
     BOS,
     EOS,
     MAX_TOKENS,
@@ -72,7 +72,7 @@ def test_a_reloaded_tokenizer_is_the_same(tokenizer: CLIPTokenizer, folder: Path
 def test_encode_text_is_what_the_pipeline_gives_the_transformer(tokenizer: CLIPTokenizer) -> None:
     from diffusers import StableDiffusion3Pipeline
 
-    from rfgs.training.prior import new_transformer
+    from training.prior import new_transformer
 
     torch.manual_seed(0)
     encoders = [new_text_encoder(tokenizer).eval() for _ in range(2)]

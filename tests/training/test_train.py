@@ -15,10 +15,10 @@ from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior, unknown_words
 from rfgs.tinyworld.language import vocabulary
-from rfgs.training import data, latents, train, vae
-from rfgs.training.prior import TinySD3
-from rfgs.training.text import MAX_TOKENS
-from rfgs.training.vae import random_crops
+from training import data, latents, train, vae
+from training.prior import TinySD3
+from training.text import MAX_TOKENS
+from training.vae import random_crops
 
 
 @pytest.fixture(scope="module", autouse=True)

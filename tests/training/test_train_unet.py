@@ -14,9 +14,9 @@ from transformers import CLIPTokenizer
 
 from rfgs.priors import load_prior
 from rfgs.priors.base import guided
-from rfgs.training import data, latents, train, train_unet, unet
-from rfgs.training.text import MAX_TOKENS
-from rfgs.training.vae import random_crops
+from training import data, latents, train, train_unet, unet
+from training.text import MAX_TOKENS
+from training.vae import random_crops
 
 START = Path(str(files("rfgs.assets"))) / "tiny-sd3"
 

@@ -15,10 +15,10 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.training import unet
-from rfgs.training.latents import Latents
-from rfgs.training.text import MAX_TOKENS, write_tokenizer
-from rfgs.training.unet import (
+from training import unet
+from training.latents import Latents
+from training.text import MAX_TOKENS, write_tokenizer
+from training.unet import (
     SHAPE,
     Pairs,
     TinyUNet,

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rfgs.tinyworld.pictures import PATCH
-from rfgs.training import data
-from rfgs.training.vae import (
+from training import data
+from training.vae import (
     CHANNELS,
     fit_encoder,
     load_trained,

@@ -1,1 +1,0 @@
-"""How the embedded models are made and checked. Nothing that a user runs imports it."""

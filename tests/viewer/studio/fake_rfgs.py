@@ -1,0 +1,88 @@
+"""Stands for `rfgs` in the studio's tests: runs without a model that go on until a file tells them to end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+PLAIN = [sys.executable, str(Path(__file__)), "plain"]
+"""What starts one without a page, in a tenth of a second."""
+WITH_PAGE = [sys.executable, "-c", "from tests.viewer.studio.fake_rfgs import main; main()", "page"]
+"""What starts one with the live page that runs have."""
+END = "END"
+"""Name of the file beside the runs' folders at which they end. Its content is the prompt of those that it is for."""
+STEPS = 50
+
+
+def note(folder: Path, prompt: str, state: str, done: int) -> None:
+    """Writes a record, as runs do."""
+    record = {
+        "state": state,
+        "job": {"prompt": prompt, "model": "tiny-sd3", "quality": "draft", "seed": 0},
+        "config": {"steps": STEPS},
+        "steps_done": done,
+        "seconds": {"prior": 1.5},
+    }
+    temporary = folder / ".run.json.new"
+    temporary.write_text(json.dumps(record))
+    temporary.replace(folder / "run.json")
+
+
+def may_end(folder: Path, prompt: str) -> bool:
+    file = folder.parent / END
+    return file.exists() and prompt in file.read_text()
+
+
+def main() -> None:
+    from rfgs.cli.streams import outlive
+
+    outlive()  # As `rfgs` does, also of a studio that reads no more.
+    # And: in the background of a script, programs begin with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    page, command, *words = sys.argv[1:]
+    if command == "export":
+        Path(words[1]).write_text(f"made of {words[0]}")
+        return
+    resumes = words[0] == "--resume"
+    folder = Path(words[1] if resumes else words[words.index("--output") + 1])
+    prompt = json.loads((folder / "run.json").read_text())["job"]["prompt"] if resumes else words[0]
+    if "nothing" in prompt:
+        print("rfgs: the disk is full; free some space", file=sys.stderr)
+        sys.exit(2)
+    folder.mkdir(parents=True, exist_ok=True)
+    note(folder, prompt, "running", 0)
+    if page == "page":
+        with_page(folder, prompt)
+    else:
+        print(f"viewer: http://127.0.0.1:1/?token=x\ngenerate:  14%|█| 7/{STEPS} [00:01<00:02]", flush=True)
+        while not may_end(folder, prompt):
+            time.sleep(0.01)
+    note(folder, prompt, "finished", STEPS)
+
+
+def with_page(folder: Path, prompt: str) -> None:
+    from PIL import Image
+
+    from rfgs.export import write_ply
+    from rfgs.runs.holding import hold
+    from rfgs.viewer import Viewer
+    from tests.viewer.viewer_fakes import fake_distill, three_balls
+
+    hold(folder)
+    with Viewer(port=0, about={"prompt": prompt}, folder=folder) as viewer:
+        print(f"viewer: {viewer.url}", flush=True)
+        for step in fake_distill(10_000, seconds=0.05):
+            viewer.update(step)
+            print(f"generate:  10%|█| {min(step.index, STEPS)}/{STEPS} [00:01<00:02, 1it/s]", flush=True)
+            if viewer.stop_requested or may_end(folder, prompt):
+                break
+        write_ply(three_balls(300), folder / "splats.ply", comments=[f"prompt: {prompt}"])
+        Image.new("RGB", (8 * 64, 64), (200, 60, 30)).save(folder / "turntable.png")
+        viewer.finish([folder / "splats.ply"], three_balls(300))
+
+
+if __name__ == "__main__":
+    main()
