@@ -243,24 +243,7 @@ class Batch(Asked):
         """What the most demanding of them takes."""
         from rfgs.runs.batch import places
 
-        # Prompt and seed change nothing, and to look at a model's files ten thousand times takes seconds.
-        kinds = {
-            (
-                a.job.model,
-                a.job.t5,
-                a.job.dtype,
-                a.job.quantize,
-                a.job.offload,
-                a.job.settings.get("views_per_step"),
-            ): a.job
-            for a in assets
-        }
-        found = [places.needs(job) for job in kinds.values()]
-        return places.Needs(
-            max(one.threads for one in found),
-            max(one.memory for one in found),
-            max(one.gpus for one in found),
-        )
+        return places.most(asset.job for asset in assets)
 
     def _ended(self, assets: list[Asset], stop: Stop) -> Iterator[Ended]:
         from rfgs.runs.batch import local, places

@@ -36,8 +36,13 @@ class Bench:
     """Prompts of each set to leave out before the first, such as those that settings were tuned on."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Number of seeds of each prompt: 0, 1, ..."""
-    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODEL:GUIDANCE ...")] = ()
-    """Methods, such as tiny-sd3:rfds-rev; all seven of the paper's table if none is given."""
+    columns: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="MODEL:GUIDANCE ...", help_behavior_hint="(default: all seven of the paper's table)"
+        ),
+    ] = ()
+    """Methods, such as tiny-sd3:rfds-rev."""
     ablations: bool = False
     """In place of the columns: the default method, and one column for each single change to it."""
     bounds: bool = True
@@ -89,7 +94,7 @@ class Bench:
 
     def _runs(self) -> list:
         from rfgs.errors import UserError
-        from rfgs.measure import ablations, plan, work
+        from rfgs.measure import ablations, given, plan
 
         if self.ablations and self.columns:
             raise UserError("--columns: --ablations has columns of its own; leave one of the two out")
@@ -98,9 +103,9 @@ class Bench:
         if self.ablations:
             columns = ablations.ablation_columns(quality)
         scale = [] if self.guidance_scale is None else [f"guidance_scale={self.guidance_scale}"]
-        settings = work.parse_settings([*scale, *self.set], columns)
+        settings = given.parse_settings([*scale, *self.set], columns)
         shared = settings.get("", {})
-        columns = [work.with_settings(column, shared, settings.get(column.name, {})) for column in columns]
+        columns = [given.with_settings(column, shared, settings.get(column.name, {})) for column in columns]
         if self.bounds:
             columns += [plan.Column("world", "rfds-rev", label=name) for name in plan.BOUNDS]
         prompts = plan.read_prompts(self.sets, self.prompts, self.skip)

@@ -71,13 +71,13 @@ class Flat(OnModel):
         """
         from rfgs.models import distilled
         from rfgs.models.words import Knowledge
-        from rfgs.runs import folders
+        from rfgs.runs import claims
 
         settings = job.settings
         scale = getattr(job, "guidance_scale", settings.get("guidance_scale"))
         negative = settings.get("negative_prompt", "")
         remark = Knowledge.of(job.model).check(prompts, negative, any_words=self.any_words)
-        folder = folders.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
+        folder = claims.claim_folder(name, job.seed, self.output, overwrite=self.overwrite, resumable=False)
         with Meter(folder) as meter:
             meter.say(f"{doing} with {job.model} on the {job.device}; writing to {folder}")
             for line in (remark, distilled.remark(job.model, scale)):

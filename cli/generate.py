@@ -94,7 +94,7 @@ class Generate(Asked):
         """Checks all that can be checked without a model, then does the work."""
         from rfgs.models import available
         from rfgs.models.words import Knowledge
-        from rfgs.runs import folders, holding
+        from rfgs.runs import claims, folders, holding
 
         from . import checks, load_checks
 
@@ -111,7 +111,7 @@ class Generate(Asked):
             remark = knowledge.check(
                 {"": job.prompt}, job.settings.get("negative_prompt", ""), any_words=self.any_words
             )
-            folder = folders.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
+            folder = claims.claim_folder(job.prompt, job.seed, self.output, overwrite=self.overwrite)
         else:
             self._check_only_steps()
             job = folders.job_to_resume(self.resume, steps=given(self, DistillConfig).get("steps"))
@@ -127,7 +127,7 @@ class Generate(Asked):
             self._generate(job, folder, remark)
         except BaseException:
             if self.resume is None:
-                folders.leave(folder)
+                claims.leave(folder)
             raise
         finally:
             holding.release(folder)

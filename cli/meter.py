@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rfgs.runs.folders import leave
+from rfgs.runs.claims import leave
 
 from .console import StopOnInterrupt
 

@@ -77,14 +77,14 @@ class Setting:
             fits = value in self.choices
         elif self.is_pair:
             fits = isinstance(value, (list, tuple)) and len(value) == 2
-            fits = fits and all(_is_number(part) and self._in_range(part) for part in value)
+            fits = fits and all(is_number(part) and self._in_range(part) for part in value)
             fits = fits and value[0] <= value[1]
             value = tuple(float(part) for part in value) if fits else value
         elif base is float:
-            fits = _is_number(value) and self._in_range(value)
+            fits = is_number(value) and self._in_range(value)
             value = float(value) if fits else value
         elif base is int:
-            fits = _is_number(value) and isinstance(value, int) and self._in_range(value)
+            fits = is_number(value) and isinstance(value, int) and self._in_range(value)
         else:
             fits = isinstance(value, base)
         if not fits:
@@ -225,50 +225,6 @@ def find(name: str, known: Mapping[str, Setting]) -> Setting:
     return known[name]
 
 
-def of_plain(kind: type[D], values: Any) -> D:
-    """A dataclass out of somebody's file: `values` by the names of its fields, each in the field's type.
-
-    Raises:
-        UserError: no such values, or not in these types; in a few words.
-    """
-    if not isinstance(values, dict):
-        raise UserError("it is no list of names and values")
-    hints = _hints(kind)
-    for name, value in values.items():
-        if name not in hints or not _is_of(value, hints[name]):
-            raise UserError(f"{name[:40]} is {str(value)[:40]!r}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UserError("something is missing in it") from error
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields; to find them takes longer than to check a hundred values."""
-    return _cached_hints(kind)
-
-
-_cached_hints = functools.cache(get_type_hints)
-
-
-def _is_of(value: Any, hint: Any) -> bool:
-    """Whether a value as JSON has them is of a field's type."""
-    if (
-        hint is Any or type(value) is hint
-    ):  # The latter is most of what there is, and the rest takes ten times as long.
-        return True
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_is_of(value, part) for part in parts)
-    if origin is Literal:
-        return isinstance(value, str) and value in parts
-    if hint is float:
-        return _is_number(value)
-    if hint is int:
-        return _is_number(value) and isinstance(value, int)
-    return isinstance(value, origin or hint)
-
-
 def assign(config: Any, values: Mapping[str, Any]) -> None:
     """Sets values, which were checked before, on a dataclass; what is none of its fields goes into its `own`."""
     for name, value in values.items():
@@ -287,7 +243,7 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

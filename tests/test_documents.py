@@ -185,7 +185,7 @@ def test_commands_of_rfgs_are_understood(
     words: list[str], capsys: pytest.CaptureFixture[str], modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rfgs.cli.main import Command
-    from rfgs.measure import plan, work
+    from rfgs.measure import given, plan
 
     arguments = [word for word in words if word != "..."]
     try:
@@ -206,7 +206,7 @@ def test_commands_of_rfgs_are_understood(
             assert command.prompt or command.resume is not None
     if name == "bench":
         columns = plan.find_columns(command.columns) if command.columns else list(plan.COLUMNS)
-        work.parse_settings(command.set, columns)
+        given.parse_settings(command.set, columns)
         assert command.report is None or is_there(command.report)
     for word in arguments[1:]:
         if "/" in word and not word.startswith("-"):

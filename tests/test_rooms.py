@@ -60,6 +60,13 @@ def test_no_arrow_points_upward() -> None:
     assert {(room, used) for room, used in imports() if ROOMS.index(used) > ROOMS.index(room)} == set()
 
 
+def test_no_module_is_long() -> None:
+    """What has more than 300 lines has a seam."""
+    files = [file for room in ("rfgs", "cli", "training") for file in (ROOT / room).rglob("*.py")]
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
 def test_training_is_not_installed_and_nothing_that_is_needs_it() -> None:
     """It lies beside the package, from where a wheel takes nothing (tests/test_package.py)."""
     files = [*(ROOT / "rfgs").rglob("*.py"), *(ROOT / "cli").glob("*.py")]

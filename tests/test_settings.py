@@ -17,7 +17,7 @@ from rfgs.distill.settings import DistillConfig
 from rfgs.errors import UserError
 from rfgs.flat.settings import ParticleConfig
 from rfgs.render.cameras import DEFAULT_FOV
-from rfgs.settings import Unfit, assign, check, declared, of_plain, parse, setting, shown
+from rfgs.settings import Unfit, assign, check, declared, parse, setting, shown
 
 ROOT = Path(__file__).parent.parent
 
@@ -234,31 +234,3 @@ def test_one_edit_and_one_file_reach_every_place(tmp_path: Path) -> None:
     assert result["bench"] == {"": {"sparkle": 0.5, "loudness": 3.0}}
     assert "  sparkle  a number of at least 0; default: 0.75\n      How much it sparkles.\n" in done.stdout
     assert "  loudness  a number of at least 0; default: 1\n" in done.stdout
-
-
-@dataclass(frozen=True)
-class Noted:
-    name: str
-    kind: Literal["a", "b"] = "a"
-    size: int = 1
-    share: float = 0.5
-    note: str | None = None
-    more: dict[str, int] | None = None
-
-
-def test_a_dataclass_out_of_a_file_has_the_types_of_its_fields() -> None:
-    noted = {"name": "x", "kind": "b", "size": 2, "share": 1, "note": None, "more": {"a": 1}}
-    assert of_plain(Noted, noted) == Noted("x", "b", 2, 1, None, {"a": 1})
-    for values, told in (
-        ([], "no list of names and values"),
-        ({}, "something is missing"),
-        ({"name": 1}, "name is '1'"),
-        ({"name": "x", "kind": []}, r"kind is '\[\]'"),
-        ({"name": "x", "size": True}, "size is 'True'"),
-        ({"name": "x", "size": 1.5}, "size is '1.5'"),
-        ({"name": "x", "share": "1"}, "share is '1'"),
-        ({"name": "x", "more": []}, "more is"),
-        ({"name": "x", "other": 1}, "other is '1'"),
-    ):
-        with pytest.raises(UserError, match=told):
-            of_plain(Noted, values)

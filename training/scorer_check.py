@@ -20,10 +20,11 @@ from torch import Tensor
 from rfgs.render import render
 from rfgs.render.cameras import sample_orbit
 from rfgs.splats import Splats, ball
+from rfgs.tinyworld.asset_views import asset_views
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import PROMPT_SETS, held_out_scenes
-from rfgs.tinyworld.scorer import Scorer, asset_views, load_scorer, score_similarities, seen_from
+from rfgs.tinyworld.scorer import Scorer, load_scorer, score_similarities, seen_from
 from rfgs.tinyworld.scorer_labels import class_numbers
 from rfgs.tinyworld.scorer_views import over_grey, world_views
 from rfgs.tinyworld.tracer import render_scene

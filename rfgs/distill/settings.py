@@ -196,7 +196,7 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     opacity_weight: float = setting(
         0.0, "Pull that makes Gaussians fainter where the views do not ask for more; 1 clears haze.", least=0
     )
-    """In units of a gradient that all views agree on (`rfgs.distill.loop.regularize`). 1 takes too much from drafts
+    """In units of a gradient that all views agree on (`rfgs.distill.regularize`). 1 takes too much from drafts
     (docs/guidance.md)."""
     scale_weight: float = setting(0.0, "Pull that makes Gaussians smaller, in the same units.", least=0)
     """Of a splat whose standard deviation is one world unit."""

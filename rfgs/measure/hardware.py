@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from rfgs.distill.clock import Clock
 from rfgs.distill.recipes import config_for
 from rfgs.guidance import find_guide
 from rfgs.measure import selftest
+from rfgs.measure.cases import Case, cases
 from rfgs.measure.random_prior import random_prior
 from rfgs.models import machine, memory
 from rfgs.models.card import computes_bfloat16
@@ -36,38 +37,6 @@ WARM_UP, TIMED = 2, 5
 SECONDS_A_CASE = 20.0
 SHARES = {"self-test": 0.25, "steps": 0.85, "rasterizer": 0.95, "kernels": 1.0}
 """By when each part has to be done, as a share of all time."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Steps of one model, as a run would take them."""
-
-    model: str
-    guidance: str
-    views: int
-    size: int
-    """Pixels."""
-
-    @property
-    def label(self) -> str:
-        return f"{self.model}, {self.guidance}, {self.views} x {self.size} px"
-
-
-def cases(*, small: bool) -> list[Case]:
-    """The usual case of every model first, then the other numbers of views, sizes and guidances."""
-    flows = ("sd3", "sd35-medium", "flux-dev", "flux2-klein", "z-image")
-    size, other = (64, 32) if small else (512, 256)
-    usual = [Case(name, "rfds-rev", 4, size) for name in (*flows, "instaflow")] + [
-        Case("sd15", "sds", 4, size)
-    ]
-    more = [Case(name, "rfds-rev", views, size) for name in flows for views in (1, 8)]
-    more += [Case("sd3", guidance, 4, size) for guidance in ("rfds", "rfds-vsd")]
-    more += [Case("sd15", "vsd", 4, size)]
-    more += [Case(name, "rfds-rev", views, other) for views in (4, 1, 8) for name in flows]
-    more += [Case("flux-dev", "rfds", 4, size), Case("sd35-large", "rfds-rev", 4, size)]
-    more += [Case("sd3", guidance, 4, other) for guidance in ("rfds", "rfds-vsd")]
-    more += [Case("flux-dev", "rfds-vsd", 1, size)]
-    return usual + more
 
 
 class Watch:

@@ -23,7 +23,7 @@ from rfgs.errors import UserError
 from rfgs.measure.plan import BOUNDS, Key, Run
 from rfgs.measure.rows import change_rows, lock, rows_of
 from rfgs.runs.folders import slug
-from rfgs.settings import of_plain
+from rfgs.runs.plain import of_plain
 
 Record = dict[str, Any]
 

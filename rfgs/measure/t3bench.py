@@ -26,7 +26,8 @@ from rfgs.export.writing import finite_splats
 from rfgs.render import render
 from rfgs.render.cameras import Cameras, orbit
 from rfgs.splats import Splats
-from rfgs.tinyworld.scorer import icosphere, smooth
+from rfgs.tinyworld.asset_views import icosphere
+from rfgs.tinyworld.scorer import smooth
 
 Scorer = Callable[[Tensor, str], Tensor]
 """Pictures [B, 3, H, W] in steps of 1/255 in [0, 1] and a prompt -> how well they fit it, [B]; ImageReward, or your own."""

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from rfgs.distill.settings import START_RADIUS
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.export.writing import made, sweep
-from rfgs.guidance import as_dict, readable, readers
+from rfgs.guidance import as_dict
 from rfgs.measure.plan import (
     BOUNDS,
     FIT,
     RUN_SETTINGS,
     TRUTH,
     WRONG,
-    Column,
     Key,
     Run,
     read_prompts,
@@ -48,16 +47,15 @@ from rfgs.models import embedded
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.job import QUALITIES
-from rfgs.settings import Setting
-from rfgs.settings import parse as parse_values
 from rfgs.splats import Splats, ball, without_haze
 from rfgs.tinyworld import truth
+from rfgs.tinyworld.asset_views import asset_views
 from rfgs.tinyworld.language import UnknownThing, parse
 from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import OPEN, captioned, rivals
 from rfgs.tinyworld.scenes import Scene
-from rfgs.tinyworld.scorer import Scorer, asset_pictures, asset_views, load_scorer
+from rfgs.tinyworld.scorer import Scorer, asset_pictures, load_scorer
 from rfgs.tinyworld.scorer_net import SIZE
 from rfgs.tinyworld.scorer_views import world_views
 from rfgs.tinyworld.shapes import cameras_at, traced
@@ -287,47 +285,3 @@ def rescore(folder: Path, judge: Judge, say: Callable[[str], None] = print) -> i
         replaced += 1
         say(f"{run.column}: {run.prompt}, seed {run.seed}: {_told(true)}{_scored(score)}".rstrip(", "))
     return replaced
-
-
-def parse_settings(texts: Sequence[str], columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
-    """Settings from "name=value" (of all columns, under "") and "COLUMN.name=value" (of one).
-
-    Raises:
-        UserError: no such setting, one that the guidance of no column or of that one reads, or a value that does not fit.
-    """
-    settings: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        before, equals, value = text.partition("=")
-        column, _, name = before.rpartition(".")
-        asked = [one for one in columns if column in ("", one.name)]
-        if not asked:
-            raise UserError(f"--set {text}: {column} is not one of the columns that are run")
-        known: dict[str, Setting] = {}
-        for guidance in {guidance for one in asked for guidance in guidances_of(one)}:
-            known |= readable(DistillConfig, guidance)
-        others = readers(name)
-        if name not in known and others:
-            raise UserError(
-                f"--set {text}: only {' and '.join(others)} can use it, and no column has that guidance"
-            )
-        values = parse_values([f"{name}{equals}{value}"], {**known, **RUN_SETTINGS})
-        settings.setdefault(column, {}).update(values)
-    return settings
-
-
-def guidances_of(column: Column) -> list[str]:
-    """The guidances that the runs of a column have, one after the other."""
-    first = column.settings.get("guidance", column.guidance)
-    return [first, *([second] if (second := column.settings.get("second_guidance")) else [])]
-
-
-def with_settings(column: Column, shared: dict[str, Any], own: dict[str, Any]) -> Column:
-    """A column with settings that are given for all of them, as far as its guidances read them, and for itself.
-
-    A column's own change wins over what all are told.
-    """
-    read = {**RUN_SETTINGS}
-    for guidance in guidances_of(replace(column, settings={**shared, **column.settings, **own})):
-        read |= readable(DistillConfig, guidance)
-    told = {name: value for name, value in shared.items() if name in read}
-    return replace(column, settings={**told, **column.settings, **own})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rfgs.errors import UserError
 from rfgs.models.families import FLUX, INSTAFLOW, SD, SD3, Family
-from rfgs.models.layout import damage, header
+from rfgs.models.weight_files import damage, header
 
 _WORDS = ("lora_", ".lora.", ".lora1.", ".lora2.", "_lora1.", "_lora2.")
 """One of these is in the names of all that trainers write."""

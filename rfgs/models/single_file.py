@@ -18,7 +18,7 @@ from rfgs.errors import UserError
 from rfgs.models import machine
 from rfgs.models.about import read_object
 from rfgs.models.families import FLUX, SD3, Family
-from rfgs.models.layout import damage, header
+from rfgs.models.weight_files import damage, header
 
 SUFFIXES = (".safetensors", ".gguf", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 """Names that end so are files, and neither folders nor hub ids."""

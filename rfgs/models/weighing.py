@@ -13,9 +13,10 @@ from pathlib import Path
 from rfgs.models import catalog, single_file
 from rfgs.models.about import INDEX, read_object
 from rfgs.models.kind import family_of
-from rfgs.models.layout import header, parts_of, weights
+from rfgs.models.layout import parts_of, weights
 from rfgs.models.memory import FOOTPRINTS, Footprint
 from rfgs.models.single_file import SingleFile
+from rfgs.models.weight_files import header
 
 HALF = 2
 """Bytes of a number in half precision."""

@@ -1,4 +1,4 @@
-"""A run's folder: how it is named, claimed for a new run, and read again. `rfgs.runs.recorder` fills it.
+"""A run's folder: how it is named, what is in it, and how it is read again. `rfgs.runs.claims` claims it, `recorder` fills it.
 
 run.json             what was asked for, with what versions, how long it took, what was changed on the way
 checkpoint.pt        everything that the next step depends on, and its checksum
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
-from rfgs.runs.holding import HOLDER, LOCK, Held, check_free, hold, release
+from rfgs.runs.holding import hold
 from rfgs.runs.job import Job, with_pairs
-from rfgs.settings import of_plain
+from rfgs.runs.plain import of_plain
 
 CHECKPOINT_BEFORE = "checkpoint-before.pt"
 RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
@@ -30,54 +29,6 @@ PROBE = f".{RECORD}"
 IMAGES = ("image.png", "strip.png", "curve.png", "noise.pt")
 """What `rfgs image`, `invert` and `edit` write beside a record."""
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
-
-
-def claim_folder(
-    prompt: str, seed: int, output: Path | None = None, *, overwrite: bool = False, resumable: bool = True
-) -> Path:
-    """Creates the folder of a new run, makes sure that no other run is in it, and holds it for this process.
-
-    Args:
-        output: the folder; None takes runs/<prompt>-<seed>, with a number behind it if that is taken.
-        resumable: whether the command has a --resume, for its error messages.
-        overwrite: remove an earlier run's files from the folder. Files that no run writes are left alone.
-
-    Raises:
-        UserError: the folder is not empty (and may not be overwritten), is a file, cannot be written, or another process
-            is at work in it.
-    """
-    folder = Path("runs") if output is None else output
-    try:
-        if output is None:
-            folder = _free_folder(f"{slug(prompt)}-{seed}", overwrite)
-        else:
-            if folder.suffix.lower() in (".ply", ".splat", ".glb", ".mp4"):
-                raise UserError(
-                    f"--output {folder}: has to be a folder, not a file; try --output {folder.with_suffix('')}"
-                )
-            if folder.exists() and not folder.is_dir():
-                raise UserError(f"--output {folder}: is a file; choose a folder")
-            if not _taken(folder, overwrite):
-                holds = "already holds a run" if (folder / RECORD).exists() else "is not empty"
-                remedy = "replace what a run writes with --overwrite"
-                remedy = (
-                    f"{remedy}, or go on with an unfinished run with --resume"
-                    if resumable
-                    else f"or {remedy}"
-                )
-                raise UserError(f"--output {folder}: {holds}; choose another folder, {remedy}")
-        for path in _files_of_a_run(folder):
-            path.unlink(missing_ok=True)
-        # The one sure test of whether files can be written is to write one: permissions do not bind everybody.
-        probe = folder / PROBE
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"--output {folder}: cannot be written ({reason}); choose another folder with --output"
-        ) from error
-    return folder
 
 
 def slug(prompt: str, longest: int = 48) -> str:
@@ -189,7 +140,7 @@ def check_job(folder: Path, record: dict[str, Any], job: Job) -> None:
 
 def tidy(folder: Path) -> None:
     """Removes what processes that were killed while they wrote left in a run's folder, which this process holds."""
-    for path in _leftovers(folder):
+    for path in leftovers(folder):
         path.unlink(missing_ok=True)
 
 
@@ -203,48 +154,6 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 def note_job(folder: Path, job: Job) -> None:
     """Writes a first record, so that a run that is killed while its model is loaded can be resumed."""
     write_record(folder, {"state": "starting", "job": asdict(job), "steps_done": 0})
-
-
-def leave(folder: Path) -> None:
-    """Removes the folder of a run that came to nothing; one with files in it stays."""
-    with suppress(OSError, UserError):
-        begun = any((folder / name).exists() for name in (CHECKPOINT, CHECKPOINT_BEFORE))
-        # On a full disk the record may be older than the checkpoint.
-        if not begun and (folder / RECORD).exists() and read_record(folder).get("state") == "starting":
-            (folder / RECORD).unlink()
-        if not _in_use(folder):
-            for name in (LOCK, HOLDER):
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
-    release(folder)
-
-
-def remove_run(folder: Path) -> int:
-    """Removes a run: the files that runs write, and then its folder. Other files stay, and so does a folder that has some.
-
-    Returns:
-        How many those are.
-
-    Raises:
-        UserError: a process is at work in the folder, or files cannot be removed.
-    """
-    try:
-        hold(folder)
-        for path in _files_of_a_run(folder):
-            path.unlink(missing_ok=True)
-        for name in (PREVIEWS, SNAPSHOTS):
-            with suppress(OSError):
-                (folder / name).rmdir()
-        left = [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]
-        if not left:
-            for name in (LOCK, HOLDER):
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be removed ({(error.strerror or str(error)).lower()})") from error
-    finally:
-        release(folder)
-    return len(left)
 
 
 def _job_of(folder: Path, noted: Any) -> Job:
@@ -269,56 +178,18 @@ def _job_of(folder: Path, noted: Any) -> Job:
     return replace(job, settings=older)
 
 
-def _free_folder(name: str, overwrite: bool) -> Path:
-    """A folder in runs/ that was taken for this process, with a number behind its name if that is in use."""
-    folder, number = Path("runs") / name, 2
-    while True:
-        try:
-            if _taken(folder, overwrite):
-                return folder
-        except Held:
-            if overwrite:
-                raise
-        folder, number = folder.with_name(f"{name}-{number}"), number + 1
-
-
-def _taken(folder: Path, overwrite: bool) -> bool:
-    """Whether a folder, which is made if there is none, is now this process's, and free for a new run."""
-    if folder.exists() and not folder.is_dir():
-        return False
-    if not overwrite and _in_use(folder):
-        # Who is at work in it is worth more than that it is not empty.
-        if (folder / LOCK).exists():
-            check_free(folder)
-        return False
-    folder.mkdir(parents=True, exist_ok=True)
-    hold(folder)
-    if not overwrite and _in_use(folder):  # Since it was looked at, another process may have come and gone.
-        release(folder)
-        return False
-    return True
-
-
-def _in_use(folder: Path) -> bool:
-    """Whether there is something in a folder that somebody may miss."""
-    if not folder.is_dir():
-        return False
-    passing = {LOCK, HOLDER, *(path.name for path in _leftovers(folder))}
-    return any(path.name not in passing for path in folder.iterdir())
-
-
-def _files_of_a_run(folder: Path) -> list[Path]:
+def files_of_a_run(folder: Path) -> list[Path]:
     """Of any command's: one folder may have held an asset's run before and an image's now."""
     return [
         folder / name for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP, *IMAGES)
     ] + [
         *(folder / PREVIEWS).glob("step-*.png"),
         *(folder / SNAPSHOTS).glob("step-*.ply"),
-        *_leftovers(folder),
+        *leftovers(folder),
     ]
 
 
-def _leftovers(folder: Path) -> list[Path]:
+def leftovers(folder: Path) -> list[Path]:
     """Temporary files of runs that were killed while they wrote."""
     names = "|".join(name.split(".")[0] for name in (RECORD, CHECKPOINT, SPLATS, VIDEO, *IMAGES))
     pattern = re.compile(rf"\.({names}|step-\d+)\.[0-9a-f]{{8}}\.\w+|{re.escape(PROBE)}")

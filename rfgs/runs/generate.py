@@ -63,7 +63,7 @@ def generate(
     and is asked whether to stop; the others do as it does, and write nothing.
 
     Args:
-        folder: claimed for this run (`rfgs.runs.folders.claim_folder`), or that of the run to resume.
+        folder: claimed for this run (`rfgs.runs.claims.claim_folder`), or that of the run to resume.
         resume: go on from the checkpoint in `folder`, or begin again where there is none yet; the files then are the same,
             bit by bit, as without the break.
         on_first: gets what the run begins with, as far as that is known before the model is there, which takes a while:

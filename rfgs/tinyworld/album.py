@@ -19,7 +19,7 @@ import numpy as np
 
 from rfgs.models.places import cache_folder
 from rfgs.render.cameras import view_words
-from rfgs.tinyworld import tracer
+from rfgs.tinyworld import primitives, tracer
 from rfgs.tinyworld.pictures import IMAGE_SIZE, PATCH, SETS, draw_view, recolor, thing_colors
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.scenes import Scene, draw_scene
@@ -122,7 +122,7 @@ def _chances(elevations: Sequence[float]) -> np.ndarray:
 
 def cached(key: bytes, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What `make` made once for `key` in this version of the tracer."""
-    source = Path(tracer.__file__).read_bytes()
+    source = Path(primitives.__file__).read_bytes() + Path(tracer.__file__).read_bytes()
     file = cache_folder() / "albums" / f"{hashlib.sha256(source + key).hexdigest()[:32]}.z"
     try:
         with np.load(io.BytesIO(zlib.decompress(file.read_bytes()))) as found:

@@ -6,10 +6,11 @@ import functools
 
 import numpy as np
 
-from rfgs.tinyworld.kinds import KINDS, MAIN, MELTS, TONES
+from rfgs.tinyworld.kinds import KINDS, MELTS
+from rfgs.tinyworld.parts import MAIN, TONES
+from rfgs.tinyworld.primitives import CYLINDER, PRIMITIVE_WIDTH, fall
 from rfgs.tinyworld.scenes import COLORS, FINISHES, GROUNDS, PAINTS, REACH, SIZES, Scene, Thing, second_color
 from rfgs.tinyworld.things import hull, kind_points, rotation
-from rfgs.tinyworld.tracer import CYLINDER, PRIMITIVE_WIDTH, fall
 
 
 def _place(thing: Thing, number: int, size: float, floor: tuple[float, float, float]) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfgs.tinyworld.kinds import KINDS, NATURAL, SOLIDS
-from rfgs.tinyworld.tracer import DOTTED, MOTTLED, PLAIN, PLANKS, RIPPLED, STRIPED
+from rfgs.tinyworld.primitives import DOTTED, MOTTLED, PLAIN, PLANKS, RIPPLED, STRIPED
 
 Color = tuple[float, float, float]
 

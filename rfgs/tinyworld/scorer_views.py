@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfgs.tinyworld.scorer import BACKGROUND, asset_views
+from rfgs.tinyworld.asset_views import asset_views
+from rfgs.tinyworld.scorer import BACKGROUND
 from rfgs.tinyworld.scorer_net import SIZE
 from rfgs.tinyworld.tracer import render_scene
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rfgs.tinyworld.kinds import KINDS
-from rfgs.tinyworld.tracer import BOX, CONE, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
+from rfgs.tinyworld.primitives import BOX, CONE, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import viser.transforms
 from torch import Tensor
 
 from rfgs.render.cameras import Cameras
+from rfgs.viewer.background import apart
 
 
 class ShownCameras:
@@ -21,6 +22,17 @@ class ShownCameras:
     def __init__(self, server: viser.ViserServer) -> None:
         self._server = server
         self._handles: list[viser.CameraFrustumHandle] = []
+        self._followed: tuple[Cameras, Tensor] | None = None
+
+    def follow(self, views: tuple[Cameras, Tensor] | None) -> None:
+        """Shows cameras with what they saw, or none. The same ones again change nothing: with each change of the scene browsers
+        draw for a quarter of a second."""
+        if views is not self._followed:
+            self._followed = views
+            if views is None:
+                self.hide()
+            else:
+                apart(lambda: self.show(*views))
 
     def show(self, cameras: Cameras, images: Tensor) -> None:
         """Shows `cameras` with `images` [C, 3, H, W] in [0, 1] in place of the ones before."""

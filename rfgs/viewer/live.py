@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import viser
-from torch import Tensor
 
-from rfgs.render.cameras import Cameras
 from rfgs.runs.folders import slug
 from rfgs.splats import Splats
 from rfgs.viewer.background import apart
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
-from rfgs.viewer.pace import Pace
+from rfgs.viewer.newest import SIGHT_PERIOD, WATCHED_PERIOD, Newest
 from rfgs.viewer.page import Page, Served
-from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight, sight_of
+from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
 from rfgs.viewer.save_panel import SavePanel
-from rfgs.viewer.stage import snapshot
 from rfgs.viewer.steer_panel import Change, Steering, SteerPanel, check_text
 from rfgs.viewer.view_panel import ViewPanel
-
-WATCHED_PERIOD, WATCHED_PERIOD_CPU, UNWATCHED_PERIOD = 0.2, 1.0, 2.0
-"""Least seconds between two snapshots of the splats, with and without a browser. Where the splats are on a CPU, the
-browser may draw on the very cores that the run needs, for a quarter of a second after each: see `Pace`."""
-SIGHT_PERIOD = 1.0
-"""Least seconds between two looks at what the prior sees."""
 
 
 class Viewer(Served):
@@ -85,14 +75,7 @@ class Viewer(Served):
         self._steer_panel: SteerPanel | None = None
         self._decode: Decode | None = None
         self._progress = Progress()
-        self._latest: Splats | None = None
-        self._latest_time = self._sight_time = -float("inf")
-        self._pace = Pace(WATCHED_PERIOD_CPU)
-        self._left = time.perf_counter()
-        """When the run was last let go."""
-        self._views: tuple[Cameras, Tensor] | None = None
-        self._views_shown: tuple[Cameras, Tensor] | None = None
-        self._sight: Sight | None = None
+        self._newest = Newest()
         self._sight_shown: Sight | None = None
         self._finished: list[str] | None = None
         self._failed = False
@@ -124,12 +107,7 @@ class Viewer(Served):
 
     def show(self, splats: Splats) -> None:
         """Shows splats before the first step: what the run begins with, while its model is loaded."""
-
-        def keep() -> None:
-            self._keep(splats)
-            self._latest_time = -float("inf")  # The first step's are wanted as soon as they are there.
-
-        self._page.attempt("show", keep)
+        self._page.attempt("show", lambda: self._newest.keep(splats, until_next=True))
         self._page.wake(hurry=True)
 
     def start(self, config: Any, prior: Any = None) -> None:
@@ -152,7 +130,7 @@ class Viewer(Served):
         self._page.attempt("pause", self._pass_gate)
         if self._config is not None:
             self._page.attempt("steer", lambda: self._steer(step.index + 1))
-        self._left = time.perf_counter()
+        self._newest.let_go()
 
     def finish(self, paths: Iterable[str | Path] = (), splats: Splats | None = None) -> None:
         """Says in the page that the run ended, and which files it wrote. The page stays up until `close`.
@@ -162,7 +140,7 @@ class Viewer(Served):
         """
         if splats is not None:
             self._progress.splats = len(splats)  # Without the haze that the last step still had.
-            self._page.attempt("finish", lambda: self._keep(splats))
+            self._page.attempt("finish", lambda: self._newest.keep(splats))
         self._end([str(path) for path in paths])
 
     def fail(self, problem: BaseException) -> None:
@@ -261,24 +239,9 @@ class Viewer(Served):
             self._server_render = step.splats.device.type == "cuda"
             if self._server_render:
                 self._view_panel.set_server_side(True)
-        watched, held = self.watched, self.gate.would_wait()
-        now = time.perf_counter()
-        self._pace.step(now - self._left, now)
-        watched_period = WATCHED_PERIOD if step.splats.device.type == "cuda" else self._pace.period
-        due = now - self._latest_time >= (watched_period if watched else UNWATCHED_PERIOD)
-        last = step.index == step.total
-        if due or held or last:
-            self._keep(step.splats)
-        # Who comes during a pause, or after the end, gets to see what led to it.
-        if held or last or (watched and now - self._sight_time >= SIGHT_PERIOD):
-            self._sight = sight_of(step.index, step.frames.rgb, step.x0_hat, step.t)
-            self._views, self._sight_time = (step.cameras, step.frames.rgb), now
-        if watched and (due or held):
-            self._pace.sent(now)
+        held = self.gate.would_wait()
+        if self._newest.take(step, watched=self.watched, held=held):
             self._page.wake(hurry=held)
-
-    def _keep(self, splats: Splats) -> None:
-        self._latest, self._latest_time = snapshot(splats), time.perf_counter()
 
     def _pass_gate(self) -> None:
         if self.gate.would_wait():
@@ -298,8 +261,8 @@ class Viewer(Served):
             self._page.wake()
 
     def _push_splats(self) -> None:
-        if self._latest is not None:
-            self._page.stage.put("/asset", self._latest)
+        if self._newest.splats is not None:
+            self._page.stage.put("/asset", self._newest.splats)
         self._page.stage.draw()
         self._page.pictures.wake()
 
@@ -319,17 +282,10 @@ class Viewer(Served):
             self._run_panel.finish(self._progress, self._finished, failed=self._failed)
 
     def _push_cameras(self) -> None:
-        views = self._views if self._view_panel.cameras_wanted else None
-        # Each change of the scene makes browsers draw for a quarter of a second, so there is none without a cause.
-        if views is not self._views_shown:
-            self._views_shown = views
-            if views is None:
-                self._cameras.hide()
-            else:
-                apart(lambda: self._cameras.show(*views))
+        self._cameras.follow(self._newest.views if self._view_panel.cameras_wanted else None)
 
     def _push_sight(self) -> None:
-        sight = self._sight
+        sight = self._newest.sight
         if self._decode is None or sight is None or sight is self._sight_shown:
             return
         if self._prior_panel.wanted and self.watched:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rfgs.distill import DistillConfig, Step, distill
-from rfgs.distill.loop import agreement, guidance_at, regularize
+from rfgs.distill.loop import guidance_at
+from rfgs.distill.regularize import agreement, regularize
 from rfgs.errors import UserError
 from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition

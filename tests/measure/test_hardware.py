@@ -10,7 +10,8 @@ import pytest
 
 from rfgs.errors import UserError
 from rfgs.measure import hardware, hardware_page
-from rfgs.measure.hardware import Case, Watch
+from rfgs.measure.cases import Case
+from rfgs.measure.hardware import Watch
 
 PAGE = Path(__file__).parents[2] / "docs" / "hardware.md"
 ABOUT = {

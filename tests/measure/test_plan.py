@@ -8,6 +8,7 @@ import pytest
 
 from rfgs.errors import UserError
 from rfgs.measure.ablations import ABLATIONS, ablation_columns
+from rfgs.measure.given import parse_settings
 from rfgs.measure.plan import (
     BOUNDS,
     COLUMNS,
@@ -18,7 +19,6 @@ from rfgs.measure.plan import (
     quality_of,
     read_prompts,
 )
-from rfgs.measure.work import parse_settings
 from rfgs.runs.job import QUALITIES
 
 PROMPTS = {"single": ["a red mug", "a blue car"], "multiple": ["a mug on a car"]}

@@ -29,9 +29,9 @@ from rfgs.priors.fit import distillation_dtype
 from rfgs.splats import ball, without_haze
 from rfgs.tinyworld import scorer as scorer_module
 from rfgs.tinyworld import scorer_views, truth
+from rfgs.tinyworld.asset_views import asset_views
 from rfgs.tinyworld.language import caption
 from rfgs.tinyworld.prompts import held_out_scenes
-from rfgs.tinyworld.scorer import asset_views
 from training.train_scorer import export, new_net
 
 TINY = {"steps": 2, "views_per_step": 1, "splats": 60, "densify": "none"}

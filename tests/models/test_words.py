@@ -14,7 +14,7 @@ from rfgs.models import catalog, memory
 from rfgs.models.catalog import BACKENDS
 from rfgs.models.vocabulary import QUALIFIERS, THINGS
 from rfgs.models.words import Knowledge
-from rfgs.tinyworld import language
+from rfgs.tinyworld import language, synonyms
 from rfgs.tinyworld.kinds import KINDS
 from rfgs.tinyworld.scenes import draw_scene
 
@@ -108,7 +108,7 @@ def test_an_unknown_thing_is_found_and_told_in_one_line(prompt: str) -> None:
 
 def test_the_things_are_those_of_the_world() -> None:
     """Two tables, since the world's own takes a second to import."""
-    world = {name: kind for kind in KINDS for name in language.KIND_WORDS.get(kind, (kind,))}
+    world = {name: kind for kind in KINDS for name in synonyms.KIND_WORDS.get(kind, (kind,))}
     assert {name: kind for kind, names in THINGS.items() for name in names} == world
     assert WORLD.things == world and list(THINGS) == list(KINDS)
     assert set(language.vocabulary()) - {word for name in world for word in name.split()} <= QUALIFIERS

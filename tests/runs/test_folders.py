@@ -12,7 +12,8 @@ import pytest
 
 from rfgs.errors import UserError
 from rfgs.runs.checkpoints import load_checkpoint
-from rfgs.runs.folders import claim_folder, job_to_resume, leave, note_job, read_record, slug
+from rfgs.runs.claims import claim_folder, leave
+from rfgs.runs.folders import job_to_resume, note_job, read_record, slug
 from rfgs.runs.holding import release
 from rfgs.runs.job import Job
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rfgs.tinyworld.tracer import BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
+from rfgs.tinyworld.primitives import BOX, CONE, CYLINDER, DOME, ELLIPSOID, FRUSTUM, PRISM, SPHERE, TORUS
 
 
 def _local(row: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rfgs.tinyworld.kinds import KINDS, MAIN, MELTS, NATURAL, SOLIDS, TONES
+from rfgs.tinyworld.kinds import KINDS, MELTS, NATURAL, SOLIDS
+from rfgs.tinyworld.parts import MAIN, TONES
+from rfgs.tinyworld.primitives import PRISM, SPHERE
 from rfgs.tinyworld.scenes import COLORS, FINISHES, PAINTS
-from rfgs.tinyworld.tracer import PRISM, SPHERE
 
 
 def test_there_are_forty_one_kinds_of_which_five_are_plain_solids() -> None:

@@ -10,14 +10,7 @@ import pytest
 
 from rfgs.tinyworld.kinds import KINDS, NATURAL
 from rfgs.tinyworld.language import (
-    COLOR_WORDS,
-    FINISH_WORDS,
-    GROUND_WORDS,
-    KIND_WORDS,
     LONGEST,
-    PATTERN_WORDS,
-    RELATION_WORDS,
-    SIZE_WORDS,
     VIEWS,
     Said,
     UnknownThing,
@@ -39,6 +32,15 @@ from rfgs.tinyworld.scenes import (
     Thing,
     draw_scene,
     second_color,
+)
+from rfgs.tinyworld.synonyms import (
+    COLOR_WORDS,
+    FINISH_WORDS,
+    GROUND_WORDS,
+    KIND_WORDS,
+    PATTERN_WORDS,
+    RELATION_WORDS,
+    SIZE_WORDS,
 )
 from training.text import MAX_TOKENS
 

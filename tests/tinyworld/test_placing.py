@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from rfgs.render.cameras import DEFAULT_FOV, Cameras, orbit
-from rfgs.tinyworld.kinds import KINDS, MAIN, MELTS, TONES
+from rfgs.tinyworld.kinds import KINDS, MELTS
+from rfgs.tinyworld.parts import MAIN, TONES
 from rfgs.tinyworld.placing import build, unit_height
+from rfgs.tinyworld.primitives import CONE, CYLINDER, DOTTED, FRUSTUM, PLAIN, SPHERE, STRIPED, TORUS
 from rfgs.tinyworld.scenes import (
     CARRIERS,
     COLORS,
@@ -22,17 +24,7 @@ from rfgs.tinyworld.scenes import (
     draw_scene,
     second_color,
 )
-from rfgs.tinyworld.tracer import (
-    CONE,
-    CYLINDER,
-    DOTTED,
-    FRUSTUM,
-    PLAIN,
-    SPHERE,
-    STRIPED,
-    TORUS,
-    render_scene,
-)
+from rfgs.tinyworld.tracer import render_scene
 
 Surface = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 Inside = Callable[[np.ndarray, np.ndarray], np.ndarray]

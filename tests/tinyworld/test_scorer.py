@@ -15,6 +15,7 @@ from rfgs.render import render
 from rfgs.render.cameras import orbit, view_words
 from rfgs.splats import SH_C0, Splats, ball
 from rfgs.tinyworld import scorer_views
+from rfgs.tinyworld.asset_views import asset_views, icosphere
 from rfgs.tinyworld.language import caption, parse, vocabulary
 from rfgs.tinyworld.placing import build
 from rfgs.tinyworld.prompts import held_out_scenes
@@ -24,8 +25,6 @@ from rfgs.tinyworld.scorer import (
     ELEVATIONS,
     AssetScore,
     Scorer,
-    asset_views,
-    icosphere,
     load_scorer,
     nearest,
     prepare,

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from rfgs.render.cameras import orbit
-from rfgs.tinyworld.kinds import KINDS, MAIN, SOLIDS
+from rfgs.tinyworld.kinds import KINDS, SOLIDS
+from rfgs.tinyworld.parts import MAIN
 from rfgs.tinyworld.placing import build, unit_height, unit_width
-from rfgs.tinyworld.scenes import REACH, Scene, Thing
-from rfgs.tinyworld.things import hull, kind_extent, kind_points, rotation
-from rfgs.tinyworld.tracer import (
+from rfgs.tinyworld.primitives import (
     BOX,
     CONE,
     CYLINDER,
@@ -23,9 +22,11 @@ from rfgs.tinyworld.tracer import (
     PRISM,
     SPHERE,
     TORUS,
-    render_scene,
 )
-from rfgs.tinyworld.tracer import _distance as distance
+from rfgs.tinyworld.primitives import _distance as distance
+from rfgs.tinyworld.scenes import REACH, Scene, Thing
+from rfgs.tinyworld.things import hull, kind_extent, kind_points, rotation
+from rfgs.tinyworld.tracer import render_scene
 
 Surface = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 Inside = Callable[[np.ndarray, np.ndarray], np.ndarray]

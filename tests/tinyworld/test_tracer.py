@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from rfgs.render.cameras import Cameras, orbit
-from rfgs.tinyworld import tracer
+from rfgs.tinyworld import primitives
 from rfgs.tinyworld.kinds import KINDS, MELTS
 from rfgs.tinyworld.placing import build
-from rfgs.tinyworld.scenes import Scene, Thing
-from rfgs.tinyworld.tracer import (
+from rfgs.tinyworld.primitives import (
     BOX,
     CONE,
     CYLINDER,
@@ -20,7 +19,6 @@ from rfgs.tinyworld.tracer import (
     DOTTED,
     ELLIPSOID,
     FRUSTUM,
-    LAYERS,
     MOTTLED,
     PLAIN,
     PLANKS,
@@ -30,14 +28,12 @@ from rfgs.tinyworld.tracer import (
     SPHERE,
     STRIPED,
     TORUS,
-    own_colors,
-    primitive_radii,
-    render_layers,
-    render_scene,
 )
-from rfgs.tinyworld.tracer import _distance as distance
-from rfgs.tinyworld.tracer import _nearest as nearest
-from rfgs.tinyworld.tracer import _second_share as second_share
+from rfgs.tinyworld.primitives import _distance as distance
+from rfgs.tinyworld.primitives import _nearest as nearest
+from rfgs.tinyworld.primitives import _second_share as second_share
+from rfgs.tinyworld.scenes import Scene, Thing
+from rfgs.tinyworld.tracer import LAYERS, own_colors, primitive_radii, render_layers, render_scene
 
 
 def primitive(
@@ -263,7 +259,7 @@ def test_pictures_are_the_same_when_no_primitive_is_passed_over() -> None:
     for kind in ("teddy bear", "sailboat", "crown", "mug", "dog", "pumpkin"):
         prims = build(Scene((Thing(kind, "red", "dotted"),)), np.random.default_rng(0))
         out = np.zeros((24, 24, LAYERS), dtype=np.float32)
-        tracer.trace(prims, np.full(len(prims), 9, np.float32), view, K, 24, 24, 2, out)
+        primitives.trace(prims, np.full(len(prims), 9, np.float32), view, K, 24, 24, 2, out)
         picture = render_layers(prims, view[None], K[None], 24, 24)[0]
         # A march that steps a little differently may end on the other of two parts that meet, or just miss an outline.
         assert np.mean(np.abs(picture - out) > 0.01) < 0.005
@@ -409,7 +405,7 @@ def test_no_picture_is_brighter_than_its_coverage() -> None:
 
 
 def lowered(upper: np.ndarray, lower: np.ndarray, reach: float = 0.7, columns: int = 56) -> float:
-    return tracer.fall(upper[None], lower[None], reach, columns)
+    return primitives.fall(upper[None], lower[None], reach, columns)
 
 
 def test_a_box_falls_by_the_distance_from_its_floor_to_the_other_ones_top() -> None:
@@ -460,7 +456,7 @@ def test_scenes_of_several_primitives_meet_where_the_first_two_do() -> None:
     floor = primitive(BOX, (0.69, 0.69, 0.1, 0.01), center=(0, 0, -1.0))
     for height, expected in ((0.4, 0.9), (0.8, 0.7)):
         post = primitive(BOX, (0.1, 0.1, height / 2, 0.01), center=(0, 0, -0.9 + height / 2))
-        found = tracer.fall(table, np.stack([floor, post]), 0.7, 56)
+        found = primitives.fall(table, np.stack([floor, post]), 0.7, 56)
         assert found == pytest.approx(expected, abs=0.0025)
 
 

@@ -17,8 +17,9 @@ from rfgs.priors.flow import Flow
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld.scenes import Scene, Thing
 from rfgs.tinyworld.scorer_labels import LABELS, class_numbers
-from training import prior_check
-from training.prior_check import ASKED, VIEWS, best_scale, check, figures, set_prompts
+from training import prior_check, sample_figures
+from training.prior_check import ASKED, best_scale, check, set_prompts
+from training.sample_figures import VIEWS, figures
 from training.straightness import straightness
 
 S = 0.5
@@ -129,9 +130,9 @@ def test_world_pictures_are_of_the_views_in_order(monkeypatch: pytest.MonkeyPatc
         seen.append(view_words(azimuth, elevation)[0])
         return SimpleNamespace(viewmats=torch.zeros(1), Ks=torch.zeros(1))
 
-    monkeypatch.setattr(prior_check, "orbit", orbit)
-    monkeypatch.setattr(prior_check, "render_scene", lambda *args: np.zeros((1, 8, 8, 4), np.float32))
-    pictures = prior_check.world_pictures(Scene((Thing("mug", "red"),)), 8, np.random.default_rng(0))
+    monkeypatch.setattr(sample_figures, "orbit", orbit)
+    monkeypatch.setattr(sample_figures, "render_scene", lambda *args: np.zeros((1, 8, 8, 4), np.float32))
+    pictures = sample_figures.world_pictures(Scene((Thing("mug", "red"),)), 8, np.random.default_rng(0))
     assert seen == list(VIEWS) and pictures.shape == (5, 3, 8, 8) and (pictures == 0.5).all()
 
 
@@ -179,7 +180,7 @@ class Measured:
 
 def test_a_scorer_is_asked_only_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior_check, "world_pictures", lambda scene, *rest: verdicts(scene, 0))
-    monkeypatch.setattr(prior_check, "measure_picture", Measured)
+    monkeypatch.setattr(sample_figures, "measure_picture", Measured)
     asked = []
     scorer = Oracle()
     scorer.strange = tuple(set_prompts("single"))[:2] + tuple(set_prompts("multiple"))[:1]
@@ -194,7 +195,7 @@ def test_a_scorer_is_asked_only_for_what_it_knows(monkeypatch: pytest.MonkeyPatc
 
 def test_a_check_finds_the_best_scale_and_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior_check, "world_pictures", lambda scene, *rest: verdicts(scene, 0))
-    monkeypatch.setattr(prior_check, "measure_picture", Measured)
+    monkeypatch.setattr(sample_figures, "measure_picture", Measured)
     settings = {"steps": 3, "prompts": 2, "per_prompt": 1, "seed": 0}
     results: dict[str, Any] = {"settings": settings}
     painter, saved, lines = Painter(), [], []

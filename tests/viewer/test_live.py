@@ -158,7 +158,7 @@ def test_panels_that_fail_stop_no_run_and_change_no_bit(
 
 def test_a_run_that_cannot_be_shown_can_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
     with Viewer(port=0) as viewer:
-        monkeypatch.setattr(viewer, "_keep", lambda splats: 1 / 0)
+        monkeypatch.setattr(viewer._newest, "keep", lambda splats: 1 / 0)
         viewer.gate.pause()
         thread = threading.Thread(target=lambda: viewer.update(next(fake_distill(1))), daemon=True)
         thread.start()

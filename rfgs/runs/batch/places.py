@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rfgs.errors import UserError
@@ -52,6 +53,19 @@ def needs(job: Job) -> Needs:
     cores = threads.usable()
     # A CPU that computes a big model does nothing else.
     return Needs(max(1, cores // max(1, len(gpus))) if on_gpu else cores, room, int(on_gpu))
+
+
+def most(jobs: Iterable[Job]) -> Needs:
+    """What the most demanding of some assets takes of each."""
+    # Prompt and seed change nothing, and to look at a model's files ten thousand times takes seconds.
+    kinds = {
+        (job.model, job.t5, job.dtype, job.quantize, job.offload, job.settings.get("views_per_step")): job
+        for job in jobs
+    }
+    found = [needs(job) for job in kinds.values()]
+    return Needs(
+        max(one.threads for one in found), max(one.memory for one in found), max(one.gpus for one in found)
+    )
 
 
 def places(most: Needs, workers: int | None = None) -> list[Place]:

@@ -28,7 +28,7 @@ from rfgs.runs.batch import best
 from rfgs.runs.batch.plan import Asset, state_of
 from rfgs.runs.holding import hold, release
 from rfgs.runs.job import Job, with_pairs
-from rfgs.settings import of_plain
+from rfgs.runs.plain import of_plain
 
 
 def make(

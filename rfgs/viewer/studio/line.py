@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -12,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,49 +20,15 @@ from rfgs.export.writing import atomic
 from rfgs.runs import forks
 from rfgs.runs.folders import RECORD, slug
 from rfgs.runs.forks import Fork
-from rfgs.settings import of_plain
+from rfgs.runs.plain import of_plain
 from rfgs.viewer.studio import left
 from rfgs.viewer.studio.left import Left
 from rfgs.viewer.studio.wishes import Wish
+from rfgs.viewer.studio.work import STEPS, VIEWER, Ended, Work, last_words, page_of
 
 WAITING = ".waiting.json"
 """In the folder of the runs: what waits, so that a studio that is started again knows."""
 MOST_WAITING = 100
-LINES = 40
-"""Of what a run prints, that are kept."""
-VIEWER = re.compile(r"viewer: (http://\S+)")
-STEPS = re.compile(r"\s(\d+)/(\d+) \[")
-"""In a line of the progress bar."""
-
-
-@dataclass
-class Work:
-    """A run whose process was started here."""
-
-    number: int
-    wish: Wish
-    folder: Path
-    process: subprocess.Popen[bytes] | Fork | Left
-    output: TextIO | None = None
-    """What it prints, if this studio started it."""
-    address: str | None = None
-    """Of its own page, once it has said it."""
-    stops: int = 0
-    """How often it was asked to end."""
-    steps: tuple[int, int] | None = None
-    """How many are done, and of how many, once it has said so."""
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How the process of a run has ended that came to no good end."""
-
-    number: int
-    wish: Wish
-    words: str
-    in_folder: bool
-    """Whether there is a record of it."""
 
 
 class Line:
@@ -102,7 +67,7 @@ class Line:
                     process.folder,
                     process,
                     None,
-                    _page(address),
+                    page_of(address),
                     steps=process.steps(),
                 )
         try:
@@ -285,11 +250,6 @@ def _wish_of(noted: Mapping[str, Any]) -> Wish:
     return of_plain(Wish, {name: value for name, value in noted.items() if name in known})
 
 
-def _page(address: str | None) -> str | None:
-    """The address of a run's page, if it is one."""
-    return address if address and VIEWER.fullmatch(f"viewer: {address}") else None
-
-
 def _wish_again(noted: Any, taken: Callable[[Mapping[str, Any]], Wish]) -> Wish:
     """A wish that a file states."""
     if not isinstance(noted, dict):
@@ -300,19 +260,3 @@ def _wish_again(noted: Any, taken: Callable[[Mapping[str, Any]], Wish]) -> Wish:
     if Path(wish.name).name != wish.name or wish.name in ("", ".", ".."):
         raise UserError("no name of a folder")
     return wish
-
-
-def last_words(code: int, lines: Sequence[str]) -> str:
-    """What to say of a process that has ended with `code`; "" of one that did what it was to."""
-    if code == 0:
-        return ""
-    if code < 0:
-        with suppress(ValueError):
-            why = signal.Signals(-code).name
-            memory = ", which is also what a machine does that runs out of memory" * (why == "SIGKILL")
-            return f"Its process is gone: it was ended from outside ({why}{memory})."
-        return f"Its process is gone: it was ended from outside (signal {-code})."
-    if code == 130:
-        return "It was stopped before there was anything to write."
-    told = [line for line in lines if line.startswith("rfgs: ")] or list(lines)[-1:] or ["it said nothing"]
-    return f"It failed: {told[-1].removeprefix('rfgs: ')}"

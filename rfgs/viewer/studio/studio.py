@@ -16,7 +16,7 @@ from websockets.datastructures import Headers
 
 from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS
-from rfgs.runs import folders, holding
+from rfgs.runs import claims, folders, holding
 from rfgs.viewer.exhibits import FileViewer, view_files
 from rfgs.viewer.same_origin import as_origin, cookie_name, has_cookie, has_token, is_loopback, refusal
 from rfgs.viewer.server import address_of, free_port, new_token
@@ -259,7 +259,7 @@ class Studio:
         folder = self._shelf.folder(asked.get("run"))
         if self._line.has(folder.name):
             raise UserError("It is at work or waits; stop it first")
-        left = folders.remove_run(folder)
+        left = claims.remove_run(folder)
         return {"remark": f"{folder} is left with {left} other files in it" if left else ""}
 
     def _open(self, asked: Mapping[str, Any]) -> dict[str, Any]:

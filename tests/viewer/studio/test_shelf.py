@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rfgs.errors import UserError
-from rfgs.runs import folders
+from rfgs.runs import claims
 from rfgs.viewer.studio.shelf import Shelf, id_of
 
 
@@ -96,7 +96,7 @@ def test_a_run_is_removed_with_its_own_files_only(tmp_path: Path) -> None:
     folder = run_in(tmp_path / "a")
     (folder / "previews").mkdir()
     (folder / "previews" / "step-000002.png").touch()
-    assert folders.remove_run(folder) == 0 and not folder.exists()
+    assert claims.remove_run(folder) == 0 and not folder.exists()
     mine = run_in(tmp_path / "b") / "notes.txt"
     mine.touch()
-    assert folders.remove_run(mine.parent) == 1 and mine.exists() and not (mine.parent / "run.json").exists()
+    assert claims.remove_run(mine.parent) == 1 and mine.exists() and not (mine.parent / "run.json").exists()
