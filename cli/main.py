@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, get_args
+from typing import Annotated, TextIO, cast, get_args
 
 import tyro
 
@@ -86,14 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             *(kind for kind, named in map(get_args, get_args(Command)) if named.name in arguments[:1]),
         ]:
             flags.in_paragraphs(kind)
-        command = tyro.cli(
-            Command,
-            prog="rfgs",
-            description=DESCRIPTION,
-            # Without a command there is nothing to do but to explain the commands.
-            args=arguments or ["--help"],
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-        )
+        with contextlib.redirect_stdout(cast(TextIO, streams.Folded(sys.stdout))):
+            command = tyro.cli(
+                Command,
+                prog="rfgs",
+                description=DESCRIPTION,
+                # Without a command there is nothing to do but to explain the commands.
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+            )
         if isinstance(command, flags.Typed):
             command.typed, command.arguments = flags.typed(arguments), arguments
         command.run()

@@ -1,9 +1,15 @@
-"""Output that outlives its reader: a closed terminal, a pipe that nobody reads, an encoding that lacks a letter end no run."""
+"""Output that outlives its reader: a closed terminal, a pipe that nobody reads, an encoding that lacks a letter end no run.
+
+And help that fits the terminal.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from typing import Any, TextIO
 
 
@@ -57,3 +63,17 @@ def outlive() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, Lasting(stream))
+
+
+class Folded(Lasting):
+    """A stream with lines that fit the terminal: tyro folds what stands in its boxes, but not what stands above them."""
+
+    def write(self, text: str) -> int:
+        """Writes prose in lines of the terminal's width; returns the text's length."""
+        width = shutil.get_terminal_size().columns
+        folded = re.sub(r"\n{3,}", "\n\n", text)
+        # The commands are named, and explained, below.
+        folded = re.sub(r"(rfgs \[-h\]) \{\S+\}", r"\1 COMMAND ...", folded)
+        lines = [line if len(line) <= width else textwrap.fill(line, width) for line in folded.split("\n")]
+        super().write("\n".join(lines))
+        return len(text)

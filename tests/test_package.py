@@ -81,6 +81,25 @@ for arguments in ("", "--help", "generate --help", "--version", "doctor", "docto
     assert imported_by(script) == set()
 
 
+def test_help_fits_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typing import get_args
+
+    from rfgs.cli.main import Command, main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [named.name for _, named in map(get_args, get_args(Command))]
+    assert len(names) > 10
+    for words in [[], *([name] for name in names)]:
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        said = capsys.readouterr().out
+        assert [line for line in said.splitlines() if len(line) > 80] == [], words
+        assert "\n\n\n" not in said and f"usage: rfgs {' '.join(words)}" in said
+        assert words or all(f" {name} " in said for name in names)
+
+
 def test_every_flag_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     from rfgs.cli.main import main
 
