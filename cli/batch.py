@@ -17,8 +17,8 @@ from rfgs.runs.batch.best import ScoreName
 from rfgs.runs.job import Job, QualityName
 from rfgs.settings import Setting, declared
 
-from .asked import Asked
 from .flags import Text, WholeNumber, default
+from .making import MakesAssets
 
 if TYPE_CHECKING:
     from rfgs.runs.batch.lines import Line
@@ -36,7 +36,7 @@ COLUMNS: dict[str, Any] = {
 
 
 @dataclass
-class Batch(Asked):
+class Batch(MakesAssets):
     """Make many assets: a file of prompts, one a line, or a table (.csv) with a column prompt and one for each setting.
 
     Each gets a run's folder of its own and is made by a process of its own, several at a time. Stop it whenever you like:
@@ -83,7 +83,7 @@ class Batch(Asked):
         assets = self._assets()
         states = plan.states(self.output, assets)
         missing = [asset for asset, state in zip(assets, states, strict=True) if state in ("open", "begun")]
-        say(_told(states, self.output))
+        say(_summary(states, self.output))
         if self.dry_run:
             say(self._where(missing or assets))
             return
@@ -243,7 +243,7 @@ class Batch(Asked):
         """What the most demanding of them takes."""
         from rfgs.runs.batch import places
 
-        return places.most(asset.job for asset in assets)
+        return places.most_demanding(asset.job for asset in assets)
 
     def _ended(self, assets: list[Asset], stop: Stop) -> Iterator[Ended]:
         from rfgs.runs.batch import local, places
@@ -272,7 +272,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def _told(states: list[State], folder: Path) -> str:
+def _summary(states: list[State], folder: Path) -> str:
     counts = {state: states.count(state) for state in ("done", "dropped", "begun", "open")}
     names = {"done": "made", "dropped": "made and not kept", "begun": "begun", "open": "not begun"}
     parts = [f"{counts[state]} {name}" for state, name in names.items() if counts[state]]

@@ -164,7 +164,7 @@ def given(
             try:
                 values[name] = one.checked(getattr(command.settings, name))
             except Unfit as error:
-                raise UserError(error.told(flag, example=(examples or {}).get(name))) from error
+                raise UserError(error.message(flag, example=(examples or {}).get(name))) from error
     return {**values, **by_set(command.set, config, guidance)}
 
 

@@ -11,8 +11,8 @@ import tyro
 
 from rfgs.models.loading import Loading
 
-from .asked import OnModel
 from .flags import AnyWords, Folder, Sets, WholeNumber, by_set, default
+from .making import UsesModel
 from .meter import Meter
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ J = TypeVar("J", "ImageJob", "InvertJob", "EditJob")
 
 
 @dataclass
-class Flat(OnModel):
+class Flat(UsesModel):
     """The flags of a command whose run makes images."""
 
     any_words: AnyWords = False
@@ -38,7 +38,7 @@ class Flat(OnModel):
     """Replace the files of the run that is in the output folder."""
     loading: Loading = Loading()
 
-    def asked(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
         """What every job says: model, device, seed and how the model is loaded; checked."""
         from rfgs.models import catalog
 
@@ -113,7 +113,7 @@ class OnPhoto(Flat):
 
         photos.read_photo(self.photo)
         return {
-            **self.asked(),
+            **self.common(),
             "photo": str(self.photo),
             "method": method,
             "steps": None if self.steps is None else checks.check_count("--steps", self.steps, usual_steps),

@@ -16,9 +16,9 @@ from rfgs.distill.settings import DistillConfig
 from rfgs.runs import forks, launch
 from rfgs.runs.job import Job
 
-from .asked import Asked
 from .browser import open_page
 from .flags import Folder, Text, default, given
+from .making import MakesAssets
 
 if TYPE_CHECKING:
     from rfgs.distill import Step
@@ -43,7 +43,7 @@ ALLOWED = (
 
 
 @dataclass
-class Generate(Asked):
+class Generate(MakesAssets):
     """Make a 3D asset from a sentence.
 
     Writes splats.ply, a turntable (mp4 and png), previews and run.json into a folder of its own. Ctrl-C stops early

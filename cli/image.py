@@ -47,7 +47,7 @@ class Image(Flat):
             prompt=check_words("PROMPT", self.prompt, "a red cube"),
             guidance=self.guidance,
             settings=given(self, ParticleConfig, self.guidance),
-            **self.asked(),
+            **self.common(),
         )
         # The default goes with flows; to look at a guidance takes torch, which a slip of the pen need not wait for.
         if "guidance" in self.typed or kind_of(job.model) != "flow":

@@ -143,13 +143,13 @@ class Setting:
 
 
 class Unfit(UserError):
-    """A value that a setting cannot have. The command line puts its flag in the place of the name (`told`)."""
+    """A value that a setting cannot have. The command line puts its flag in the place of the name (`message`)."""
 
     def __init__(self, setting: Setting, value: Any) -> None:
         self.setting, self.value = setting, value
-        super().__init__(self.told(f"{setting.name} ", ""))
+        super().__init__(self.message(f"{setting.name} ", ""))
 
-    def told(self, before: str, again: str | None = None, example: Any = None) -> str:
+    def message(self, before: str, again: str | None = None, example: Any = None) -> str:
         """The message with `before`, such as "--steps ", in front of the value and `again` in front of the one proposed."""
         setting, again = self.setting, before if again is None else again
         if example is None:
@@ -195,7 +195,7 @@ def parse(texts: Sequence[str], known: Mapping[str, Setting]) -> dict[str, Any]:
         try:
             values[name] = find(name, known).parse(value)
         except Unfit as error:
-            raise UserError(error.told(f"--set {name}=")) from error
+            raise UserError(error.message(f"--set {name}=")) from error
         except UserError as error:
             raise UserError(f"--set {text}: {error}") from error
     return values

@@ -223,12 +223,12 @@ def fake_cuda(guard: None, monkeypatch: pytest.MonkeyPatch):
     """The device, as long as the test runs."""
     import gsplat
 
-    from rfgs.render import gsplat_backend
+    from rfgs.render import on_gsplat
 
     if torch.cuda.is_available():
         pytest.skip("there is a real one")
-    monkeypatch.setattr(gsplat_backend, "_problem", lambda: None)
-    monkeypatch.setattr(gsplat_backend, "_prepared", {"gsplat"})
+    monkeypatch.setattr(on_gsplat, "_problem", lambda: None)
+    monkeypatch.setattr(on_gsplat, "_prepared", {"gsplat"})
     backend = SimpleNamespace(_C=Kernels)
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
     monkeypatch.setattr(gsplat.cuda, "_backend", backend, raising=False)

@@ -234,7 +234,7 @@ def main() -> None:
         state = torch.load(options.work / "prior.pt", weights_only=True, map_location="cpu")
         training = {
             "command": "python -m training.train --work WORK --target assets/tiny-sd3",
-            "arguments": told(options),
+            "arguments": deciding(options),
             "steps": state["step"],
             "samples": state["step"] * options.batch,
             "minutes": round(state["spent"] / 60, 1),
@@ -246,7 +246,7 @@ def main() -> None:
         print(json.dumps(training, indent=2))
 
 
-def told(options: Training) -> dict[str, str]:
+def deciding(options: Training) -> dict[str, str]:
     """The arguments that decide the result, for `training.json`."""
     return {name: str(value) for name, value in vars(options).items() if name not in ("work", "target")}
 

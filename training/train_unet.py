@@ -36,11 +36,11 @@ from training.latents import Latents, load_latents, split
 from training.train import (
     LEVELS,
     Training,
+    deciding,
     finish,
     open_tokenizer,
     prepare_data,
     reconstruction,
-    told,
     train_part,
 )
 from training.unet import (
@@ -241,7 +241,7 @@ def _command(options: Options) -> dict:
     places = f"--work WORK --start {options.start} --target {options.target}"
     return {
         "command": f"python -m training.train_unet {options.model} {places}",
-        "arguments": told(options),
+        "arguments": deciding(options),
         "started_from": json.loads((options.start / "training.json").read_text()),
     }
 

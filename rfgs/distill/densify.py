@@ -152,7 +152,7 @@ def gradient_round(
     level = config.grow_gradient
     if config.densify != "threshold":
         level = torch.quantile(gradients, config.grow_quantile).item()
-    grow = most(gradients, gradients > level, config.max_splats - len(splats))
+    grow = highest(gradients, gradients > level, config.max_splats - len(splats))
     large = splats.scales.detach().amax(dim=-1) > config.split_scale
     twice = grow & ~large
     added = int(twice.sum())
@@ -165,7 +165,7 @@ def gradient_round(
     return splats if useless.all() else remove(splats, optimizer, useless)
 
 
-def most(values: Tensor, mask: Tensor, room: int) -> Tensor:
+def highest(values: Tensor, mask: Tensor, room: int) -> Tensor:
     """Those of a mask [N] with the highest values [N], no more than `room` of them."""
     if int(mask.sum()) <= room:
         return mask

@@ -29,7 +29,7 @@ def recipe(prior: Prior, guidance: str = "rfds-rev") -> DistillConfig:
         config = tiny_recipe(guidance)
     else:
         config = sd_recipe() if prior.kind == "diffusion" else sd3_recipe()
-    return suited(changed(config, own(prior).splats), guidance)
+    return with_guidance(changed(config, own(prior).splats), guidance)
 
 
 def own(prior: Prior) -> Recipe:
@@ -146,7 +146,7 @@ def sd_recipe() -> DistillConfig:
     return config
 
 
-def suited(config: C, guidance: str) -> C:
+def with_guidance(config: C, guidance: str) -> C:
     """A prior's settings with what the guidance wants otherwise."""
     config.guidance = guidance
     if find_guide(guidance).trains:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rfgs.distill.recipes import changed, own, suited
+from rfgs.distill.recipes import changed, own, with_guidance
 from rfgs.flat.settings import ParticleConfig
 from rfgs.guidance import InversionConfig
 from rfgs.guidance.flowedit import FlowEditConfig
@@ -18,7 +18,7 @@ def particle_recipe(prior: Prior, guidance: str = "rfds-rev") -> ParticleConfig:
         config.steps, config.guidance_scale = 800, 50.0 if prior.kind == "flow" else 100.0
         if prior.kind == "diffusion":
             config.noise_range = config.final_noise_range = (0.02, 0.98)
-    return suited(changed(config, own(prior).images), guidance)
+    return with_guidance(changed(config, own(prior).images), guidance)
 
 
 def inversion_recipe(prior: Prior) -> InversionConfig:

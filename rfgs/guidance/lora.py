@@ -134,7 +134,7 @@ class Student:
 
         With a `share`, the mean is over the views of all processes, which take the same step.
 
-        `finite` goes over the gradient by the prediction, so that the rest of it is learned from. A lesson that overflows all the
+        `finite` goes over the gradient by the prediction, so that the rest of it is learned from. A step that overflows all the
         same, on its way back through the network, is skipped.
         """
         with torch.enable_grad(), self._awake(cameras):
@@ -266,7 +266,7 @@ class StudentGuide(Guide):
             )
         return self._student
 
-    def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def training_pair(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The noisy x_t, and what a perfect student would predict at it; all [B, c, h, w] but t [B]."""
         raise NotImplementedError
 
@@ -280,7 +280,7 @@ class StudentGuide(Guide):
                 for draw, shape in ((torch.rand, (every,)), (torch.randn, (every, *x.shape[1:])))
             )
             dropped = torch.rand((), generator=views.generator).item() < CAMERA_DROPPED
-            x_t, target = self.lesson(x, e, t)
+            x_t, target = self.training_pair(x, e, t)
             cameras = None if dropped else views.cameras
             self.student(views, config).learn(
                 x_t, t, views.plain, cameras, target, learning.lr_lora, views.finite, views.share

@@ -45,6 +45,6 @@ class RFDSVSD(StudentGuide):
     name, kind = "rfds-vsd", "flow"
     judge = staticmethod(rfds_vsd)
 
-    def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def training_pair(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Flow matching (Lipman et al. 2023): the velocity of the straight path."""
         return interpolate(self.prior, x, e, t), e - x

@@ -67,7 +67,7 @@ class Share:
         start = self.rank * each + min(self.rank, over)
         return slice(start, start + each + (self.rank < over))
 
-    def most(self, views: int) -> int:
+    def largest(self, views: int) -> int:
         """How many of so many views a process has at most."""
         return -(-views // self.processes)
 

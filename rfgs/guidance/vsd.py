@@ -45,6 +45,6 @@ class VSD(StudentGuide):
     name, kind = "vsd", "diffusion"
     judge = staticmethod(vsd)
 
-    def lesson(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def training_pair(self, x: Tensor, e: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Noise, as in Ho et al. 2020, equation 14."""
         return interpolate(self.prior, x, e, t), e

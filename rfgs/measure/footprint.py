@@ -109,7 +109,7 @@ def evaluation(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = t
     return peak(work)
 
 
-def lesson(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = torch.float16) -> int:
+def training(name: str, *, batch: int, size: int = 512, dtype: torch.dtype = torch.float16) -> int:
     """Bytes of activations of one training step of a LoRA on the network, as `rfgs.guidance.lora.Student` takes it.
 
     Neither weights nor the optimizer's state are counted. All these networks are large enough to have their activations

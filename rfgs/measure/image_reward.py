@@ -147,12 +147,12 @@ def load_image_reward(folder: Path | None, *, device: str = "cpu") -> tuple[Imag
 def _fetched(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    from rfgs.models.hub import told
+    from rfgs.models.hub import explained
 
     try:
         return Path(hf_hub_download(HUB[name], name))
     except Exception as error:
-        said = told(HUB[name], error)
+        said = explained(HUB[name], error)
         if said is None:
             raise
         line = str(said).replace("--model FOLDER", f"--scorer FOLDER (with {' and '.join(HUB)})")

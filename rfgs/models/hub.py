@@ -17,7 +17,7 @@ def page(hub_id: str) -> str:
     return f"https://huggingface.co/{hub_id}"
 
 
-def told(hub_id: str, error: Exception, lacks: str | None = None) -> UserError | None:
+def explained(hub_id: str, error: Exception, lacks: str | None = None) -> UserError | None:
     """An error of the hub's client as the user's problem; None for one that says nothing of user, hub or network.
 
     Args:
@@ -35,16 +35,16 @@ def told(hub_id: str, error: Exception, lacks: str | None = None) -> UserError |
 
 @contextmanager
 def answers(hub_id: str, lacks: str | None = None) -> Iterator[None]:
-    """Tells what the hub's client raises, as `told` puts it; other errors stay what they are."""
+    """Tells what the hub's client raises, as `explained` puts it; other errors stay what they are."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        said = told(hub_id, error, lacks)
-        if said is None:
+        problem = explained(hub_id, error, lacks)
+        if problem is None:
             raise
-        raise said from error
+        raise problem from error
 
 
 def is_passing(error: Exception) -> bool:

@@ -25,7 +25,7 @@ class Footprint:
     """Parameters of T5's encoder; 0 where the model has none."""
     sample: int
     """Bytes of activations of one sample of 512 pixels in one evaluation in half precision, without gradient."""
-    lesson: int
+    training: int
     """The same of one training step of a LoRA on the network, with the way back."""
     lora: int
     """Parameters of a LoRA of rank 1; they grow with the rank."""
@@ -147,7 +147,7 @@ def estimate(
     encoder *= area * width / 4
     # One by one, at most two samples are evaluated at a time; a LoRA learns from all views at once.
     guided = footprint.sample * (min(load.samples, 2) if slice_views else load.samples * views)
-    network = area * max(guided, footprint.lesson * views if load.lora_rank else 0) * grain / 2
+    network = area * max(guided, footprint.training * views if load.lora_rank else 0) * grain / 2
     decoder = DECODE * area * width / 4 if load.decode else 0
     if not load.encode:
         # No way back is kept meanwhile, and what is evaluated and what is decoded take turns.

@@ -20,7 +20,7 @@ def usable(root: Path = Path("/")) -> int:
     Args:
         root: where /proc and /sys are; tests put others there.
     """
-    asked = _asked()
+    asked = _requested()
     return cores(root) if asked is None else min(cores(root), asked)
 
 
@@ -37,7 +37,7 @@ def affinity() -> int:
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
-def _asked() -> int | None:
+def _requested() -> int | None:
     """OMP_NUM_THREADS, of which a list ("4,2") gives the number for each level of nesting."""
     text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(text) if text.isdecimal() and int(text) > 0 else None

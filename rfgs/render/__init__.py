@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "prepare", "render", "warmup"]
 
-Backend = Literal["auto", "cpu", "gsplat"]
+Rasterizer = Literal["auto", "cpu", "gsplat"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def render(
     depth: bool = False,
     antialiased: bool = False,
     absgrad: bool = False,
-    backend: Backend = "auto",
+    rasterizer: Rasterizer = "auto",
 ) -> Frames:
     """Render `splats` from `cameras`; differentiable by all parameters of the splats and by the background.
 
@@ -65,19 +65,19 @@ def render(
         depth: also give the expected depth.
         antialiased: scale opacities so that Gaussians smaller than a pixel do not grow (Mip-Splatting, Yu et al. 2024).
         absgrad: the backward pass sets `info["means2d"].absgrad` (AbsGS, Ye et al. 2024) for densification.
-        backend: "auto" takes gsplat for splats on a CUDA device and our rasterizer for splats on the CPU.
+        rasterizer: "auto" takes gsplat for splats on a CUDA device and our own for splats on the CPU.
 
     Raises:
-        UserError: on shapes that do not fit, an unknown backend, or gsplat chosen where its CUDA kernels cannot run.
+        UserError: on shapes that do not fit, an unknown rasterizer, or gsplat chosen where its CUDA kernels cannot run.
     """
-    if backend == "auto":
-        backend = "gsplat" if splats.means.is_cuda else "cpu"
-    if backend == "cpu":
+    if rasterizer == "auto":
+        rasterizer = "gsplat" if splats.means.is_cuda else "cpu"
+    if rasterizer == "cpu":
         from .cpu import rasterization
-    elif backend == "gsplat":
-        from .gsplat_backend import rasterization
+    elif rasterizer == "gsplat":
+        from .on_gsplat import rasterization
     else:
-        raise UserError(f"render backend {backend!r} must be 'auto', 'cpu' or 'gsplat'")
+        raise UserError(f"rasterizer {rasterizer!r}: has to be 'auto', 'cpu' or 'gsplat'")
     coefficients = splats.sh0 if splats.shN is None else torch.cat((splats.sh0, splats.shN), dim=1)
     image, alpha, info = rasterization(
         splats.means,
@@ -115,7 +115,7 @@ def prepare(device: str, report: Callable[[str], None]) -> None:
         UserError: gsplat's CUDA kernels cannot be compiled here.
     """
     if device == "cuda":
-        from .gsplat_backend import prepare as prepare_gsplat
+        from .on_gsplat import prepare as prepare_gsplat
 
         prepare_gsplat(report)
 

@@ -25,7 +25,7 @@ def check_tensors(means, quats, scales, opacities, colors, viewmats, Ks, sh_degr
         if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
             raise UserError(
                 f"{name} is {tensor.dtype} on {tensor.device}; the CPU rasterizer takes torch.float32 on cpu "
-                "(CUDA tensors go to the gsplat backend)"
+                "(CUDA tensors go to gsplat)"
             )
     tail = (N,) if sh_degree is None else (N, colors.shape[-2])
     fits = colors.shape[:-1] in (tail, (C, *tail))

@@ -212,7 +212,11 @@ def _fit(prior: Prior, config: DistillConfig, job: Job, *, watched: bool, share:
     embed_and_release(
         prior, _prompts(config, job)
     )  # Of a model that was not asked for them while it was loaded.
-    known, views, size = weighing.footprint(job.model), share.most(config.views_per_step), config.resolution
+    known, views, size = (
+        weighing.footprint(job.model),
+        share.largest(config.views_per_step),
+        config.resolution,
+    )
     reserve, sliced = 0, None
     if known:
         rank = value_of(config, "lora_rank") if find_guide(config.guidance).trains else 0

@@ -121,7 +121,7 @@ def _article(words: str, rng: np.random.Generator) -> str:
 
 
 @dataclass(frozen=True)
-class Said:
+class Mention:
     """What a prompt says of one thing; None is left open."""
 
     kind: str
@@ -140,7 +140,7 @@ class Said:
 class Meaning:
     """What a prompt says, as far as this world knows its words."""
 
-    things: tuple[Said, ...]
+    things: tuple[Mention, ...]
     relation: str | None = None
     ground: str | None = None
     unknown: tuple[str, ...] = ()
@@ -217,7 +217,7 @@ def parse(prompt: str) -> Meaning:
     return Meaning((said,), ground=ground, unknown=unknown)
 
 
-def _parse_thing(text: str) -> tuple[Said, tuple[str, ...]]:
+def _parse_thing(text: str) -> tuple[Mention, tuple[str, ...]]:
     """What is said of one thing, and the words in it that say nothing."""
     words = text.split()
     begin, end, stop = _head(words)
@@ -238,7 +238,7 @@ def _parse_thing(text: str) -> tuple[Said, tuple[str, ...]]:
     finish = first(_FINISHES, [*before, pattern] if pattern else before)
     unknown = tuple(word for word in before + behind if not _is_known(word) and word not in _AFTER_NOUN)
     kind = _KINDS[" ".join(words[begin:end])]
-    return Said(kind, first(_COLORS, colored), finish, first(_SIZES, before) or ""), unknown
+    return Mention(kind, first(_COLORS, colored), finish, first(_SIZES, before) or ""), unknown
 
 
 def _is_known(word: str) -> bool:

@@ -123,9 +123,9 @@ class Scene:
     @property
     def name(self) -> str:
         """The scene in the plainest words, e.g. "red cube on blue cylinder"; equal names mean equal scenes."""
-        return self._told([thing.name for thing in self.things])
+        return self._phrased([thing.name for thing in self.things])
 
-    def _told(self, words: list[str]) -> str:
+    def _phrased(self, words: list[str]) -> str:
         if self.relation:
             return f" {self.relation} ".join(words)
         return words[0] if self.ground is None else f"{words[0]} {GROUNDS[self.ground][0]}"
@@ -137,7 +137,7 @@ class Scene:
             return True
         if self.relation is None and self.ground is None:
             return False
-        return _share(self._told([thing.unsized for thing in self.things])) < 0.2
+        return _share(self._phrased([thing.unsized for thing in self.things])) < 0.2
 
 
 THINGS = tuple(Thing(kind, color, finish) for kind in KINDS for color in COLORS for finish in FINISHES)

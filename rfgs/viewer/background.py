@@ -83,7 +83,7 @@ class Background:
             self._hurry.wait(max(self._period - took, took * (1 / self._duty - 1)))
 
 
-def apart(action: Callable[[], T]) -> T:
+def in_own_thread(action: Callable[[], T]) -> T:
     """What `action`, which computes with torch, returns; on a thread that ends with it.
 
     Each thread that computes on more than one core gets helpers of its own from OpenMP, which stay as long as the thread.

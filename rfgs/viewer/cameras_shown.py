@@ -10,7 +10,7 @@ import viser.transforms
 from torch import Tensor
 
 from rfgs.render.cameras import Cameras
-from rfgs.viewer.background import apart
+from rfgs.viewer.background import in_own_thread
 
 
 class ShownCameras:
@@ -32,7 +32,7 @@ class ShownCameras:
             if views is None:
                 self.hide()
             else:
-                apart(lambda: self.show(*views))
+                in_own_thread(lambda: self.show(*views))
 
     def show(self, cameras: Cameras, images: Tensor) -> None:
         """Shows `cameras` with `images` [C, 3, H, W] in [0, 1] in place of the ones before."""

@@ -11,7 +11,7 @@ import viser
 
 from rfgs.runs.folders import slug
 from rfgs.splats import Splats
-from rfgs.viewer.background import apart
+from rfgs.viewer.background import in_own_thread
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
 from rfgs.viewer.gate import Gate
@@ -291,4 +291,4 @@ class Viewer(Served):
         if self._prior_panel.wanted and self.watched:
             self._sight_shown = sight
             decode = self._decode
-            apart(lambda: self._prior_panel.show(sight, decode))
+            in_own_thread(lambda: self._prior_panel.show(sight, decode))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rfgs.render.cameras import Cameras
 from rfgs.splats import Splats
-from rfgs.viewer.background import Background, Report, apart
+from rfgs.viewer.background import Background, Report, in_own_thread
 from rfgs.viewer.stage import Channel, Look, Stage
 
 SETTLED = 0.25
@@ -35,9 +35,7 @@ def paint(splats: Splats, cameras: Cameras, look: Look) -> np.ndarray:
     background = torch.tensor(look.background, dtype=torch.float32, device=splats.device) / 255
     scaled = dataclasses.replace(splats, log_scales=splats.log_scales + math.log(look.splat_scale))
     with torch.no_grad():
-        frames = render(
-            scaled, cameras[0].to(splats.device), background, depth=look.channel == "Depth", backend="auto"
-        )
+        frames = render(scaled, cameras[0].to(splats.device), background, depth=look.channel == "Depth")
     if look.channel == "RGB":
         return _bytes(frames.rgb[0].permute(1, 2, 0))
     alpha = frames.alpha[0, 0]
@@ -123,7 +121,7 @@ class Pictures:
             height = max(round(height * MOVING_SCALE), 16) if moving else height
             if self._sent.get(number) != (state, stamp, height):
                 camera = browser_camera(client.camera, height)
-                picture = apart(partial(paint, splats, camera, self._stage.look))
+                picture = in_own_thread(partial(paint, splats, camera, self._stage.look))
                 client.scene.set_background_image(picture, format="jpeg", jpeg_quality=60 if moving else 90)
                 self._sent[number] = (state, stamp, height)
             if moving:

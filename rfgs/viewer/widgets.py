@@ -9,7 +9,7 @@ from typing import Any
 import viser
 
 from rfgs.errors import UserError
-from rfgs.viewer.background import Report, apart, describe
+from rfgs.viewer.background import Report, describe, in_own_thread
 
 Pressed = Callable[[viser.GuiEvent], None]
 
@@ -29,7 +29,7 @@ def guarded_event(report: Report, where: str, action: Pressed) -> Pressed:
 
     def called(event: viser.GuiEvent) -> None:
         try:
-            apart(lambda: action(event))
+            in_own_thread(lambda: action(event))
         except UserError as refused:
             # Theirs to mend who gave it, and no problem of the page.
             notify(event, where, str(refused), color="red")

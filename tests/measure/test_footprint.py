@@ -10,7 +10,7 @@ import torch
 from rfgs.guidance.lora import _camera_mlp, _last_linear, time_embedding
 from rfgs.measure import cards
 from rfgs.measure.architectures import NETWORKS, build, parts
-from rfgs.measure.footprint import add_lora, decoding, encoding, evaluation, lesson, peak
+from rfgs.measure.footprint import add_lora, decoding, encoding, evaluation, peak, training
 from rfgs.models import memory
 from rfgs.models.catalog import BACKENDS
 from rfgs.models.memory import GIB, Load, estimate, plan
@@ -76,7 +76,7 @@ def test_an_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sd3", "sd15"])
 def test_a_training_step_of_a_lora(name: str) -> None:
-    assert lesson(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].lesson, rel=0.03)
+    assert training(name, batch=2) / 2 == pytest.approx(memory.FOOTPRINTS[name].training, rel=0.03)
 
 
 def test_the_encoder() -> None:
@@ -109,7 +109,7 @@ def test_what_a_lora_takes() -> None:
     """Four float32 numbers for each of its parameters, and in SD3 more activations than an evaluation for guidance."""
     plain, lora = estimate("sd3", views=4), estimate("sd3", views=4, load=Load(lora_rank=4))
     assert lora.weights - plain.weights == 16 * (4 * 586_752 + 16 * 1536 + 1536 + 1536 * 1536 + 1536)
-    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson > plain.network
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].training > plain.network
     assert lora.encoder == plain.encoder
     more = estimate("sd3", views=4, load=Load(lora_rank=8)).weights - lora.weights
     assert more == 16 * 4 * 586_752
@@ -121,7 +121,7 @@ def test_views_one_by_one_are_evaluated_one_by_one_and_learned_from_together() -
     whole, sliced = (estimate("sd3", views=4, slice_views=one_by_one) for one_by_one in (False, True))
     assert whole.network == 4 * sliced.network == 8 * memory.FOOTPRINTS["sd3"].sample
     lora = estimate("sd3", views=4, slice_views=True, load=Load(lora_rank=4))
-    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].lesson
+    assert lora.network == 4 * memory.FOOTPRINTS["sd3"].training
 
 
 def test_what_float32_and_offloading_change() -> None:

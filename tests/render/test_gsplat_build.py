@@ -12,7 +12,7 @@ import torch
 
 from rfgs.errors import UserError
 from rfgs.models import machine
-from rfgs.render import gsplat_backend, gsplat_build
+from rfgs.render import gsplat_build, on_gsplat
 
 COMPILES = """
 import os, pathlib
@@ -161,10 +161,10 @@ def test_gsplat_takes_what_was_compiled(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_once_a_process(with_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    monkeypatch.setattr(gsplat_backend, "_prepared", set())
+    monkeypatch.setattr(on_gsplat, "_prepared", set())
     monkeypatch.setattr("rfgs.models.card.check_card", lambda device: done.append("card"))
     monkeypatch.setattr(gsplat_build, "build", lambda report: done.append("build") or Path("x"))
     monkeypatch.setattr(gsplat_build, "load", lambda file: done.append(f"load {file}"))
-    gsplat_backend.prepare()
-    gsplat_backend.prepare(print)
+    on_gsplat.prepare()
+    on_gsplat.prepare(print)
     assert done == ["card", "build", "load x"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rfgs.errors import UserError
-from rfgs.render import gsplat_backend, render
+from rfgs.render import on_gsplat, render
 from rfgs.render.cameras import orbit
 from rfgs.render.cpu import rasterization
 from rfgs.splats import Splats, ball
@@ -59,8 +59,8 @@ def test_unknown_backend(splats, cameras):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gsplat_without_a_gpu_is_told_before_any_work(splats, cameras):
-    with pytest.raises(UserError, match="render backend 'gsplat': .*backend='cpu'"):
-        render(splats, cameras, backend="gsplat")
+    with pytest.raises(UserError, match="rasterizer 'gsplat': .*rasterizer='cpu'"):
+        render(splats, cameras, rasterizer="gsplat")
 
 
 @pytest.fixture
@@ -82,14 +82,14 @@ def gsplat_on_cpu(monkeypatch):
         return image, alphas, info | names
 
     monkeypatch.setattr(gsplat, "rasterization", rasterization_)
-    monkeypatch.setattr(gsplat_backend, "check_available", lambda device: None)
+    monkeypatch.setattr(on_gsplat, "check_available", lambda device: None)
 
 
 @pytest.mark.parametrize("depth", [False, True])
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_both_backends_draw_the_same(gsplat_on_cpu, splats, cameras, depth, antialiased):
     options = {"background": torch.tensor([0.9, 0.2, 0.3]), "depth": depth, "antialiased": antialiased}
-    ours, theirs = render(splats, cameras, **options), render(splats, cameras, backend="gsplat", **options)
+    ours, theirs = render(splats, cameras, **options), render(splats, cameras, rasterizer="gsplat", **options)
     assert (ours.rgb - theirs.rgb).abs().max() < 1e-4 and (ours.alpha - theirs.alpha).abs().max() < 1e-4
     if depth:
         assert (ours.depth - theirs.depth).abs().max() < 1e-3

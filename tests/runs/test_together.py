@@ -145,7 +145,7 @@ def test_shares_hold_each_view_once() -> None:
             rows = [share.take(torch.arange(views)) for share in shares]
             assert torch.equal(torch.cat(rows), torch.arange(views))
             assert max(map(len, rows)) - min(map(len, rows)) <= 1
-            assert max(map(len, rows)) == shares[0].most(views)
+            assert max(map(len, rows)) == shares[0].largest(views)
             assert sum(share.weight for share in shares) == pytest.approx(1)
     cameras = turntable(5, 8, 8)
     taken = Share(1, 2).of(5).take(cameras)

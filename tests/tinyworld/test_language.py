@@ -12,7 +12,7 @@ from rfgs.tinyworld.kinds import KINDS, NATURAL
 from rfgs.tinyworld.language import (
     LONGEST,
     VIEWS,
-    Said,
+    Mention,
     UnknownThing,
     caption,
     open_phrase,
@@ -251,20 +251,20 @@ def test_what_is_not_said_is_what_people_expect() -> None:
 
 
 MEANT = {
-    "a wooden chair": Said("chair", "wooden"),
-    "a chair made of wood": Said("chair", "wooden"),
-    "A Golden Crown.": Said("crown", "golden"),
-    "a crown of gold": Said("crown", "golden"),
-    "teddy": Said("teddy bear"),
-    "a big doughnut": Said("donut", size="big"),
-    "an ice-cream cone": Said("ice cream"),
-    "a traffic cone": Said("traffic cone"),
-    "the gray aeroplane, left side view": Said("airplane", "grey"),
-    "a hat that is striped and purple": Said("hat", "purple", "striped"),
-    "a dog with white spots": Said("dog", None, "dotted"),
-    "a violet dog with white spots": Said("dog", "purple", "dotted"),
-    "a Christmas tree": Said("pine tree"),
-    "an orange carrot": Said("carrot", "orange"),
+    "a wooden chair": Mention("chair", "wooden"),
+    "a chair made of wood": Mention("chair", "wooden"),
+    "A Golden Crown.": Mention("crown", "golden"),
+    "a crown of gold": Mention("crown", "golden"),
+    "teddy": Mention("teddy bear"),
+    "a big doughnut": Mention("donut", size="big"),
+    "an ice-cream cone": Mention("ice cream"),
+    "a traffic cone": Mention("traffic cone"),
+    "the gray aeroplane, left side view": Mention("airplane", "grey"),
+    "a hat that is striped and purple": Mention("hat", "purple", "striped"),
+    "a dog with white spots": Mention("dog", None, "dotted"),
+    "a violet dog with white spots": Mention("dog", "purple", "dotted"),
+    "a Christmas tree": Mention("pine tree"),
+    "an orange carrot": Mention("carrot", "orange"),
 }
 
 
@@ -276,31 +276,31 @@ def test_looks_and_synonyms_are_understood(prompt: str) -> None:
 
 def test_two_things_and_surroundings_are_understood() -> None:
     pair = parse("a small red cube on a big blue ball, overhead view")
-    assert pair.things == (Said("cube", "red", size="small"), Said("sphere", "blue", size="big"))
+    assert pair.things == (Mention("cube", "red", size="small"), Mention("sphere", "blue", size="big"))
     assert (pair.relation, pair.ground) == ("on", None)
     assert parse("a mug on top of the wooden table").relation == "on"
     assert parse("a cat beside a dog").relation == "next to"
     for ground, words in GROUND_WORDS.items():
         for said in words:
             found = parse(f"a duck {said}, back view")
-            assert (found.things, found.ground, found.relation) == ((Said("duck"),), ground, None)
+            assert (found.things, found.ground, found.relation) == ((Mention("duck"),), ground, None)
     # A pair stands nowhere in particular.
     both = parse("a cat on a table in the snow")
     assert (both.relation, both.ground, both.unknown) == ("on", None, ("snow",))
-    assert both.things == (Said("cat"), Said("table"))
+    assert both.things == (Mention("cat"), Mention("table"))
 
 
 HEADS = {
-    "a cactus wearing a hat": (Said("cactus"), ("wearing", "hat")),
-    "a box of apples": (Said("cube"), ("apples",)),
-    "mushroom house": (Said("house"), ("mushroom",)),
-    "a photo of a fluffy cat": (Said("cat"), ("photo", "fluffy")),
-    "a cat riding a horse": (Said("cat"), ("riding", "horse")),
-    "a house with a red roof": (Said("house"), ("roof",)),
-    "a red flower with green leaves": (Said("flower", "red"), ("leaves",)),
-    "a cat and a dog": (Said("cat"), ("dog",)),
-    "a car in front of a house": (Said("car"), ("front", "house")),
-    "a polar bear": (Said("teddy bear"), ("polar",)),
+    "a cactus wearing a hat": (Mention("cactus"), ("wearing", "hat")),
+    "a box of apples": (Mention("cube"), ("apples",)),
+    "mushroom house": (Mention("house"), ("mushroom",)),
+    "a photo of a fluffy cat": (Mention("cat"), ("photo", "fluffy")),
+    "a cat riding a horse": (Mention("cat"), ("riding", "horse")),
+    "a house with a red roof": (Mention("house"), ("roof",)),
+    "a red flower with green leaves": (Mention("flower", "red"), ("leaves",)),
+    "a cat and a dog": (Mention("cat"), ("dog",)),
+    "a car in front of a house": (Mention("car"), ("front", "house")),
+    "a polar bear": (Mention("teddy bear"), ("polar",)),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfgs.viewer.background import Background, apart
+from rfgs.viewer.background import Background, in_own_thread
 
 
 def no_report(name: str, problem: BaseException) -> None:
@@ -85,7 +85,7 @@ def test_what_computes_apart_leaves_no_threads_behind() -> None:
     torch.set_num_threads(3)
     try:
         count = len(list(Path("/proc/self/task").iterdir()))
-        inside, result = apart(
+        inside, result = in_own_thread(
             lambda: (
                 float((2 * torch.ones(1_000_000)).sum()),
                 len(list(Path("/proc/self/task").iterdir())),
@@ -99,4 +99,4 @@ def test_what_computes_apart_leaves_no_threads_behind() -> None:
     finally:
         torch.set_num_threads(before)
     with pytest.raises(ZeroDivisionError):
-        apart(lambda: 1 / 0)
+        in_own_thread(lambda: 1 / 0)

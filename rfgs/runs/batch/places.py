@@ -55,7 +55,7 @@ def needs(job: Job) -> Needs:
     return Needs(max(1, cores // max(1, len(gpus))) if on_gpu else cores, room, int(on_gpu))
 
 
-def most(jobs: Iterable[Job]) -> Needs:
+def most_demanding(jobs: Iterable[Job]) -> Needs:
     """What the most demanding of some assets takes of each."""
     # Prompt and seed change nothing, and to look at a model's files ten thousand times takes seconds.
     kinds = {

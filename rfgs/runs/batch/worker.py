@@ -68,7 +68,7 @@ def make(
                 asset.folder,
                 resume=begun,
                 on_start=on_start,
-                stop=stop.asked,
+                stop=stop.check,
                 say=say,
                 began=began,
             )
@@ -99,12 +99,12 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.saves, self._told = False, False
+        self.saves, self._signaled = False, False
         self._before: dict[int, Any] = {}
 
-    def asked(self) -> bool:
+    def check(self) -> bool:
         """False. Raises KeyboardInterrupt where there was a signal."""
-        if self._told:
+        if self._signaled:
             raise KeyboardInterrupt
         return False
 
@@ -118,9 +118,9 @@ class Stop:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, *_: object) -> None:
-        if self._told or not self.saves:
+        if self._signaled or not self.saves:
             raise KeyboardInterrupt
-        self._told = True
+        self._signaled = True
 
 
 def _end_with_driver() -> None:

@@ -19,9 +19,9 @@ def check_available(device: torch.device) -> None:
     """
     problem = _problem()
     if problem:
-        raise UserError(f"render backend 'gsplat': {problem}, or render on the CPU (backend='cpu')")
+        raise UserError(f"rasterizer 'gsplat': {problem}, or render on the CPU (rasterizer='cpu')")
     if device.type != "cuda":
-        raise UserError(f"render backend 'gsplat': the splats are on {device}; move them with .to('cuda')")
+        raise UserError(f"rasterizer 'gsplat': the splats are on {device}; move them with .to('cuda')")
     prepare()
 
 

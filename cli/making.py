@@ -1,4 +1,4 @@
-"""What is asked for, as flags: those of all commands that ask a model, and those that `rfgs generate` and `rfgs batch` share."""
+"""Flags that commands share: those of all that use a model, and those of `rfgs generate` and `rfgs batch`, which make assets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SettingFlags: Any = flags_of(DistillConfig, presets=True)
 
 
 @dataclass
-class OnModel(Typed):
-    """The flags of a command that asks a text-to-image model."""
+class UsesModel(Typed):
+    """The flags of a command that uses a text-to-image model."""
 
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
     """The text-to-image model, as in `rfgs generate`."""
@@ -28,7 +28,7 @@ class OnModel(Typed):
 
 
 @dataclass
-class Asked(OnModel):
+class MakesAssets(UsesModel):
     """The flags of a command that makes assets, which say how."""
 
     backend: Annotated[str, tyro.conf.arg(metavar="NAME")] = "tiny-sd3"
