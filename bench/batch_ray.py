@@ -163,7 +163,7 @@ def main(steps: int = 110, kills: int = 5) -> None:
         }
         resumed = sum(len(folders.read_record(asset.folder)["resumed_after_steps"]) for asset in shared)
     print("\n".join(told))
-    print(f"{resumed} times an asset was gone on with from a checkpoint")
+    print(f"{resumed} times an asset was resumed from a checkpoint")
     print(
         "; ".join(f"{name}: {', '.join(found)}" for name, found in differing.items())
         or "all the same, byte for byte"

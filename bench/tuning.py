@@ -126,7 +126,7 @@ def run(options: Options) -> None:
 
 
 def without(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of before without those that `rows` has anew."""
+    """Earlier rows without those that `rows` replaces."""
     names = ("settings", "method", "trial")
     new = [[row[name] for name in names] for row in rows]
     return [row for row in before if [row[name] for name in names] not in new]

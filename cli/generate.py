@@ -119,7 +119,7 @@ class Generate(MakesAssets):
             self._check_room_again(job)
             available.check_source(job.model, t5=job.t5 != "drop", parts=job.parts)
             folder = self.resume
-            # What was begun is gone on with, whatever its words.
+            # What was begun is resumed, whatever its words.
             remark = Knowledge.of(job.model).remark(job.prompt, job.settings.get("negative_prompt", ""))
         try:
             if self.resume is None:

@@ -106,7 +106,7 @@ def find_files(job: L, backend: Backend, model: str | None) -> L:
     """The job with everything that it loads found, and named so that it is found from anywhere. May ask the hub.
 
     Raises:
-        UserError: something is not there, or not whole.
+        UserError: something is missing or incomplete.
     """
     parts = _absolute(job.parts)
     source = available.find_model(backend, model, t5=job.t5 != "drop", parts=parts)
@@ -178,7 +178,7 @@ def check_room(
 
 
 def check_job_room(job: Job, source: str, *, processes: int = 1, watched: bool = False) -> None:
-    """That a big model fits into memory for a run, new or gone on with, before anything is downloaded or loaded.
+    """That a big model fits into memory for a run, new or resumed, before anything is downloaded or loaded.
 
     Args:
         source: the model, as `rfgs.models.catalog.source_of` names it.

@@ -76,7 +76,7 @@ def densify(
         The splats to go on with; the same object where nothing was added or removed.
 
     Raises:
-        UserError: no such strategy, or settings that cannot be.
+        UserError: no such strategy, or settings that are not valid.
     """
     if config.densify == "none":
         return splats

@@ -83,7 +83,7 @@ def distill(
             settings hold in all.
 
     Raises:
-        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
+        UserError: settings that are not valid, or a guidance that is not defined for the prior (from the first step on).
     """
     check_own(config)
     device = splats.device

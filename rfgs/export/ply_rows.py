@@ -27,7 +27,7 @@ ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 class Damaged(ValueError):
-    """Why a file is no PLY, or not a whole one, in a line."""
+    """Why a file is not a PLY, or an incomplete one, in a line."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ def read_rows(path: Path, wanted: Collection[str]) -> Rows:
     """The elements of the names in `wanted` that there are; others, and what follows the last row, are passed over.
 
     Raises:
-        Damaged: not a PLY, or not a whole one.
+        Damaged: not a PLY, or an incomplete one.
         OSError: it cannot be read.
     """
     with path.open("rb") as stream:

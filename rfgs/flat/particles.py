@@ -52,7 +52,7 @@ def optimize(
     resizing; pixels start as grey with a little noise.
 
     Raises:
-        UserError: settings that cannot be, a guidance that is not defined for the prior (from the first step on).
+        UserError: settings that are not valid, or a guidance that is not defined for the prior (from the first step on).
     """
     check_own(config)
     counted = Counted(prior)

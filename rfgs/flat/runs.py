@@ -59,7 +59,7 @@ def _work(way: Callable[[Collected, J_contra], ImageResult]) -> Work[J_contra]:
             return way(Collected(job, folder, **told), job)
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
-                "the GPU's memory does not suffice for images of this size; lower --resolution or --particles, "
+                "the GPU's memory is not enough for images of this size; lower --resolution or --particles, "
                 "add --offload, or take a smaller --backend"
             ) from error
 

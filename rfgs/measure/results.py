@@ -1,4 +1,4 @@
-"""What the measuring programs share: files of results that are gone on with, and sheets of pictures."""
+"""What the measuring programs share: files of results that are added to, and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LABEL, _GAP = 14, 4  # Pixels of a sheet.
 
 
 def open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What `path` holds, to be gone on with, or a new record of `settings` and of this machine.
+    """What `path` holds, to be added to, or a new record of `settings` and of this machine.
 
     Args:
         settings: all that the results depend on, in what JSON knows.
@@ -46,7 +46,7 @@ def open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_results(path: Path, results: dict[str, Any]) -> None:
-    """Write results; whoever breaks this off finds the file of before. Folders are made."""
+    """Write results; if this is interrupted, the earlier file is still there. Folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1)
     with atomic(path) as temporary:

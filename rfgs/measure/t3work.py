@@ -65,7 +65,7 @@ def judge_all(
     table: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Judges all assets that the table has no row of, one row each; may be broken off at any time, and gone on with.
+    """Judges all assets that the table has no row of, one row each; may be stopped at any time, and resumed.
 
     An asset that cannot be read counts as missing, and a line says so. Black pictures are judged once a prompt.
     """

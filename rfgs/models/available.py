@@ -169,7 +169,7 @@ def _check_folder(folder: Path, name: str, remedy: str, *, t5: bool = True) -> N
     if lacks:
         without = " or go without T5 with --t5 drop" if t5 and not missing(folder, t5=False) else ""
         raise UserError(
-            f"{name}: not a whole model, {lacks}; download or copy it again{without and ',' + without}"
+            f"{name}: incomplete model: {lacks}; download or copy it again{without and ',' + without}"
         )
 
 
@@ -188,7 +188,7 @@ def _check_file(source: str, parts: str | None, *, t5: bool) -> str:
         lacks = missing(local, t5=t5, bare=file.parts)
         if lacks:
             raise UserError(
-                f"{name}: {holds} only, and for the rest --parts {parts} is not whole, {lacks}; copy that, or {remedy}"
+                f"{name}: {holds} only, and for the rest --parts {parts} is incomplete, {lacks}; copy that, or {remedy}"
             )
     else:
         try:

@@ -162,7 +162,7 @@ def missing(
         t5: whether T5 is loaded where a model can do without it.
         only: the parts that are loaded; none stands for all of model_index.json.
         bare: parts whose weights come from elsewhere, so that their configuration is enough.
-        strict: T5 has to be there if the model lists it: of a download that is not to be gone on with.
+        strict: T5 has to be there if the model lists it: of a download that is not to be resumed.
     """
     index = {} if only else read_object(folder / INDEX)
     if index is None:

@@ -1,4 +1,4 @@
-"""The folder that a model is loaded from: a folder as it is, or a hub id's in the hub's cache, fetched where it is not whole.
+"""The folder that a model is loaded from: a folder as it is, or a hub id's in the hub's cache, fetched where it is incomplete.
 
 It is found once, and everything is loaded from it, so that a model that is here needs no network. No torch here.
 """
@@ -19,7 +19,7 @@ from rfgs.models.places import expanded, is_folder
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WAITS = (2.0, 10.0)
-"""Seconds before a download that broke off is gone on with."""
+"""Seconds before a download that broke off is resumed."""
 
 
 def cached(hub_id: str) -> Path | None:
@@ -49,7 +49,7 @@ def folder_of(source: str, *, t5: bool = True, only: Collection[str] = (), bare:
     `t5`, `only`, `bare`: see `layout.missing`.
 
     Raises:
-        UserError: neither, a model that is not whole, one that the hub does not give, or a connection that breaks.
+        UserError: neither, an incomplete model, one that the hub does not give, or a connection that breaks.
     """
     folder = expanded(source)
     if not is_folder(folder):
@@ -59,7 +59,7 @@ def folder_of(source: str, *, t5: bool = True, only: Collection[str] = (), bare:
         folder = found if found and done else _fetch(source, t5=t5, only=only, bare=bare)
     problem = missing(folder, t5=t5, only=only, bare=bare)
     if problem:
-        raise UserError(f"{source}: not a whole model, {problem}; download or copy it again")
+        raise UserError(f"{source}: incomplete model: {problem}; download or copy it again")
     return str(folder)
 
 

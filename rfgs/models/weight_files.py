@@ -24,7 +24,7 @@ def damage(file: Path) -> str | None:
         return None
     with file.open("rb") as stream:
         start = stream.read(2)
-    # Pickles are zip files, but for those of before 2020.
+    # Pickles are zip files, except those from before 2020.
     if start == b"PK":
         return None if zipfile.is_zipfile(file) else "is cut short"
     return None if start[:1] == b"\x80" else "is no file of weights (a placeholder of Git LFS?)"

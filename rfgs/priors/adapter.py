@@ -70,7 +70,7 @@ class Adapter:
         """B prompts as the model's own pipeline embeds them; the text encoders are loaded if one of them is new.
 
         Raises:
-            UserError: a text encoder that is not whole, or does not fit.
+            UserError: a text encoder that is incomplete, or does not fit.
         """
         with enough_memory(self.name):
             return self.text(prompts)

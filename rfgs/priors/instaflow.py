@@ -84,7 +84,7 @@ class InstaFlowPrior(Flow, UNetModel):
             styled, base: folders or hub ids; the difference of their weights is added with weight 1.
 
         Raises:
-            UserError: a model that is not whole, or UNets of another shape.
+            UserError: an incomplete model, or UNets of another shape.
         """
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 

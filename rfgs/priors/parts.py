@@ -218,7 +218,7 @@ def whole_model(name: str, family: str) -> Iterator[None]:
         ) from error
     except (*broken, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{name}: not a whole {family} model ({_first_line(error)}); download it again"
+            f"{name}: incomplete {family} model ({_first_line(error)}); download it again"
         ) from error
 
 
@@ -242,10 +242,10 @@ def enough_memory(name: str) -> Iterator[None]:
 
 
 _NO_ROOM = {
-    "GPU": "the GPU's memory does not suffice to load it; end what else uses the GPU, keep the weights in the CPU's memory with "
+    "GPU": "the GPU's memory is not enough to load it; end what else uses the GPU, keep the weights in the CPU's memory with "
     "--offload, leave T5 out or make it smaller with --t5 drop or --t5 8bit, or take a smaller --backend (`rfgs doctor` says "
     "what fits)",
-    "CPU": "this machine's memory does not suffice to load it; end what else uses it, leave T5 out with --t5 drop, use "
+    "CPU": "this machine's memory is not enough to load it; end what else uses it, leave T5 out with --t5 drop, use "
     "--dtype bfloat16, or take a smaller --backend",
 }
 _SAID_OF_THE_GPU = ("cuda error: out of memory", "cuda out of memory", "alloc_failed")

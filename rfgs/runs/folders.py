@@ -70,7 +70,7 @@ def device_of(folder: Path) -> Literal["cpu", "cuda"]:
 
 
 def _check_record(folder: Path, record: dict[str, Any]) -> None:
-    """That a record has what a run is gone on with by.
+    """That a record has what is needed to resume its run.
 
     Raises:
         UserError: it has not.

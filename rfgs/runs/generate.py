@@ -81,7 +81,7 @@ def generate(
 
     Raises:
         UserError: the model cannot be loaded, the checkpoint cannot be read, gsplat's kernels cannot be compiled, the GPU's
-            memory does not suffice, or neither the folder nor the system's temporary one takes the asset.
+            memory is not enough, or neither the folder nor the system's temporary one takes the asset.
     """
     began = time.perf_counter() if began is None else began
     checkpoint = share.same(checkpoints.load_checkpoint(folder, say) if resume and share.first else None)
@@ -238,6 +238,6 @@ def _out_of_memory(job: Job, config: DistillConfig, folder: Path) -> str:
     go_on = f"; the last checkpoint is in {folder}" if (folder / folders.CHECKPOINT).exists() else ""
     offload = "" if job.offload or find_guide(config.guidance).trains else "add --offload, "
     return (
-        f"the GPU's memory does not suffice for {config.views_per_step} views of this size with {job.model}; "
+        f"the GPU's memory is not enough for {config.views_per_step} views of this size with {job.model}; "
         f"lower --views-per-step, --resolution or --splats, {offload}or take a smaller --backend{go_on}"
     )

@@ -1,4 +1,4 @@
-"""`rfgs batch` as its user types it: checked line by line, made, gone on with, its page."""
+"""`rfgs batch` as its user types it: checked line by line, made, resumed, its page."""
 
 from __future__ import annotations
 
@@ -201,8 +201,7 @@ SHORT = (
 
 PROGRAM = """
 import os, sys
-sys.path.insert(0, "bench")
-import forked
+from bench import forked
 from rfgs.runs import generate, recorder
 from rfgs.runs.batch.worker import main
 
@@ -226,10 +225,8 @@ def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
 ) -> None:
     from rfgs.runs import generate, recorder
 
-    root = Path(__file__).parents[2]
-    monkeypatch.chdir(root)
-    monkeypatch.syspath_prepend(str(root / "bench"))
-    import forked  # type: ignore[import-not-found]
+    monkeypatch.chdir(Path(__file__).parents[2])
+    from bench import forked
 
     def command(asset: Asset) -> list[str]:
         return [sys.executable, "-c", PROGRAM, local.worker(asset)[-1]]

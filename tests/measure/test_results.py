@@ -1,4 +1,4 @@
-"""Results are gone on with where the settings are the same, and only there; sheets have each picture in its place."""
+"""Results are added to where the settings are the same, and only there; sheets have each picture in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T3Bench's protocol: against itself written out naively, over a table that is gone on with, and at the command line."""
+"""T3Bench's protocol: against itself written out naively, over a table that is resumed, and at the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rfgs bench` as its user types it, on the embedded model and an untrained scorer: made, gone on with, shared, reported."""
+"""`rfgs bench` as its user types it, on the embedded model and an untrained scorer: made, resumed, shared, reported."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_what_was_broken_off_is_fetched_again(
 def test_a_folder_that_is_not_whole(hub: dict, tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
     with pytest.raises(
-        UserError, match=r"not a whole model, the part unet/ is missing; download or copy it again"
+        UserError, match=r"incomplete model: the part unet/ is missing; download or copy it again"
     ):
         check_source(str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""A model that is not whole is told from its files alone."""
+"""An incomplete model is told from its files alone."""
 
 from __future__ import annotations
 

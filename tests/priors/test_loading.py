@@ -185,7 +185,7 @@ def raises(error: type[Exception], *_: Any, **__: Any) -> None:
     raise error("CUDA out of memory" if error is torch.cuda.OutOfMemoryError else "something else")
 
 
-REMEDIES = ("does not suffice to load it", "--offload", "--t5 drop", "--t5 8bit", "--backend")
+REMEDIES = ("is not enough to load it", "--offload", "--t5 drop", "--t5 8bit", "--backend")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -254,7 +254,7 @@ def test_a_folder_with_a_part_missing(sd15: Path, tmp_path: Path, part: str) -> 
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     with pytest.raises(
-        UserError, match=f"not a whole model, the part {part}/ is missing; download or copy it again"
+        UserError, match=f"incomplete model: the part {part}/ is missing; download or copy it again"
     ):
         load_prior(tmp_path, "diffusion")
 
@@ -266,7 +266,7 @@ def test_weights_cut_short(sd15: Path, tmp_path: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             cut = -100 if file.parent.name == "unet" and file.suffix == ".safetensors" else None
             target.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(UserError, match="not a whole model, unet/.* is cut short"):
+    with pytest.raises(UserError, match="incomplete model: unet/.* is cut short"):
         load_prior(tmp_path, "diffusion")
 
 

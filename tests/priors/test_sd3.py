@@ -146,7 +146,7 @@ def test_sizes_that_do_not_fit(folder: Path) -> None:
 
 def test_a_folder_with_a_part_missing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text((folder / "model_index.json").read_text())
-    with pytest.raises(UserError, match="not a whole model, the part"):
+    with pytest.raises(UserError, match="incomplete model: the part"):
         load_prior(tmp_path)
 
 

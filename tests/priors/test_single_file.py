@@ -162,7 +162,7 @@ def test_what_is_missing_is_told_before_anything_is_loaded(sd3: Path, tmp_path: 
     )
     rest = parts_only(sd3, tmp_path / "parts", "text_encoder_2")
     assert told(file, parts=str(rest)) == (
-        f"--model {file}: holds the transformer only, and for the rest --parts {rest} is not whole, text_encoder_2/ holds "
+        f"--model {file}: holds the transformer only, and for the rest --parts {rest} is incomplete, text_encoder_2/ holds "
         f"no weights; copy that, or {remedy}"
     )
     assert told(file, parts="nowhere") == f"--parts nowhere: no such folder; {remedy}"

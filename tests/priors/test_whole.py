@@ -1,4 +1,4 @@
-"""Whole models load under every standard set of names and without a network; what is not whole is refused in a line."""
+"""Whole models load under every standard set of names and without a network; what is incomplete is refused in a line."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_big_parts_in_pieces(family: str, request: pytest.FixtureRequest, tmp_pa
         torch.testing.assert_close(here, there)
     (folder / "text_encoder" / "model-00002-of-00002.safetensors").unlink()
     assert said(folder).startswith(
-        f"{folder}: not a whole model, text_encoder/model-00002-of-00002.safetensors is miss"
+        f"{folder}: incomplete model: text_encoder/model-00002-of-00002.safetensors is miss"
     )
 
 
@@ -138,7 +138,7 @@ def test_missing_files_are_named_before_anything_is_loaded(
     assert "fp16-0000" in piece.name
     piece.unlink()
     monkeypatch.setattr("rfgs.priors.parts.load_module", None)
-    expected = f"{folder}: not a whole model, transformer/{piece.name} is missing; download or copy it again"
+    expected = f"{folder}: incomplete model: transformer/{piece.name} is missing; download or copy it again"
     assert said(folder) == expected
     with pytest.raises(UserError, match=f"transformer/{piece.name} is missing"):
         check_source(str(folder))
@@ -196,7 +196,7 @@ def test_pieces_of_models_that_qwen_reads_for(
     assert len(load_prior(folder).embed(["blue"])) == 1
     (folder / part / pieces[1]).unlink()
     monkeypatch.setattr("rfgs.priors.parts.load_module", None)
-    expected = f"{folder}: not a whole model, {part}/{pieces[1]} is missing; download or copy it again"
+    expected = f"{folder}: incomplete model: {part}/{pieces[1]} is missing; download or copy it again"
     assert said(folder) == expected
 
 
@@ -211,13 +211,13 @@ def test_missing_tensors(part: str, tensor: str | None, model: Path) -> None:
     tensor = tensor or next(name for name in tensors if name.endswith("mlp.fc1.weight"))
     del tensors[tensor]
     save_file(tensors, file, {"format": "pt"})
-    assert f"not a whole SD3 model ({part}/ lacks the weights of " in said(model)
+    assert f"incomplete SD3 model ({part}/ lacks the weights of " in said(model)
 
 
 def test_a_configuration_of_another_width(model: Path) -> None:
     file = model / "transformer/config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_head_dim": 16}))
-    assert said(model).startswith(f"{model}: not a whole SD3 model (")
+    assert said(model).startswith(f"{model}: incomplete SD3 model (")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_vocabulary_without_words(part: str, model: Path) -> None:
     file.write_text(json.dumps(content))
     assert f"{part}/ " in said(model)
     file.unlink()
-    assert f"not a whole model, {part}/" in said(model)
+    assert f"incomplete model: {part}/" in said(model)
 
 
 def test_a_library_that_is_not_installed(model: Path) -> None:
@@ -298,7 +298,7 @@ def test_memory_that_runs_out(
 
     for way in (fails, wraps):
         monkeypatch.setattr("rfgs.priors.sd3.load_network", way)
-        assert f"{whose} memory does not suffice to load it" in said(model)
+        assert f"{whose} memory is not enough to load it" in said(model)
 
 
 def test_t5_without_weights_and_dropped(model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Straightness against closed forms, shares against verdicts known beforehand, and a measurement that is gone on with."""
+"""Straightness against closed forms, shares against verdicts known beforehand, and a measurement that is resumed."""
 
 from __future__ import annotations
 
