@@ -67,7 +67,7 @@ def check_loading(
         check_lora(loading.lora, loading.lora_scale, family, source)
     elif loading.lora_scale != 1:
         raise UserError(
-            f"--lora-scale {loading.lora_scale:g}: there is no --lora that it could be of; leave it out"
+            f"--lora-scale {loading.lora_scale:g}: says nothing without --lora; leave it out"
         )
     if place:
         libraries.check_libraries(source, place, device, t5=loading.t5 != "drop")

@@ -151,7 +151,7 @@ def read_glb(path: str | Path) -> Splats:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except (struct.error, *DAMAGE) as error:
-        raise UserError(f"{path} is damaged or no .glb of splats: {error}") from error
+        raise UserError(f"{path} is damaged, or not a .glb of splats: {error}") from error
     return rotate(finite_splats(splats, path), WORLD_TO_Y_UP.T)
 
 

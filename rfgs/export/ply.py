@@ -148,7 +148,7 @@ def _rows(path: Path) -> Rows:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except (Damaged, MemoryError) as error:
-        raise UserError(f"{path} is damaged or no PLY file: {error}") from error
+        raise UserError(f"{path} is damaged, or not a PLY file: {error}") from error
 
 
 def _as_usual(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

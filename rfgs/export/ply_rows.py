@@ -153,7 +153,7 @@ def _text(stream: BinaryIO, element: Element) -> np.ndarray:
             (line.decode("latin-1") for line in lines), np.float64, comments=None, ndmin=2
         )
     except ValueError as error:
-        raise Damaged(f"its rows are no numbers: {str(error).splitlines()[0][:80]}") from error
+        raise Damaged(f"its rows are not numbers: {str(error).splitlines()[0][:80]}") from error
     if values.shape != (len(lines), len(element.columns)):
         raise Damaged(f"its rows have {values.shape[1]} numbers for {len(element.columns)} properties")
     rows = np.empty(len(lines), kind)

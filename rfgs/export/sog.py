@@ -126,7 +126,7 @@ def read_sog(path: str | Path) -> Splats:
     except FileNotFoundError as error:
         raise UserError(f"{path} cannot be read: no such file or directory") from error
     except (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE) as error:
-        raise UserError(f"{path} is damaged or no SOG file: {error}") from error
+        raise UserError(f"{path} is damaged, or not a SOG file: {error}") from error
     return rotate(finite_splats(splats, path), WORLD_TO_Y_DOWN.T)
 
 

@@ -53,7 +53,7 @@ def read_splat(path: str | Path) -> Splats:
         raise UserError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     if not content or len(content) % ROW.itemsize:
         raise UserError(
-            f"{path} is damaged or no .splat file: {len(content)} bytes are not {ROW.itemsize} for each"
+            f"{path} is damaged, or not a .splat file: {len(content)} bytes are not {ROW.itemsize} for each"
         )
     rows = np.frombuffer(content, ROW)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -101,7 +101,7 @@ def read_spz(path: str | Path) -> Splats:
         if len(content) < size:
             raise ValueError(f"it ends before its {count} splats")
     except (zlib.error, struct.error, ValueError) as error:
-        raise UserError(f"{path} is damaged or no SPZ file: {error}") from error
+        raise UserError(f"{path} is damaged, or not an SPZ file: {error}") from error
     ends = np.cumsum([count * width for width in widths])
     positions, alphas, colors, scales, rotations, harmonics = (
         part.reshape(count, -1) for part in np.split(np.frombuffer(content, np.uint8), ends[:-1])

@@ -59,7 +59,7 @@ def read_photo(path: str | Path) -> Image.Image:
             f"{path}: has far too many pixels; scale it down to {LARGEST_SIDE} pixels or less first"
         ) from error
     except PermissionError as error:
-        raise UserError(f"{path}: may not be read; check its permissions") from error
+        raise UserError(f"{path}: cannot be read; check its permissions") from error
     except MemoryError as error:
         raise UserError(f"{path}: takes more memory than there is; scale it down first") from error
     except Exception as error:

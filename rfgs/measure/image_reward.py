@@ -136,7 +136,7 @@ def load_image_reward(folder: Path | None, *, device: str = "cpu") -> tuple[Imag
         # Only tensors are read, and from the file itself when they are needed.
         weights = torch.load(paths[WEIGHTS], map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # Damaged bytes raise whatever they like.
-        raise UserError(f"{paths[WEIGHTS]}: cannot be read; download it anew") from error
+        raise UserError(f"{paths[WEIGHTS]}: cannot be read; download it again") from error
     digest = hashlib.sha256()
     with paths[WEIGHTS].open("rb") as file:
         while block := file.read(1 << 20):

@@ -26,5 +26,5 @@ def find_function(flag: str, text: str) -> Callable[..., Any]:
     """
     found = import_named(flag, text)
     if not callable(found):
-        raise UserError(f"{flag} {text}: is no function")
+        raise UserError(f"{flag} {text}: is not a function")
     return found

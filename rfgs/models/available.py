@@ -164,7 +164,7 @@ def _check_folder(folder: Path, name: str, remedy: str, *, t5: bool = True) -> N
     if not folder.exists():
         raise UserError(f"{name}: no such folder; {remedy}")
     if not (folder / INDEX).is_file():
-        raise UserError(f"{name}: no {INDEX} in it, so it is no model; {remedy}")
+        raise UserError(f"{name}: no {INDEX} in it, so it is not a model; {remedy}")
     lacks = missing(folder, t5=t5)
     if lacks:
         without = " or go without T5 with --t5 drop" if t5 and not missing(folder, t5=False) else ""

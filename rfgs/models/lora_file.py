@@ -33,7 +33,7 @@ def check_lora(file: str, scale: float, family: Family | None, source: str) -> N
         what = "is a folder" if path.is_dir() else "no such file"
         raise UserError(f"{name}: {what}; give a file of a LoRA (.safetensors)")
     if path.suffix.lower() != ".safetensors":
-        raise UserError(f"{name}: is no .safetensors by its name; take the same LoRA as such")
+        raise UserError(f"{name}: does not end in .safetensors; take the same LoRA as such")
     try:
         problem, tensors = damage(path), header(path)
     except OSError as error:
@@ -42,7 +42,7 @@ def check_lora(file: str, scale: float, family: Family | None, source: str) -> N
         raise UserError(f"{name}: {problem or 'holds no tensors'}; download or copy it again")
     if not any(word in tensor for tensor in tensors for word in _WORDS):
         raise UserError(
-            f"{name}: is no LoRA (its first tensor is {next(iter(tensors))}); weights of a whole model are given with --model"
+            f"{name}: is not a LoRA (its first tensor is {next(iter(tensors))}); weights of a whole model are given with --model"
         )
     extra = next((tensor for tensor in tensors if "dora_scale" in tensor or "magnitude" in tensor), None)
     if extra:

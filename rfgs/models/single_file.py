@@ -206,7 +206,7 @@ def _what_else(shapes: Shapes) -> str:
     if any(".quant_state." in k for k in shapes):
         return f"is quantized by bitsandbytes, which is read from a folder in diffusers' layout only; {known}"
     if any("lora_" in k or ".lora." in k for k in shapes):
-        return f"is a LoRA, which is no model of its own; {known}"
+        return f"is a LoRA, which is not a model of its own; {known}"
     if any(k.startswith("conditioner.embedders.") for k in shapes):
         return f"is a Stable Diffusion XL, which has no adapter yet; {known}"
     if any(k.startswith("model.diffusion_model.input_blocks.") for k in shapes):
@@ -224,7 +224,7 @@ def _safetensors(path: Path, name: str) -> tuple[Shapes, dict[str, int]]:
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({(error.strerror or str(error)).lower()})") from error
     if problem or found is None:
-        raise UserError(f"{name}: {problem or 'is no file of weights'}; download or copy it again")
+        raise UserError(f"{name}: {problem or 'is not a file of weights'}; download or copy it again")
     try:
         shapes = {k: tuple(int(side) for side in v["shape"]) for k, v in found.items()}
         return shapes, {k: v["data_offsets"][1] - v["data_offsets"][0] for k, v in found.items()}
@@ -243,4 +243,4 @@ def _gguf(path: Path, name: str) -> tuple[Shapes, dict[str, int]]:
         shapes = {tensor.name: tuple(int(side) for side in reversed(tensor.shape)) for tensor in tensors}
         return shapes, {tensor.name: int(tensor.n_bytes) for tensor in tensors}
     except Exception as error:  # Damaged bytes raise whatever they like.
-        raise UserError(f"{name}: is no GGUF, or cut short; download or copy it again") from error
+        raise UserError(f"{name}: is not a GGUF file, or is cut short; download or copy it again") from error

@@ -18,7 +18,7 @@ def damage(file: Path) -> str | None:
     if file.suffix.lower() in (".safetensors", ".sft"):
         needed, size = _length(file), file.stat().st_size
         if needed is None:
-            return "is no file of weights (a placeholder of Git LFS?)"
+            return "is not a file of weights (a Git LFS placeholder?)"
         return f"is cut short ({size} of {needed} bytes)" if size < needed else None
     if file.suffix != ".bin":
         return None
@@ -27,7 +27,7 @@ def damage(file: Path) -> str | None:
     # Pickles are zip files, except those from before 2020.
     if start == b"PK":
         return None if zipfile.is_zipfile(file) else "is cut short"
-    return None if start[:1] == b"\x80" else "is no file of weights (a placeholder of Git LFS?)"
+    return None if start[:1] == b"\x80" else "is not a file of weights (a Git LFS placeholder?)"
 
 
 def header(file: Path) -> dict[str, Any] | None:

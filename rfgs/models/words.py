@@ -195,7 +195,7 @@ def check_text(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         shown = text.encode("utf-8", "backslashreplace").decode()
-        raise UserError(f'"{shown}": is no text in this terminal\'s encoding; type it anew') from error
+        raise UserError(f'"{shown}": is not text in this terminal\'s encoding; type it again') from error
     return text
 
 

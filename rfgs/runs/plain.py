@@ -19,7 +19,7 @@ def of_plain(kind: type[D], values: Any) -> D:
         UserError: no such values, or not in these types; in a few words.
     """
     if not isinstance(values, dict):
-        raise UserError("it is no list of names and values")
+        raise UserError("it is not a list of names and values")
     hints = _hints(kind)
     for name, value in values.items():
         if name not in hints or not _is_of(value, hints[name]):

@@ -41,7 +41,7 @@ from rfgs.runs.job import Loading
             "rfds",
             "--quantize nf4: bitsandbytes computes on an NVIDIA",
         ),
-        (Loading(lora_scale=0.5), "cpu", "rfds", "--lora-scale 0.5: there is no --lora that it could be of"),
+        (Loading(lora_scale=0.5), "cpu", "rfds", "--lora-scale 0.5: says nothing without --lora"),
         (Loading(dtype="float16"), "cpu", "rfds", "--dtype float16: this run is on the CPU.*use --dtype bfl"),
         (Loading(offload=True), "cpu", "rfds", "--offload: this run is on the CPU"),
         (Loading(offload=True), "cuda", "vsd", "--offload: --guidance vsd trains a LoRA"),

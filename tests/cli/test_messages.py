@@ -137,7 +137,7 @@ MESSAGES = {
         "--parts models/sd3: is for what a single file lacks, and --model names none; leave it out"
     ),
     ("generate", "x", "--model", "."): (
-        "--model .: no model_index.json in it, so it is no model; give a folder in diffusers' layout "
+        "--model .: no model_index.json in it, so it is not a model; give a folder in diffusers' layout "
         "(the one that holds model_index.json) or a hub id (owner/name)"
     ),
     ("generate", "x", "--t5", "8bit"): (
@@ -421,7 +421,7 @@ def test_bytes_of_another_encoding_are_no_prompt(capsys: pytest.CaptureFixture[s
     )  # As a terminal in Latin-1 hands it to a program in UTF-8.
     for command in (("generate", typed), ("image", typed)):
         told = message_of(command, capsys)
-        assert told == '"a caf\\udce9": is no text in this terminal\'s encoding; type it anew'
+        assert told == '"a caf\\udce9": is not text in this terminal\'s encoding; type it again'
 
 
 def test_a_home_that_no_shell_has_put_in(

@@ -177,7 +177,7 @@ def test_truncated_file(tmp_path, cut):
     write_ply(random_splats(), tmp_path / "a.ply")
     content = (tmp_path / "a.ply").read_bytes()
     (tmp_path / "a.ply").write_bytes(content[: max(0, len(content) - cut)])
-    with pytest.raises(UserError, match=r"a\.ply is damaged or no PLY file: [^\n]+$"):
+    with pytest.raises(UserError, match=r"a\.ply is damaged, or not a PLY file: [^\n]+$"):
         read_ply(tmp_path / "a.ply")
 
 
@@ -206,7 +206,7 @@ def test_what_follows_the_last_row_is_no_matter(tmp_path):
         (b"ply\nformat ascii 1.0\nelement vertex 1\nproperty list uchar int x\nend_header\n", "holds lists"),
         (
             b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\none\n",
-            "rows are no numbers",
+            "rows are not numbers",
         ),
         (
             b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1 2\n",
@@ -282,7 +282,7 @@ def test_other_files(tmp_path):
     with pytest.raises(UserError, match="cannot be read: is a directory"):
         read_ply(tmp_path)
     (tmp_path / "picture.ply").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    with pytest.raises(UserError, match="damaged or no PLY"):
+    with pytest.raises(UserError, match="damaged, or not a PLY"):
         read_ply(tmp_path / "picture.ply")
     header = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
     (tmp_path / "cloud.ply").write_text(header + "end_header\n0 0 0\n")

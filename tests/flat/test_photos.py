@@ -139,7 +139,7 @@ def test_files_that_are_refused(tmp_path: Path, colors: Image.Image) -> None:
 def test_a_file_that_may_not_be_read(tmp_path: Path, colors: Image.Image) -> None:
     colors.save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
-    with pytest.raises(UserError, match="may not be read"):
+    with pytest.raises(UserError, match="cannot be read; check its permissions"):
         read_photo(tmp_path / "a.png")
 
 

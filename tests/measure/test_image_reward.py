@@ -120,7 +120,7 @@ def test_what_is_missing_or_damaged_is_told(folder: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, other / "ImageReward.pt")
     for place, line in (
         (folder / "nowhere", "has no ImageReward.pt"),
-        (damaged, "cannot be read; download it anew"),
+        (damaged, "cannot be read; download it again"),
         (other, "holds another model's weights"),
     ):
         with pytest.raises(UserError, match=line):

@@ -97,7 +97,7 @@ def test_a_placeholder(model: Path) -> None:
     """What `git clone` leaves without Git LFS."""
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (model / "vae/model.safetensors").write_text(text)
-    assert missing(model) == "vae/model.safetensors is no file of weights (a placeholder of Git LFS?)"
+    assert missing(model) == "vae/model.safetensors is not a file of weights (a Git LFS placeholder?)"
 
 
 def test_pieces(model: Path) -> None:

@@ -179,7 +179,7 @@ def test_one_of_another_size_is_refused(tmp_path: Path) -> None:
         ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "sd3", "is for FLUX, and x is SD3"),
         ("lora_unet_down_blocks_0_attentions_0.lora_down.weight", "flux", "is for a UNet, and x is FLUX"),
         ("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", "sd3", ""),
-        ("transformer.transformer_blocks.0.attn.to_q.weight", "sd3", "is no LoRA"),
+        ("transformer.transformer_blocks.0.attn.to_q.weight", "sd3", "is not a LoRA"),
         ("transformer.x.lora_magnitude_vector.weight", "sd3", "is a DoRA"),
     ],
 )  # fmt: skip
@@ -198,8 +198,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "old.ckpt").touch()
     for name, line in {
         "gone.safetensors": "no such file",
-        "cut.safetensors": "is no file of weights",
-        "old.ckpt": "is no .safetensors by its name",
+        "cut.safetensors": "is not a file of weights",
+        "old.ckpt": "does not end in .safetensors",
         ".": "is a folder",
     }.items():
         with pytest.raises(UserError, match=line):

@@ -193,7 +193,7 @@ LINES: dict[str, tuple[dict[str, torch.Tensor], str]] = {
         {"conditioner.embedders.0.x": torch.zeros(1), "model.diffusion_model.input_blocks.0.x": torch.zeros(1)},
         "is a Stable Diffusion XL, which has no adapter yet",
     ),
-    "a LoRA": ({"transformer.blocks.0.lora_A.weight": torch.zeros(1)}, "is a LoRA, which is no model of its own"),
+    "a LoRA": ({"transformer.blocks.0.lora_A.weight": torch.zeros(1)}, "is a LoRA, which is not a model of its own"),
     "NF4": ({"blocks.0.weight.quant_state.bitsandbytes__nf4": torch.zeros(1)}, "is quantized by bitsandbytes"),
     "else": ({"lm_head.weight": torch.zeros(1)}, "holds no such model \\(its first tensor is lm_head.weight\\)"),
     "scales": (
@@ -218,7 +218,7 @@ def test_files_that_cannot_be_read(sd3: Path, tmp_path: Path) -> None:
         f"--model {file}: is cut short ({size} of {size + 9} bytes); download or copy it again"
     )
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    assert "placeholder of Git LFS" in told(file)
+    assert "Git LFS placeholder" in told(file)
     (tmp_path / "link.safetensors").symlink_to(tmp_path / "gone")
     assert "is a link to a file that is gone" in told(tmp_path / "link.safetensors")
     assert "no such file; give a file" in told("models/typo.safetensors")

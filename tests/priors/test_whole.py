@@ -148,7 +148,7 @@ def test_missing_files_are_named_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("gone", "told"),
     [
-        ("model_index.json", "no model_index.json in it, so it is no model"),
+        ("model_index.json", "no model_index.json in it, so it is not a model"),
         ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json is missing"),
         ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json is missing"),
         ("tokenizer/tokenizer.json", "tokenizer/vocab.json is missing"),

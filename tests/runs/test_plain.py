@@ -25,7 +25,7 @@ def test_a_dataclass_out_of_a_file_has_the_types_of_its_fields() -> None:
     noted = {"name": "x", "kind": "b", "size": 2, "share": 1, "note": None, "more": {"a": 1}}
     assert of_plain(Noted, noted) == Noted("x", "b", 2, 1, None, {"a": 1})
     for values, told in (
-        ([], "no list of names and values"),
+        ([], "not a list of names and values"),
         ({}, "something is missing"),
         ({"name": 1}, "name is '1'"),
         ({"name": "x", "kind": []}, r"kind is '\[\]'"),

@@ -91,7 +91,7 @@ class Line:
             if not wish.name:
                 wish = Wish(**{**wish.as_dict(), "name": self._free_name(wish)})
             elif wish.name in self._names():
-                raise UserError("That run is at work or waits already")
+                raise UserError("That run is already running or waiting")
             self._number += 1
             self._waiting.append((self._number, wish))
             self._ended = deque((one for one in self._ended if one.wish.name != wish.name), maxlen=50)

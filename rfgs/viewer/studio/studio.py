@@ -172,7 +172,7 @@ class Studio:
     def export(self, id: str, suffix: str) -> tuple[str, bytes]:
         """A run's asset in a format: a name for the file, and its bytes. Made by a process of its own."""
         if suffix not in [known.suffix for known in FORMATS]:
-            raise UserError(f"{suffix:.40}: is no format that rfgs writes")
+            raise UserError(f"{suffix:.40}: is not a format that rfgs writes")
         folder = self._shelf.folder(id)
         if not self._exporting.acquire(timeout=EXPORT_PATIENCE):
             raise UserError("Other files are still being made; try again later")

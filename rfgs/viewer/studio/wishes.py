@@ -90,7 +90,7 @@ def wish_of(asked: Mapping[str, Any], backends: Sequence[str]) -> Wish:
     if not isinstance(backend, str) or backend not in backends:
         raise UserError(f"{backend!s:.40}: does not run here; there are {', '.join(backends)}")
     if not isinstance(quality, str) or quality not in QUALITIES:
-        raise UserError(f"{quality!s:.40}: is no quality; there are {', '.join(QUALITIES)}")
+        raise UserError(f"{quality!s:.40}: is not a quality; there are {', '.join(QUALITIES)}")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**53:  # What JavaScript keeps.
         raise UserError("The seed has to be a whole number, 0 or more")
     any_words = asked.get("any_words") is True

@@ -40,7 +40,7 @@ def test_a_table_has_columns_of_settings(tmp_path: Path) -> None:
             b"prompt\na cat, red\n",
             "a.csv, line 2: has 2 cells for 1 columns; put a prompt with commas",
         ),
-        ("a.csv", b'prompt\n"a cat\n', "is no row of a table"),
+        ("a.csv", b'prompt\n"a cat\n', "is not a row of a table"),
         ("a.csv", None, "a.csv: cannot be read"),
     ],
 )

@@ -47,7 +47,7 @@ def test_one_after_another(line: Line, tmp_path: Path) -> None:
         (second, "a-cube-0-2"),
         (third, "a-ball-0"),
     ]
-    with pytest.raises(UserError, match="at work or waits"):
+    with pytest.raises(UserError, match="already running or waiting"):
         line.add(Wish("a-ball-0", "a ball", resumes=True))
     line.cancel(second)
     (tmp_path / END).write_text("a cube")
