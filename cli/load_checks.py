@@ -66,9 +66,7 @@ def check_loading(
             )
         check_lora(loading.lora, loading.lora_scale, family, source)
     elif loading.lora_scale != 1:
-        raise UserError(
-            f"--lora-scale {loading.lora_scale:g}: says nothing without --lora; leave it out"
-        )
+        raise UserError(f"--lora-scale {loading.lora_scale:g}: says nothing without --lora; leave it out")
     if place:
         libraries.check_libraries(source, place, device, t5=loading.t5 != "drop")
     if loading.dtype == "float16" and device == "cpu":
@@ -127,7 +125,7 @@ def check_room(
     views: int,
     resolution: int,
     load: memory.Load,
-    distils: bool = True,
+    distills: bool = True,
     many: str = "--views-per-step",
 ) -> None:
     """That a big model fits into the GPU's memory and into the CPU's, before anything is downloaded or loaded.
@@ -135,7 +133,7 @@ def check_room(
     Args:
         source: the model, as `rfgs.models.catalog.source_of` names it.
         load: what changes how much memory it takes.
-        distils: whether a CPU that computes in bfloat16 does so unless told otherwise.
+        distills: whether a CPU that computes in bfloat16 does so unless told otherwise.
         many: see `rfgs.cli.checks.check_memory`.
 
     Raises:
@@ -148,7 +146,7 @@ def check_room(
     if device == "cpu" and job.dtype == "auto":
         from rfgs.priors.fit import distillation_dtype
 
-        load = replace(load, full=not (distils and distillation_dtype("cpu")))
+        load = replace(load, full=not (distills and distillation_dtype("cpu")))
     gpus, family = machine.gpus() if device == "cuda" else [], family_of(source)
 
     def need(*, full: bool, t5: bool) -> int:
@@ -210,7 +208,7 @@ def check_photo_job(job: InvertJob | EditJob, source: str, device: Literal["cpu"
     if not small:
         load = methods.load_of(job, source, encode=False, decode=True)
         side = job.resolution or 512
-        check_room(job, device, source, views=1, resolution=side, load=load, distils=False, many="")
+        check_room(job, device, source, views=1, resolution=side, load=load, distills=False, many="")
 
 
 def _check_offload(

@@ -31,7 +31,7 @@ def test_types() -> None:
 
 
 BRITISH = re.compile(
-    r"\b\w*(colour|centre|behaviour|neighbour|favour|catalogue|artefact|licence|analys(e|ing)"
+    r"\b\w*(colour|centre|behaviour|neighbour|favour|catalogue|artefact|licence|analys(e|ing)|distils?\b|learnt|cancelled"
     r"|(?:optim|normal|initial|linear|visual|serial|quant|raster|organ|general)is(e|ed|ing|ation|er)\b)\w*",
     re.IGNORECASE,
 )

@@ -97,7 +97,7 @@ def sd3_recipe() -> DistillConfig:
     """For SD3 and its relatives. Put together from published systems; *untested on hardware* until somebody runs it.
 
     No complete public recipe joins rectified-flow distillation with Gaussian splats, so the guidance comes from the
-    authors' RFDS-Rev configuration and the splats' part from systems that distil diffusion models into splats.
+    authors' RFDS-Rev configuration and the splats' part from systems that distill diffusion models into splats.
     """
     return DistillConfig(
         steps=2500,

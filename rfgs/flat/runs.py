@@ -84,7 +84,7 @@ def make_image(run: Collected, job: ImageJob) -> ImageResult:
         device=job.device,
         prompts=prompts,
         say=run.say,
-        **loading(job, distils_on=job.device),
+        **loading(job, distills_on=job.device),
     )
     config = settings(prior)
     run.settings = as_dict(config)

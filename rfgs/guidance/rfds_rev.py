@@ -1,4 +1,4 @@
-"""RFDS-Rev: find the noise that belongs to the image first, then distil with it."""
+"""RFDS-Rev: find the noise that belongs to the image first, then distill with it."""
 
 from __future__ import annotations
 

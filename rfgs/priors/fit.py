@@ -14,12 +14,12 @@ from rfgs.models.memory import DECODE, ENCODE_FIRST, ENCODE_NEXT, ENCODE_VIEW, S
 from rfgs.priors.base import Prior
 
 
-def loading(job: Loading, *, distils_on: str | None = None) -> dict[str, Any]:
-    """What `rfgs.priors.load_prior` is asked for; `distils_on`: the device of a run that distils, see `distillation_dtype`."""
+def loading(job: Loading, *, distills_on: str | None = None) -> dict[str, Any]:
+    """What `rfgs.priors.load_prior` is asked for; `distills_on`: the device of a run that distills, see `distillation_dtype`."""
     if job.dtype != "auto":
         dtype = getattr(torch, job.dtype)
     else:
-        dtype = None if distils_on is None else distillation_dtype(distils_on)
+        dtype = None if distills_on is None else distillation_dtype(distills_on)
     return {
         "parts": job.parts,
         "t5": job.t5,

@@ -78,7 +78,7 @@ class InstaFlowPrior(Flow, UNetModel):
     def add_style(self, styled: str, base: str) -> None:
         """Add the difference of two Stable Diffusion UNets to this one, and take the styled model's autoencoder.
 
-        The authors of RFDS distil InstaFlow + (Lykon/absolute-reality-1.81 - Stable Diffusion 1.5), not plain InstaFlow.
+        The authors of RFDS distill InstaFlow + (Lykon/absolute-reality-1.81 - Stable Diffusion 1.5), not plain InstaFlow.
 
         Args:
             styled, base: folders or hub ids; the difference of their weights is added with weight 1.

@@ -99,7 +99,7 @@ def generate(
 
     def settings(prior: Prior) -> DistillConfig:
         if checkpoint is None:
-            # The prompt is spelt out, so that the record of one that is steered has what it was before.
+            # The prompt is spelled out, so that the record of one that is steered has what it was before.
             return config_for(prior, job.guidance, job.preset(), {"prompt": job.prompt}, job.settings)
         config = _resumed(checkpoint["config"], folder)
         config.steps = job.settings.get("steps", config.steps)
@@ -111,7 +111,7 @@ def generate(
         device=job.device,
         prompts=lambda empty: _prompts(settings(empty), job),
         say=say,
-        **loading(job, distils_on=job.device),
+        **loading(job, distills_on=job.device),
     )
     config = settings(prior)
     fitted = _fit(prior, config, job, watched=watched, share=share)

@@ -25,9 +25,9 @@ def test_distillation_takes_bfloat16_where_the_cpu_computes_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
     assert distillation_dtype(device) == dtype
-    assert loading(Loading(), distils_on=device)["dtype"] == dtype
+    assert loading(Loading(), distills_on=device)["dtype"] == dtype
     assert loading(Loading())["dtype"] is None  # Inversion is exact in float32.
-    assert loading(Loading(dtype="float32"), distils_on=device)["dtype"] == torch.float32
+    assert loading(Loading(dtype="float32"), distills_on=device)["dtype"] == torch.float32
 
 
 def test_an_older_torch_that_cannot_tell_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> None:

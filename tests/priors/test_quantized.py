@@ -107,7 +107,9 @@ def test_the_header_of_a_gguf(sd3: Path, quantized: tuple[Path, Path]) -> None:
 def test_a_gguf_that_is_cut_short(quantized: tuple[Path, Path], tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(quantized[0].read_bytes()[:-999])
-    with pytest.raises(UserError, match="m.gguf: is not a GGUF file, or is cut short; download or copy it again"):
+    with pytest.raises(
+        UserError, match="m.gguf: is not a GGUF file, or is cut short; download or copy it again"
+    ):
         check_source(str(file))
 
 

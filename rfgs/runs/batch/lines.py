@@ -97,4 +97,6 @@ def _of_table(path: Path, text: str) -> Iterator[Line]:
             columns = {name: cell for name, cell in zip(names, cells, strict=False) if cell}
             yield Line(where, columns.pop("prompt", ""), columns)
     except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: is not a row of a table ({error}); mend it") from error
+        raise UserError(
+            f"{path}, line {rows.line_num}: is not a row of a table ({error}); mend it"
+        ) from error

@@ -111,7 +111,7 @@ def run(assets: Sequence[Asset], needs: Needs, *, address: str, retries: int, st
     )(make)
     waiting = deque(assets)
     flying: dict[Any, Asset] = {}
-    cancelled = False
+    canceled = False
     try:
         while flying or (waiting and not stop.asked):
             while waiting and len(flying) < IN_FLIGHT and not stop.asked:
@@ -119,8 +119,8 @@ def run(assets: Sequence[Asset], needs: Needs, *, address: str, retries: int, st
                 # Its machines have working folders of their own.
                 shared = replace(asset, folder=asset.folder.absolute())
                 flying[task.options(name=asset.name).remote(to_text(shared))] = asset
-            if stop.asked and not cancelled:
-                cancelled = True
+            if stop.asked and not canceled:
+                canceled = True
                 for one in flying:
                     ray.cancel(one, force=False)
             for one in ray.wait(list(flying), num_returns=1, timeout=_PERIOD)[0]:
