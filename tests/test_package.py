@@ -179,7 +179,7 @@ def imports(*folders: str) -> set[str]:
     """The libraries, by the names under which they are installed, that the modules in folders of the repository import."""
     found: set[str] = set()
     # Programs in bench/ import their neighbors.
-    own = {"rfgs", "tests", "training"} | {file.stem for file in (ROOT / "bench").glob("*.py")}
+    own = {"rfgs", "tests", "training", "bench"} | {file.stem for file in (ROOT / "bench").glob("*.py")}
     for file in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
