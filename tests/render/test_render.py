@@ -52,9 +52,9 @@ def test_one_background_or_one_per_camera(splats, cameras):
         render(splats, cameras, torch.zeros(2, 3))
 
 
-def test_unknown_backend(splats, cameras):
-    with pytest.raises(UserError, match="'opengl' must be 'auto', 'cpu' or 'gsplat'"):
-        render(splats, cameras, backend="opengl")
+def test_unknown_rasterizer(splats, cameras):
+    with pytest.raises(UserError, match="'opengl': has to be 'auto', 'cpu' or 'gsplat'"):
+        render(splats, cameras, rasterizer="opengl")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
