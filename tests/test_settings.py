@@ -129,7 +129,7 @@ import rfgs.runs.generate, rfgs.runs.recorder
 from rfgs.cli.main import main
 from rfgs.distill import DistillConfig
 from rfgs.measure.plan import find_columns
-from rfgs.measure.work import parse_settings
+from rfgs.measure.given import parse_settings
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
 from rfgs.viewer.steer_panel import Steering, SteerPanel
