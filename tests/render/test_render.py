@@ -1,4 +1,4 @@
-"""`render`: splats and cameras to frames, with either backend; and gsplat's densification on our info."""
+"""`render`: splats and cameras to frames, with either rasterizer; and gsplat's densification on our info."""
 
 import ast
 import inspect
@@ -87,7 +87,7 @@ def gsplat_on_cpu(monkeypatch):
 
 @pytest.mark.parametrize("depth", [False, True])
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_both_backends_draw_the_same(gsplat_on_cpu, splats, cameras, depth, antialiased):
+def test_both_rasterizers_draw_the_same(gsplat_on_cpu, splats, cameras, depth, antialiased):
     options = {"background": torch.tensor([0.9, 0.2, 0.3]), "depth": depth, "antialiased": antialiased}
     ours, theirs = render(splats, cameras, **options), render(splats, cameras, rasterizer="gsplat", **options)
     assert (ours.rgb - theirs.rgb).abs().max() < 1e-4 and (ours.alpha - theirs.alpha).abs().max() < 1e-4
