@@ -120,13 +120,18 @@ def table(rows: Sequence[dict[str, Any]], arms: Sequence[str], which: str) -> li
     if not common:
         return []
     against = f"against {arms[0]}"
-    out = [f"| {which}, {len(common)} runs | IoU | {against} | dB | {against} | decisive | s | evaluations |"]
-    out.append("|---|--:|---|--:|---|--:|--:|--:|")
+    out = [
+        f"| {which}, {len(common)} runs | IoU | {against} | dB | {against} | edges | {against} | decisive | s | evaluations |"
+    ]
+    out.append("|---|--:|---|--:|---|--:|---|--:|--:|--:|")
     for arm in arms:
         mine = [by_arm[arm][k] for k in common]
         base = [by_arm[arms[0]][k] for k in common]
         cells = []
-        for name, digits in (("iou", 3), ("psnr", 1)):
+        for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3)):
+            if any(name not in row for row in [*mine, *base]):
+                cells += ["", ""]  # Measured before there were edges.
+                continue
             cells.append(f"{np.mean([r[name] for r in mine]):.{digits}f}")
             low, high = interval(common, [a[name] - b[name] for a, b in zip(mine, base, strict=True)])
             cells.append("" if arm == arms[0] else f"{low:+.{digits}f} to {high:+.{digits}f}")
