@@ -88,7 +88,9 @@ def test_splats_fitted_to_the_truth_are_near_it_and_far_from_another() -> None:
     )
     found = measure(splats, "a blue ball")
     assert found.iou > 0.93 and found.psnr > 20
-    assert found.figures().keys() == {"iou", "psnr", "edges"} and 0.3 < found.edges < 0.9  # Soft after 60 steps.
+    assert (
+        found.figures().keys() == {"iou", "psnr", "edges"} and 0.3 < found.edges < 0.9
+    )  # Soft after 60 steps.
     red = measure(splats, "a red sphere")
     assert red.iou == found.iou and red.psnr < 10
     assert measure(splats, "a sphere").look == Scene((Thing("sphere", "blue"),))
