@@ -52,11 +52,19 @@ HIGH = {"noise_range": (0.7, 0.98), "final_noise_range": (0.3, 0.5), "final_guid
 OPEN = {"noise_range": (0.95, 0.99), "final_noise_range": (0.75, 0.85), "final_guidance_scale": None}
 """Noise at which it is still open which picture a view is (`bench/undecided.py`)."""
 SETTLE = {**OPEN, "final_noise_range": (0.5, 0.6), "noise_curve": 2.0}
+LONG = {**OPEN, "final_noise_range": (0.3, 0.5)}
+"""From where nothing is settled to where all is; of `tiny-sd3` with RFDS the default, with guidance from 8 to 4."""
 LOUD, SOFT = {"guidance_scale": 8.0}, {"guidance_scale": 4.0, "final_guidance_scale": 2.0}
 ARMS: dict[str, dict[str, Any]] = {
     "rfds": {"guidance": "rfds", **LOW, **LOUD},
     "high": {"guidance": "rfds", **HIGH, **LOUD},
     "high-fall": {"guidance": "rfds", **HIGH, **LOUD, "final_guidance_scale": 2.0},
+    "high-half": {"guidance": "rfds", **HIGH, **LOUD, "final_guidance_scale": 4.0},
+    "low-fall": {"guidance": "rfds", **LOW, **LOUD, "final_guidance_scale": 2.0},
+    "long": {"guidance": "rfds", **LONG, **LOUD},
+    "long-fall": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 2.0},
+    "long-half": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 4.0},
+    "long-soft": {"guidance": "rfds", **LONG, **SOFT},
     "higher": {
         "guidance": "rfds",
         **HIGH,
@@ -71,6 +79,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "rev-high": {"guidance": "rfds-rev", **HIGH},
     "rev-open": {"guidance": "rfds-rev", **OPEN, **SOFT},
     "rev-settle": {"guidance": "rfds-rev", **SETTLE, **SOFT},
+    "rev-long-half": {"guidance": "rfds-rev", **LONG, **LOUD, "final_guidance_scale": 4.0},
+    "vsd": {"guidance": "rfds-vsd", **LOW},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
 """What each arm sets otherwise than the model's recipe for its guidance; the exact prior has no guidance in any."""
@@ -120,13 +130,18 @@ def table(rows: Sequence[dict[str, Any]], arms: Sequence[str], which: str) -> li
     if not common:
         return []
     against = f"against {arms[0]}"
-    out = [f"| {which}, {len(common)} runs | IoU | {against} | dB | {against} | decisive | s | evaluations |"]
-    out.append("|---|--:|---|--:|---|--:|--:|--:|")
+    out = [
+        f"| {which}, {len(common)} runs | IoU | {against} | dB | {against} | edges | {against} | decisive | s | evaluations |"
+    ]
+    out.append("|---|--:|---|--:|---|--:|---|--:|--:|--:|")
     for arm in arms:
         mine = [by_arm[arm][k] for k in common]
         base = [by_arm[arms[0]][k] for k in common]
         cells = []
-        for name, digits in (("iou", 3), ("psnr", 1)):
+        for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3)):
+            if any(name not in row for row in [*mine, *base]):
+                cells += ["", ""]  # Measured before there were edges.
+                continue
             cells.append(f"{np.mean([r[name] for r in mine]):.{digits}f}")
             low, high = interval(common, [a[name] - b[name] for a, b in zip(mine, base, strict=True)])
             cells.append("" if arm == arms[0] else f"{low:+.{digits}f} to {high:+.{digits}f}")

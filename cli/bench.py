@@ -142,6 +142,7 @@ class Bench:
 TRUTHS = {
     "iou": ("Truth: IoU of the silhouettes with those of what the prompt names (docs/truth.md).", 3),
     "psnr": ("Truth: PSNR of the colors, dB.", 1),
+    "edges": ("Truth: the share of edges that an asset and what its prompt names both have, as sharp.", 3),
     "decisiveness": (
         "Truth: decisiveness, 0 for a mixture of all looks that an open prompt allows, 1 for one of them.",
         2,

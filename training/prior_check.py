@@ -131,7 +131,7 @@ def sheet_rows(
 
 def table(results: dict[str, Any]) -> str:
     """All samples' figures in Markdown."""
-    columns = ["iou", "psnr", "decisiveness", "kind", "color", "finish", "view", "side", "ground"]
+    columns = ["iou", "psnr", "edges", "decisiveness", "kind", "color", "finish", "view", "side", "ground"]
     columns += ["second_kind", "second_color", "relation"]
     columns += ["kinds", "colors", "mean", "all", "top1"]
     parts = [(part, results[part]) for part in ("world", "autoencoder")]

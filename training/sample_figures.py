@@ -33,7 +33,7 @@ def truth_figures(images: Sequence[Tensor], prompts: Sequence[str]) -> dict[str,
         for prompt, pictures in zip(prompts, images, strict=True)
         for picture, view in zip(pictures, len(pictures) // len(VIEWS) * VIEWS, strict=True)
     ]
-    units = {"iou": 100, "psnr": 1, "decisiveness": 100}
+    units = {"iou": 100, "psnr": 1, "edges": 100, "decisiveness": 100}
     values = {name: [unit * one[name] for one in found if name in one] for name, unit in units.items()}
     return {name: round(float(np.mean(numbers)), 2) for name, numbers in values.items() if numbers}
 

@@ -86,10 +86,11 @@ def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
             8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
         )
     if guidance == "rfds":
-        # With little noise a model believes the view, so that each keeps to the side and size it looks like by chance; and much
-        # guidance to the end leaves colors loud. More noise still is nearer to the truth and blurred: docs/noise.md.
-        config.noise_range, config.final_noise_range = (0.7, 0.98), (0.3, 0.5)
-        config.final_guidance_scale = 2.0
+        # From where nothing is settled to where all is: with little noise from the start each view keeps to the side and size
+        # it looks like by chance, and with much to the end the asset is a blurred mean. Guidance to the end leaves colors
+        # loud, and hardly any takes doors and eyes away: docs/noise.md.
+        config.noise_range, config.final_noise_range = (0.95, 0.99), (0.3, 0.5)
+        config.final_guidance_scale = 4.0
     return config
 
 

@@ -210,10 +210,12 @@ def differences_text(records: Sequence[Record]) -> str:
     base = best(table(records, "iou"))
     if base is None:
         return ""
-    psnr = effects(records, base, "psnr")
-    rows = [[f"against {head(base)}", "IoU", "PSNR, dB", "runs"]]
+    psnr, edges = effects(records, base, "psnr"), effects(records, base, "edges")
+    measured_edges = any(not math.isnan(effect.mean) for effect in edges.values())
+    rows = [[f"against {head(base)}", "IoU", "PSNR, dB", *(["edges"] * measured_edges), "runs"]]
     for name, effect in effects(records, base, "iou").items():
-        rows.append([head(name), effect.told(3), str(psnr[name]), str(effect.runs)])
+        sharp = [edges[name].told(3)] * measured_edges
+        rows.append([head(name), effect.told(3), str(psnr[name]), *sharp, str(effect.runs)])
     return markdown(rows)
 
 

@@ -200,7 +200,7 @@ def _scored(score: dict[str, float]) -> str:
 
 
 def _told(true: dict[str, float]) -> str:
-    return f"IoU {true['iou']:.3f}, {true['psnr']:.1f} dB, " if true else ""
+    return f"IoU {true['iou']:.3f}, {true['psnr']:.1f} dB, edges {true['edges']:.2f}, " if true else ""
 
 
 def do(run: Run, folder: Path, judge: Judge, prior: Prior | None, device: str = "cpu") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rfgs.render.cameras import view_words
 from rfgs.tinyworld.album import Grid, album
+from rfgs.tinyworld.edges import shared_edges
 from rfgs.tinyworld.language import VIEWS, parse
 from rfgs.tinyworld.pictures import IMAGE_SIZE, thing_colors
 from rfgs.tinyworld.scenes import Scene
@@ -74,7 +75,8 @@ def _figures(
     if len(looks) > 1:
         inside = SquaredErrors(rgb[None], layers[None], (silhouette & there)[None], behind)
         decisive = decisiveness(inside, looks, scene)
-    return Truth(float(both.sum() / max(either.sum(), 1)), psnr, decisive, scene, fraction)
+    edges = shared_edges(rgb[None], true[None])
+    return Truth(float(both.sum() / max(either.sum(), 1)), psnr, edges, decisive, scene, fraction)
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,6 +5,8 @@ The best of five sizes counts, by the silhouettes. Over 32 views (16 azimuths at
     iou           of the silhouettes, alpha above a half; mean over the views
     psnr          of the colors, clamped to [0, 1] over mid grey: -10 log10 of the squared error inside the union of both
                   silhouettes, mean over channels, pixels and then views
+    edges         the share of edges that both have, within a few pixels and half as steep (`rfgs.tinyworld.edges`): falls
+                  with blur, which the other two do not mind, and with frayed detail
     decisiveness  of prompts that leave colors open, in [0, 1]: how far the asset is on the way from the mean of all looks
                   (0) to the nearest one (1), along the line between them, inside the intersection of the silhouettes:
                   (|a - m|^2 + |n - m|^2 - |a - n|^2) / (2 |n - m|^2), clamped; errors across that line change nothing
@@ -29,6 +31,7 @@ from rfgs.distill.densify import Growth, densify, wants_absgrad
 from rfgs.distill.loop import draw_background, draw_cameras, make_optimizer, set_learning_rates
 from rfgs.render import render
 from rfgs.splats import Splats
+from rfgs.tinyworld.edges import shared_edges
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.scenes import Scene
@@ -53,6 +56,7 @@ class Truth:
 
     iou: float
     psnr: float
+    edges: float
     decisiveness: float | None
     """None for a prompt that leaves no color open."""
     look: Scene
@@ -61,8 +65,13 @@ class Truth:
     """The best size, as a fraction of its range."""
 
     def figures(self) -> dict[str, float]:
-        """For records: those of the three figures that there are."""
-        named = {"iou": self.iou, "psnr": self.psnr, "decisiveness": self.decisiveness}
+        """For records: those of the four figures that there are."""
+        named = {
+            "iou": self.iou,
+            "psnr": self.psnr,
+            "edges": self.edges,
+            "decisiveness": self.decisiveness,
+        }
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -90,7 +99,10 @@ def measure_views(rgb: np.ndarray, silhouettes: np.ndarray, looks: list[Scene]) 
         if len(looks) > 1:
             decisive = decisiveness(SquaredErrors(rgb, layers[best], both[best]), looks, scenes[near])
         psnr = -10 * math.log10(max(errors[near], 1e-10))
-        found.append(Truth(float(ious[best]), psnr, decisive, scenes[near], FRACTIONS[best]))
+        parts = layers[best] / np.float32(255)
+        true = painted(parts, thing_colors(scenes[near])) + GREY * (1 - parts[..., 7:])
+        edges = shared_edges(rgb, true)
+        found.append(Truth(float(ious[best]), psnr, edges, decisive, scenes[near], FRACTIONS[best]))
     return max(found, key=lambda truth: truth.psnr)
 
 

@@ -73,7 +73,7 @@ def test_an_open_prompt_counts_its_nearest_look_and_tells_mixtures() -> None:
     most = measure_views(shown(SPHERE, 0.8 * colors[2] + 0.2 * np.mean(colors, axis=0)), silhouette, looks)
     assert most.look == looks[2] and most.decisiveness == pytest.approx(0.8)
     assert np.allclose(PAINTS["blue"], colors[2][0])
-    assert set(most.figures()) == {"iou", "psnr", "decisiveness"}
+    assert set(most.figures()) == {"iou", "psnr", "edges", "decisiveness"}
 
 
 def test_splats_fitted_to_the_truth_are_near_it_and_far_from_another() -> None:
@@ -88,7 +88,9 @@ def test_splats_fitted_to_the_truth_are_near_it_and_far_from_another() -> None:
     )
     found = measure(splats, "a blue ball")
     assert found.iou > 0.93 and found.psnr > 20
-    assert found.figures().keys() == {"iou", "psnr"}
+    assert (
+        found.figures().keys() == {"iou", "psnr", "edges"} and 0.3 < found.edges < 0.9
+    )  # Soft after 60 steps.
     red = measure(splats, "a red sphere")
     assert red.iou == found.iou and red.psnr < 10
     assert measure(splats, "a sphere").look == Scene((Thing("sphere", "blue"),))
