@@ -56,17 +56,14 @@ class Program:
     def __call__(self, call: Call) -> Tensor:
         """The network's output, float32."""
         with self._lock:
-            parts = [
-                [_plain(tensor).contiguous().numpy() for tensor in part]
-                for part in call.parts(len(self._requests))
-            ]
-            if len(parts) == 1:
-                self._requests[0].infer(
-                    parts[0], share_inputs=True
-                )  # (in this thread, half a millisecond less)
+            for request, part in zip(self._requests, call.parts(len(self._requests)), strict=True):
+                for index, tensor in enumerate(part):
+                    request.get_input_tensor(index).data[...] = _plain(tensor).numpy()
+            if len(self._requests) == 1:
+                self._requests[0].infer()  # (in this thread, half a millisecond less)
             else:
-                for request, part in zip(self._requests, parts, strict=True):
-                    request.start_async(part, share_inputs=True)
+                for request in self._requests:
+                    request.start_async()
                 for request in self._requests:
                     request.wait()
             return torch.cat(
