@@ -9,6 +9,7 @@ everywhere: in bfloat16 random weights gave rewards that are 0.05 off, which is 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class ImageReward:
         weights: the published state, by the authors' names. Sizes are read from it.
         vocabulary: BERT's file of word pieces.
         batch: pictures that go through the network together.
+        again: gives the weights anew. What lies in a file is then let go by each half once it is through, so that of the
+            two only one is in memory; the system still has it to give it back.
 
     Raises:
         UserError: the weights are another model's.
@@ -61,17 +64,15 @@ class ImageReward:
         *,
         device: str = "cpu",
         batch: int = 8,
+        again: Callable[[], dict[str, Tensor]] | None = None,
     ) -> None:
         from transformers import BertTokenizer
 
-        self._device, self._batch = device, batch
+        self._device, self._batch, self._again = device, batch, again
         self._tokenizer = BertTokenizer(vocab=str(vocabulary), do_lower_case=True)
         try:
             self._vision, self._text = _vision(weights), _text(weights)
-            self._head = [
-                (weights[f"mlp.layers.{number}.weight"], weights[f"mlp.layers.{number}.bias"])
-                for number in (0, 2, 4, 6, 7)
-            ]
+            self._head = _head(weights)
         except (KeyError, RuntimeError, IndexError) as error:
             raise UserError(
                 f"{WEIGHTS}: holds another model's weights ({str(error).splitlines()[0]}); take the one of {HUB[WEIGHTS]}"
@@ -93,11 +94,21 @@ class ImageReward:
     def _rewards(self, pictures: Tensor, ids: Tensor) -> Tensor:
         seen = torch.stack([resized(picture, self.size) for picture in pictures])
         seen = self._vision(seen.to(self._device)).last_hidden_state
+        self._let_go()
         read = self._text(ids.expand(len(seen), -1), encoder_hidden_states=seen).last_hidden_state[:, 0]
         value = read
         for weight, bias in self._head:
             value = nn.functional.linear(value, weight, bias)
+        self._let_go()
         return ((value[:, 0] - MEAN) / STD).cpu()
+
+    def _let_go(self) -> None:
+        """Takes the weights anew, of which nothing has been read from the file yet; the file's last user closes it."""
+        if self._again is not None:
+            weights = self._again()
+            self._vision.load_state_dict(_vision_weights(weights), assign=True)
+            self._text.load_state_dict(_text_weights(weights), assign=True)
+            self._head = _head(weights)
 
 
 def resized(picture: Tensor, size: int) -> Tensor:
@@ -132,16 +143,23 @@ def load_image_reward(folder: Path | None, *, device: str = "cpu") -> tuple[Imag
                 f"--scorer {folder}: has no {name}; it is at https://huggingface.co/{HUB[name]}, or leave out --scorer "
                 "to have it downloaded"
             )
-    try:
+
+    def read() -> dict[str, Tensor]:
         # Only tensors are read, and from the file itself when they are needed.
-        weights = torch.load(paths[WEIGHTS], map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(paths[WEIGHTS], map_location="cpu", weights_only=True, mmap=True)
+
+    try:
+        weights = read()
     except Exception as error:  # Damaged bytes raise whatever they like.
         raise UserError(f"{paths[WEIGHTS]}: cannot be read; download it again") from error
     digest = hashlib.sha256()
     with paths[WEIGHTS].open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return ImageReward(weights, paths[VOCABULARY], device=device), f"ImageReward {digest.hexdigest()[:12]}"
+    again = read if device == "cpu" else None
+    return ImageReward(
+        weights, paths[VOCABULARY], device=device, again=again
+    ), f"ImageReward {digest.hexdigest()[:12]}"
 
 
 def _fetched(name: str) -> Path:
@@ -188,12 +206,32 @@ def _vision(weights: dict[str, Tensor]) -> Any:
         layer_norm_eps=1e-6,
         attn_implementation="eager",
     )
+    return _filled(BlipVisionModel, config, _vision_weights(weights))
+
+
+def _vision_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the vision transformer, by transformers' names."""
     ours = {}
-    for name, value in theirs.items():
+    for name, value in _below(weights, "blip.visual_encoder.").items():
         for old, new in _VISION.items():
             name = new + name[len(old) :] if name.startswith(old) else name.replace(f".{old}.", f".{new}.")
         ours[name] = value
-    return _filled(BlipVisionModel, config, ours)
+    return ours
+
+
+def _text_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the BERT."""
+    theirs = _below(weights, "blip.text_encoder.")
+    theirs.pop("embeddings.position_ids", None)
+    return theirs
+
+
+def _head(weights: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The linear maps at the end."""
+    return [
+        (weights[f"mlp.layers.{number}.weight"], weights[f"mlp.layers.{number}.bias"])
+        for number in (0, 2, 4, 6, 7)
+    ]
 
 
 def _text(weights: dict[str, Tensor]) -> Any:
@@ -201,8 +239,7 @@ def _text(weights: dict[str, Tensor]) -> Any:
     from transformers.models.blip.configuration_blip import BlipTextConfig
     from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-    theirs = _below(weights, "blip.text_encoder.")
-    theirs.pop("embeddings.position_ids", None)
+    theirs = _text_weights(weights)
     words, width = theirs["embeddings.word_embeddings.weight"].shape
     config = BlipTextConfig(
         vocab_size=words,

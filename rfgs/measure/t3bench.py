@@ -80,7 +80,8 @@ def pictures(splats: Splats | None, cameras: Cameras) -> Tensor:
     if splats is None:
         return torch.zeros(len(cameras), 3, cameras.height, cameras.width)
     rgb = render(splats, cameras.to(splats.device)).rgb
-    return ((rgb.clamp(0, 1) * 255).round() / 255).cpu()
+    # In place: six such pictures made one after the other took as long as rendering them.
+    return rgb.clamp_(0, 1).mul_(255).round_().div_(255).cpu()
 
 
 def score_views(splats: Splats | None, prompt: str, scorer: Scorer, *, size: int = SIZE) -> Tensor:

@@ -63,6 +63,14 @@ class Call:
             for name, value in self.tensors.items()
         ]
 
+    def parts(self, count: int) -> list[list[Tensor]]:
+        """The tensors of so many parts of the batch, all of one size."""
+        shares = [
+            [value] * count if name in UNBATCHED else value.chunk(count)
+            for name, value in self.tensors.items()
+        ]
+        return [list(part) for part in zip(*shares, strict=True)]
+
     def with_noise(self) -> Call:
         """The same with noise for latents, which every network's `forward` takes first.
 
@@ -110,13 +118,17 @@ def leave_to(engine: Engine, dtype: torch.dtype) -> Literal["auto", "openvino"] 
 
 
 def used(prior: Any) -> str:
-    """What evaluates a prior's network, for records: "openvino 2026.4.1", "torch", or why it is torch after all."""
-    if getattr(prior, "unread", False):
-        return f"openvino {machine.version('openvino')}"
-    forward = getattr(getattr(prior, "network", None), "forward", None)
-    if not isinstance(forward, Forward):
+    """What evaluates a prior's network, for records: "openvino 2026.4.1, 8 bits", "torch", or why it is torch after all."""
+    from rfgs.priors.converted import in_eight_bits
+
+    forward = (
+        None if getattr(prior, "unread", False) else getattr(getattr(prior, "network", None), "forward", None)
+    )
+    if not getattr(prior, "unread", False) and not isinstance(forward, Forward):
         return "torch"
-    return f"torch ({forward.failed})" if forward.failed else f"openvino {machine.version('openvino')}"
+    if forward is not None and forward.failed:
+        return f"torch ({forward.failed})"
+    return f"openvino {machine.version('openvino')}" + ", 8 bits" * in_eight_bits(prior.dtype)
 
 
 def warmup(model: str = "tiny-sd3", views: int = 4) -> None:
@@ -193,11 +205,11 @@ class Forward:
             program, new = self._converted.program(call, threads)
         if new:
             self._check(program, call.with_noise())
-        return program(list(call.tensors.values())).to(self._network.dtype)
+        return program(call).to(self._network.dtype)
 
-    def _check(self, program: Callable[[list[Tensor]], Tensor], call: Call) -> None:
+    def _check(self, program: Callable[[Call], Tensor], call: Call) -> None:
         """Compares what was compiled just now with torch, once for each size on each machine."""
-        out = program(list(call.tensors.values()))
+        out = program(call)
         expected = self._torch(**call.tensors, **call.rest)[0].float()
         error = float(
             (out - expected).square().mean().sqrt() / expected.square().mean().sqrt().clamp(min=1e-12)

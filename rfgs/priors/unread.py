@@ -47,7 +47,7 @@ class Unread:
         """Whether OpenVINO has evaluated it before, so that its files are whole, and it can do without."""
         from rfgs.priors.converted import knows
 
-        return knows(self._digest)
+        return knows(self._digest, self.dtype)
 
     @property
     def module(self) -> Any:
@@ -76,6 +76,6 @@ class Unread:
 
                     self._converted = Converted(lambda: self.module, self._digest, self.dtype)
                 program = self._converted.kept(call, min(torch.get_num_threads(), usable()))
-            return None if program is None else program(list(call.tensors.values())).to(self.dtype)
+            return None if program is None else program(call).to(self.dtype)
         except Exception:  # The network's own way through OpenVINO will say what is wrong.
             return None

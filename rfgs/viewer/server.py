@@ -15,6 +15,7 @@ import viser
 
 from rfgs.errors import UserError
 from rfgs.render.cameras import DEFAULT_FOV
+from rfgs.viewer import icons
 from rfgs.viewer.aim import Aim, open_at
 from rfgs.viewer.same_origin import own_pages_only
 
@@ -37,6 +38,7 @@ def open_server(
             a viser that cannot be kept from answering other web pages.
     """
     port = free_port(host, port)
+    icons.read_once()
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     with quiet_console(), own_pages_only(token or new_token(), origin) as guarded:

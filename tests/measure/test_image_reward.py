@@ -111,6 +111,30 @@ def test_batches_make_no_difference(folder: Path) -> None:
     torch.testing.assert_close(reward(pictures, PROMPTS[0]), one_by_one, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="this system does not tell what is in memory"
+)
+def test_weights_are_let_go_once_they_are_used(folder: Path) -> None:
+    def resident() -> int:
+        """KB of the file that are in this process's memory."""
+        lines, found, inside = Path("/proc/self/smaps").read_text().splitlines(), 0, False
+        for line in lines:
+            if "-" in line.split(" ", 1)[0]:
+                inside = line.endswith(str(folder / "ImageReward.pt"))
+            elif inside and line.startswith("Rss:"):
+                found += int(line.split()[1])
+        return found
+
+    reward, _ = load_image_reward(folder)
+    whole = (folder / "ImageReward.pt").stat().st_size / 1024
+    before: list[int] = []
+    let_go = reward._let_go
+    reward._let_go = lambda: (before.append(resident()), let_go())  # type: ignore[method-assign, assignment]
+    first = reward(some_pictures(), PROMPTS[0])
+    assert resident() < 0.1 * whole < before[0] < 0.9 * whole, "only one half at a time"
+    assert torch.equal(reward(some_pictures(), PROMPTS[0]), first)
+
+
 def test_what_is_missing_or_damaged_is_told(folder: Path) -> None:
     damaged, other = folder / "damaged", folder / "other"
     for made in (damaged, other):

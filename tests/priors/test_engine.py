@@ -257,7 +257,7 @@ def test_a_wrong_result_is_noticed(
     from rfgs.priors.converted import Program
 
     right = Program.__call__
-    monkeypatch.setattr(Program, "__call__", lambda self, tensors: right(self, tensors) * 1.01)
+    monkeypatch.setattr(Program, "__call__", lambda self, call: right(self, call) * 1.01)
     fast = load_prior(sd3, engine="openvino")
     for _ in range(2):
         assert torch.equal(evaluation(fast), evaluation(load_prior(sd3)))
