@@ -118,6 +118,8 @@ def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -
             assert browser.out_of_place() == []
             browser.click_text("Save")
             assert browser.out_of_place() == []
+            browser.unfold("Other formats")
+            assert browser.out_of_place() == []
             browser.click_text(".spz")
         assert browser.wait_download("a-red-dog.spz").stat().st_size > 1000
 

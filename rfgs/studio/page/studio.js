@@ -132,7 +132,9 @@ function stage() {
   if (shown === null) return;
   const runs = shown.runs.map((id) => state.runs.find((run) => run.id === id)).filter(Boolean);
   if (!shown.live && runs.length < shown.runs.length) return hide(); // It was deleted.
-  if (!shown.live && !shown.closed && !state.views.includes(shown.page)) closed();
+  const there = state.views.includes(shown.page);
+  if (shown.there && !there) closed();
+  shown.there = there; // What has just been opened, the state at hand does not know yet.
   $("title").textContent = runs.length ? runs.map((run) => run.prompt).join(" · ") : shown.prompt || "";
   const at = shown.live && now && now.number === shown.number;
   $("what").textContent = at ? progress(now) : runs.length === 1 ? facts(runs[0]) : "side by side";
@@ -155,7 +157,6 @@ function over() { // The run that the stage shows has ended.
 }
 
 function closed() { // Others have opened so many that this view had to make room.
-  shown.closed = true;
   $("frame").removeAttribute("src");
   $("frame").hidden = true;
   $("told").textContent = "This view was closed, since many others are open.";
