@@ -263,7 +263,8 @@ class Studio:
         ids = asked.get("runs")
         if not isinstance(ids, list) or not 1 <= len(ids) <= MOST_COMPARED:
             raise UserError(f"One run can be looked at, or up to {MOST_COMPARED} side by side")
-        return {"page": _page_of(self._views.open([self._shelf.folder(id) for id in ids]))}
+        paths = [self._shelf.folder(id) for id in ids]
+        return {"page": _page_of(self._views.open(paths, slow=asked.get("slow") is True))}
 
 
 def _page_of(key: str) -> str:

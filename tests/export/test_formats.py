@@ -175,9 +175,9 @@ def test_sog_as_its_specification_has_it(tmp_path):
     index = distance.argmin()
     assert distance[index] < 1e-4
     scales = [meta["scales"]["codebook"][k] for k in pictures["scales.webp"][0]]
-    assert scales == pytest.approx(splats.log_scales[index].tolist(), abs=1e-3)
+    assert scales == pytest.approx(splats.log_scales[index].tolist(), abs=6e-3)
     colors = [meta["sh0"]["codebook"][k] for k in pictures["sh0.webp"][0][:3]]
-    assert colors == pytest.approx(splats.sh0[index, 0].tolist(), abs=1e-3)
+    assert colors == pytest.approx(splats.sh0[index, 0].tolist(), abs=6e-3)
     assert pictures["sh0.webp"][0][3] / 255 == pytest.approx(float(splats.opacities[index]), abs=0.002)
     assert pictures["quats.webp"][:9, 3].min() >= 252
 

@@ -55,3 +55,12 @@ def test_nothing_to_show_is_one_line(views: Views, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no splats\.ply"):
         views.open([run_in(tmp_path / "empty")])
     assert views.keys() == []
+
+
+def test_many_splats_are_drawn_here_for_a_browser_without_a_gpu(views: Views, tmp_path: Path) -> None:
+    few, many = runs(tmp_path, 2)
+    write_ply(three_balls(40_000), many / "splats.ply")
+    for run, slow, drawn_here in ((few, True, False), (many, False, False), (many, True, True)):
+        key = views.open([run], slow=slow)
+        assert views._open[key][1]._page.stage.look.server_side is drawn_here
+    assert len(views.keys()) == 3

@@ -35,7 +35,17 @@ EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shu
 
 OUT_OF_PLACE = """(page) => {
   const window = page.defaultView, wrong = [], told = e => `${e.tagName} “${e.innerText || e.value || e.title}”`.slice(0, 80);
-  const shown = e => e.checkVisibility({visibilityProperty: true}) && e.getBoundingClientRect().width > 0;
+  const seen = (e) => { // Its box, without what is folded or scrolled away.
+    let {left, top, right, bottom} = e.getBoundingClientRect();
+    for (let p = e.parentElement; p; p = p.parentElement) {
+      if (window.getComputedStyle(p).overflowY === "visible") continue;
+      const box = p.getBoundingClientRect();
+      left = Math.max(left, box.left), right = Math.min(right, box.right);
+      top = Math.max(top, box.top), bottom = Math.min(bottom, box.bottom);
+    }
+    return {left, top, right, bottom, width: right - left, height: bottom - top};
+  };
+  const shown = e => e.checkVisibility({visibilityProperty: true}) && seen(e).width > 0 && seen(e).height > 0;
   const open = page.querySelector("dialog[open]") || page.body;
   const pressed = [...open.querySelectorAll("button, input, textarea, select, [role=tab]")].filter(shown);
   const read = [...open.querySelectorAll("h1, h2, p, b, small, label, td, code, li")].filter(shown);
@@ -47,8 +57,9 @@ OUT_OF_PLACE = """(page) => {
   }
   pressed.forEach((a, i) => pressed.slice(i + 1).forEach((b) => {
     if (a.contains(b) || b.contains(a)) return;
-    const p = a.getBoundingClientRect(), q = b.getBoundingClientRect();
-    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left), high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    const p = seen(a), q = seen(b);
+    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
     const within = wide >= Math.min(p.width, q.width) - 1 && high >= Math.min(p.height, q.height) - 1; // As in its own field.
     if (wide > 2 && high > 2 && !within) wrong.push(`over one another: ${told(a)}, ${told(b)}`);
   }));
@@ -250,7 +261,8 @@ class Chromium:
         """The same for the number that stands beside a label, or after the slider that does."""
         self._type(
             f"(label => label && [...{self._document}.querySelectorAll('input[inputmode=decimal]')].find(e => "
-            f"label.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING))([...{self._document}.querySelectorAll('label')]"
+            "label.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING))"
+            f"([...{self._document}.querySelectorAll('label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(label)} && e.offsetParent !== null)[0])",
             text,
         )

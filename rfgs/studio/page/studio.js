@@ -100,11 +100,22 @@ function hide() {
   $("stage").hidden = true;
 }
 
+function drawsInSoftware() { // Without a GPU, many splats take half a minute, and the studio sends pictures instead.
+  if (drawsInSoftware.told === undefined) {
+    const gl = document.createElement("canvas").getContext("webgl2");
+    const about = gl && gl.getExtension("WEBGL_debug_renderer_info");
+    const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : gl ? "" : "software";
+    drawsInSoftware.told = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+    if (gl) gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+  return drawsInSoftware.told;
+}
+
 async function open(ids, byItself = false) {
   if (ids.length === 1 && state.now && state.now.run === ids[0]) {
     watch();
   } else {
-    const told = await attempt("open", {runs: ids});
+    const told = await attempt("open", {runs: ids, slow: drawsInSoftware()});
     if (told) show({page: told.page, runs: ids, live: false, byItself});
   }
   render();
