@@ -273,4 +273,4 @@ def _page_of(key: str) -> str:
 
 def _number(asked: Mapping[str, Any], name: str = "number") -> int:
     number = asked.get(name)
-    return number if isinstance(number, int) else -1
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1

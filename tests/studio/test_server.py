@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import inspect
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -117,6 +119,62 @@ def test_nonsense_is_one_line(studio: Studio, path: str, content: Any) -> None:
     status, told, _ = ask(studio, path, content)
     problem = json.loads(told)["problem"]
     assert status == 422 and problem and "\n" not in problem
+
+
+WRONG = [
+    None,
+    True,
+    -1,
+    1.5,
+    1e30,
+    float("nan"),
+    10**30,
+    "",
+    "x",
+    "../..",
+    "\ud800",
+    [],
+    [[]],
+    [{}],
+    {},
+    {"run": 1},
+]
+ASKED = {
+    "go": ("prompt", "backend", "quality", "seed"),
+    "resume": ("run",),
+    "cancel": ("number",),
+    "stop": ("number", "stops"),
+    "delete": ("run",),
+    "open": ("runs",),
+}
+"""By what can be done, what it is told."""
+
+
+def test_wrong_messages_change_nothing(studio: Studio) -> None:
+    """Each field of each of them, of every wrong kind, while a run is at work and another one waits."""
+    assert ASKED.keys() == set(re.findall(r'"(\w+)": self\._\w+,', inspect.getsource(Studio.act)))
+    wish = {"prompt": "a cube", "backend": "tiny-sd3", "quality": "draft", "seed": 0}
+    for _ in range(2):
+        assert ask(studio, "/go", wish)[0] == 200
+    wait_until(lambda: (state(studio)["now"] or {}).get("steps"))
+    before = state(studio)
+    right = {
+        **wish,
+        "run": before["runs"][0]["id"],
+        "runs": [],
+        "number": before["now"]["number"],
+        "stops": 0,
+    }
+    for what, names in ASKED.items():
+        for name in names:
+            for value in WRONG:
+                if (what, name, value) not in (("go", "prompt", "x"), ("go", "seed", None)):
+                    content = {**{one: right[one] for one in names}, name: value}
+                    status, told, _ = ask(studio, f"/{what}", content)
+                    assert status in (200, 422) and isinstance(json.loads(told), dict), (what, content)
+    after = state(studio)
+    for name in ("now", "waiting", "failed", "views"):
+        assert after[name] == before[name], name
 
 
 def test_what_is_sent_is_bounded(studio: Studio) -> None:
