@@ -121,7 +121,7 @@ def test_nonsense_is_one_line(studio: Studio, path: str, content: Any) -> None:
     assert status == 422 and problem and "\n" not in problem
 
 
-WRONG = [
+WRONG: list[Any] = [
     None,
     True,
     -1,
