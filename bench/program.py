@@ -12,6 +12,8 @@ import tyro
 from rfgs.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
+# Python starts with this folder alone, and tests/ has a browser to drive.
+sys.path.append(str(Path(__file__).parents[1]))
 
 Options = TypeVar("Options")
 

@@ -9,6 +9,7 @@ import io
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -261,6 +262,15 @@ def test_programs_are_there_and_have_the_flags(words: list[str]) -> None:
         if "/" in word and not word.startswith("-"):
             before_it = words[words.index(word) - 1]
             assert is_there(Path(word)) or before_it in ("--output", "--target"), word
+
+
+@pytest.mark.parametrize(
+    "program", [file for file in (ROOT / "bench").glob("*.py") if "from tests" in file.read_text()], ids=names
+)
+def test_programs_that_borrow_from_the_tests_start_as_they_are_typed(program: Path, tmp_path: Path) -> None:
+    words = [sys.executable, program, "--help"]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not told.returncode, told.stderr
 
 
 def test_scripts_are_there_and_have_the_flags() -> None:

@@ -31,7 +31,7 @@ class Format:
     options: tuple[str, ...] = ()
     """Keywords that the writer takes: "comments" for lines such as a prompt, "up" and "normals" as `rfgs.export.ply` has them."""
     button: tuple[str, str, str] | None = None
-    """For the page's Save panel: label, name of an icon in `viser.Icon`, hint. Without it there is no button."""
+    """For the page's Save panel: label, name of an icon in `viser.Icon`, hint. Without it, it is one of the others there."""
 
     def write(self, splats: Splats, path: str | Path, **options: Any) -> None:
         """Writes a file; see `taken` and the format's own function for what is raised."""

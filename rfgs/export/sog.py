@@ -183,8 +183,8 @@ def _palette(harmonics: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _few_digits(table: np.ndarray) -> list[float]:
-    """Of a small scene the tables are half of the file, and four digits are finer than their steps."""
-    return [float(f"{value:.4g}") for value in table]
+    """Of a small scene the tables are a third of the file, and three digits are as fine as their steps."""
+    return [float(f"{value:.3g}") for value in table]
 
 
 def _square(values: np.ndarray) -> np.ndarray:

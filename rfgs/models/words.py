@@ -155,6 +155,13 @@ class Knowledge:
         told += "; --any-words goes on all the same"
         return told if near else f"{told}; what it knows: {', '.join(kinds)}"
 
+    def never_seen(self, word: str) -> str:
+        """The same for a page, where nobody types flags; what it knows, unless something near is told beside it."""
+        kinds = list(dict.fromkeys(self.things.values()))
+        known = "" if self.nearest(word) else f" It knows: {', '.join(kinds)}."
+        many = "s" * (len(kinds) != 1)
+        return f"{self.name} has never seen “{_short(word)}”: it knows {len(kinds)} thing{many}.{known}"
+
     def remark(self, *texts: str) -> str:
         """What a user is told of the words in `texts` that it has never seen; "" where there is none."""
         words = [word for word in self.unknown_words(" ".join(texts)) if word not in _SAY_NOTHING]

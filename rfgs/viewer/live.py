@@ -91,11 +91,6 @@ class Viewer(Served):
         self._page.wake()
 
     @property
-    def watched(self) -> bool:
-        """Whether a browser is connected."""
-        return self._page.watched
-
-    @property
     def stop_requested(self) -> bool:
         """Whether somebody pressed Stop & export; the loop then ends as if this step had been the last."""
         return self.gate.stop_requested

@@ -146,6 +146,11 @@ class Served:
         """What went wrong in the page, newest last; a run has nothing to do about it."""
         return self._page.problems
 
+    @property
+    def watched(self) -> bool:
+        """Whether a browser is connected."""
+        return self._page.watched
+
     def wait(self) -> None:
         """Serves the page until Ctrl-C or `close`."""
         self._page.wait()

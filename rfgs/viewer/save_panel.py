@@ -42,10 +42,16 @@ class SavePanel:
         self._stage, self._name, self._comments = stage, name, comments
         self._one_at_a_time = threading.Lock()  # Each takes memory, and a thread that other buttons wait for.
         self._note = gui.add_html(_note("Files of what is shown now." + " The run goes on." * of_run))
-        buttons = [(known.suffix, *known.button) for known in FORMATS if known.button]
-        for suffix, label, icon, hint in buttons:
-            button = gui.add_button(label, icon=getattr(viser.Icon, icon), hint=hint)
-            button.on_click(guarded_event(report, label, self._download(suffix)))
+        for known in FORMATS:
+            if known.button:
+                label, icon, hint = known.button
+                button = gui.add_button(label, icon=getattr(viser.Icon, icon), hint=hint)
+                button.on_click(guarded_event(report, label, self._download(known.suffix)))
+        with gui.add_folder("Other formats", expand_by_default=False):
+            for known in FORMATS:
+                if not known.button:
+                    button = gui.add_button(known.suffix, hint=known.summary, color="gray")
+                    button.on_click(guarded_event(report, known.suffix, self._download(known.suffix)))
 
     def end(self) -> None:
         """Says that there is no run any more, and what is saved is what it came to."""

@@ -282,9 +282,10 @@ def check_text(prior: Any, field: str, text: str, *, any_words: bool = False) ->
         UserError: a prompt that names a thing which it has never seen, unless `any_words` lets it through.
     """
     knowledge = Knowledge(prior.name, prior.vocabulary, prior.kind)
-    if field == "prompt":
-        remark = knowledge.check({"": text}, any_words=any_words)
-    else:
-        remark = knowledge.remark(text)
+    word = knowledge.unknown_thing(text) if field == "prompt" and not any_words else None
+    if word:
+        near = ", ".join(knowledge.nearest(word))
+        raise UserError(knowledge.never_seen(word) + (f" Nearest: {near}." if near else ""))
+    remark = knowledge.remark(text)
     prior.embed([text, *[f"{text}, {side}" for side in SIDES]] if field == "prompt" else [text])
     return remark

@@ -24,7 +24,7 @@ BOUNDS = {
     ".ply": (1e-6, 1e-6, 1e-6, 1e-5, 1e-5),
     ".compressed.ply": (1.3e-3, 0.002, 0.003, 0.03, 0.04),
     ".splat": (1e-6, 0.002, 0.002, 0.03, None),
-    ".spz": (1.3e-4, 0.002, 0.004, 0.07, 0.1),
+    ".spz": (1.3e-4, 0.002, 0.004, 0.07, 0.006),
     ".sog": (3e-5, 0.002, 0.006, 0.08, 0.015),
     ".glb": (1e-6, 1e-6, 1e-6, 1e-5, 1e-5),
 }
@@ -118,7 +118,7 @@ def test_spz_as_its_specification_has_it(tmp_path):
     quat[largest] = (1 - sum(value**2 for value in quat)) ** 0.5
     assert abs(np.dot(quat, turned.quats[0][[1, 2, 3, 0]].numpy())) == pytest.approx(1, abs=1e-4)
     harmonics = turned.shN[0].flatten().clamp(-1, 1).tolist()
-    assert [(h - 128) / 128 for h in content[36:]] == pytest.approx(harmonics, abs=4.5 / 128)
+    assert [(h - 128) / 128 for h in content[36:]] == pytest.approx(harmonics, abs=1 / 128)
 
 
 def test_spz_of_version_2_and_of_others(tmp_path):
@@ -175,9 +175,9 @@ def test_sog_as_its_specification_has_it(tmp_path):
     index = distance.argmin()
     assert distance[index] < 1e-4
     scales = [meta["scales"]["codebook"][k] for k in pictures["scales.webp"][0]]
-    assert scales == pytest.approx(splats.log_scales[index].tolist(), abs=1e-3)
+    assert scales == pytest.approx(splats.log_scales[index].tolist(), abs=6e-3)
     colors = [meta["sh0"]["codebook"][k] for k in pictures["sh0.webp"][0][:3]]
-    assert colors == pytest.approx(splats.sh0[index, 0].tolist(), abs=1e-3)
+    assert colors == pytest.approx(splats.sh0[index, 0].tolist(), abs=6e-3)
     assert pictures["sh0.webp"][0][3] / 255 == pytest.approx(float(splats.opacities[index]), abs=0.002)
     assert pictures["quats.webp"][:9, 3].min() >= 252
 

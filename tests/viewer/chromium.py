@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,40 @@ PATIENCE = 300.0
 minutes, and a test that waits is better than one that fails."""
 
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+OUT_OF_PLACE = """(page) => {
+  const window = page.defaultView, wrong = [], told = e => `${e.tagName} “${e.innerText || e.value || e.title}”`.slice(0, 80);
+  const seen = (e) => { // Its box, without what is folded or scrolled away.
+    let {left, top, right, bottom} = e.getBoundingClientRect();
+    for (let p = e.parentElement; p; p = p.parentElement) {
+      if (window.getComputedStyle(p).overflowY === "visible") continue;
+      const box = p.getBoundingClientRect();
+      left = Math.max(left, box.left), right = Math.min(right, box.right);
+      top = Math.max(top, box.top), bottom = Math.min(bottom, box.bottom);
+    }
+    return {left, top, right, bottom, width: right - left, height: bottom - top};
+  };
+  const shown = e => e.checkVisibility({visibilityProperty: true}) && seen(e).width > 0 && seen(e).height > 0;
+  const open = page.querySelector("dialog[open]") || page.body;
+  const pressed = [...open.querySelectorAll("button, input, textarea, select, [role=tab]")].filter(shown);
+  const read = [...open.querySelectorAll("h1, h2, p, b, small, label, td, code, li")].filter(shown);
+  for (const e of [...pressed, ...read]) {
+    const box = e.getBoundingClientRect();
+    if (box.left < -1 || box.right > window.innerWidth + 1) wrong.push(`out of the window: ${told(e)}`);
+    if (e.tagName !== "TEXTAREA" && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible")
+      wrong.push(`cut off: ${told(e)}`);
+  }
+  pressed.forEach((a, i) => pressed.slice(i + 1).forEach((b) => {
+    if (a.contains(b) || b.contains(a)) return;
+    const p = seen(a), q = seen(b);
+    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    const within = wide >= Math.min(p.width, q.width) - 1 && high >= Math.min(p.height, q.height) - 1; // As in its own field.
+    if (wide > 2 && high > 2 && !within) wrong.push(`over one another: ${told(a)}, ${told(b)}`);
+  }));
+  if (page.documentElement.scrollWidth > window.innerWidth + 1) wrong.push("the page is wider than its window");
+  return wrong;
+}"""
 
 
 class Chromium:
@@ -53,6 +88,7 @@ class Chromium:
             start_new_session=True,
         )
         self._ids = itertools.count(1)
+        self._document = "document"
         try:
             self._attach(width, height)
         except BaseException:
@@ -93,15 +129,25 @@ class Chromium:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
 
-    def resize(self, width: int, height: int) -> None:
-        """Gives the page's window another shape, pixels."""
+    def resize(self, width: int, height: int, *, phone: bool = False) -> None:
+        """Gives the page's window another shape, pixels; as a phone, with that one's way to lay pages out."""
         self.command(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=False,
+            mobile=phone,
         )
+
+    @contextlib.contextmanager
+    def within(self, frame: str) -> Iterator[None]:
+        """What is read, clicked and typed into is in the page of a frame, given as a JavaScript expression."""
+        before, self._document = self._document, f"{frame}.contentDocument"
+        self.wait_for(f"!!{self._document}?.body")
+        try:
+            yield
+        finally:
+            self._document = before
 
     def open(self, url: str) -> None:
         """Goes to a page, and waits until it is there and its own scripts have begun."""
@@ -127,15 +173,19 @@ class Chromium:
 
     def text(self) -> str:
         """What the page says."""
-        return self.evaluate("document.body ? document.body.innerText : ''")
+        return self.evaluate(f"{self._document}?.body?.innerText || ''")
 
     def wait_text(self, text: str, timeout: float = PATIENCE) -> None:
-        self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(text)})", timeout)
+        self.wait_for(f"{self._document}?.body?.innerText.includes({json.dumps(text)})", timeout)
+
+    def out_of_place(self) -> list[str]:
+        """What of the page nobody can read or press as it should be: out of its window's sides, cut off, or over another."""
+        return self.evaluate(f"({OUT_OF_PLACE})({self._document})")
 
     def click_text(self, text: str) -> None:
         """Clicks the button, tab or label whose text is `text`, with a real mouse event at its center."""
         found = (
-            "[...document.querySelectorAll('button, [role=tab], label')]"
+            f"[...{self._document}.querySelectorAll('button, [role=tab], label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(text)} && e.offsetParent !== null)[0]"
         )
         self.click_element(found)
@@ -143,7 +193,7 @@ class Chromium:
     def unfold(self, label: str = "Advanced") -> None:
         """Opens the folder of this label in the panel that is shown, and waits until it is open."""
         found = (
-            f"[...document.querySelectorAll('div')].filter(e => e.innerText.trim() === {json.dumps(label)} "
+            f"[...{self._document}.querySelectorAll('div')].filter(e => e.innerText.trim() === {json.dumps(label)} "
             "&& e.offsetParent !== null).pop()"
         )
         self.click_element(found)
@@ -155,7 +205,7 @@ class Chromium:
     def click_switch(self, label: str) -> None:
         """Clicks the checkbox, or opens the choice, that stands beside a label."""
         self.click_element(
-            f"(e => e && document.getElementById(e.htmlFor))([...document.querySelectorAll('label')]"
+            f"(e => e && e.ownerDocument.getElementById(e.htmlFor))([...{self._document}.querySelectorAll('label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(label)} && e.offsetParent !== null)[0])"
         )
 
@@ -163,7 +213,7 @@ class Chromium:
         """Picks an option of the choice that stands beside a label."""
         self.click_switch(label)
         self.click_element(
-            "[...document.querySelectorAll('[role=option]')]"
+            f"[...{self._document}.querySelectorAll('[role=option]')]"
             f".filter(e => e.innerText.trim() === {json.dumps(option)} && e.offsetParent !== null)[0]"
         )
 
@@ -172,7 +222,9 @@ class Chromium:
         self.wait_for(f"!!({found})")
         box = self.evaluate(
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            " const r = e.getBoundingClientRect(), f = e.ownerDocument.defaultView.frameElement;"
+            " const o = f ? f.getBoundingClientRect() : {x: 0, y: 0}, b = f ? f.clientLeft : 0;"
+            " return [o.x + b + r.x + r.width / 2, o.y + b + r.y + r.height / 2]; })()"
         )
         self.click(*box)
 
@@ -203,13 +255,14 @@ class Chromium:
 
     def type_into(self, selector: str, text: str) -> None:
         """Replaces the content of an input element and presses Enter."""
-        self._type(f"document.querySelector({json.dumps(selector)})", text)
+        self._type(f"{self._document}.querySelector({json.dumps(selector)})", text)
 
     def type_at(self, label: str, text: str) -> None:
         """The same for the number that stands beside a label, or after the slider that does."""
         self._type(
-            "(label => label && [...document.querySelectorAll('input[inputmode=decimal]')].find(e => "
-            "label.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING))([...document.querySelectorAll('label')]"
+            f"(label => label && [...{self._document}.querySelectorAll('input[inputmode=decimal]')].find(e => "
+            "label.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING))"
+            f"([...{self._document}.querySelectorAll('label')]"
             f".filter(e => e.innerText.trim() === {json.dumps(label)} && e.offsetParent !== null)[0])",
             text,
         )
@@ -217,7 +270,7 @@ class Chromium:
     def _type(self, found: str, text: str) -> None:
         """Waits for an element, given as a JavaScript expression, and types into it."""
         self.wait_for(f"!!({found})")
-        self.evaluate(f"{{ const e = {found}; e.focus(); e.select(); }}")
+        self.evaluate(f"{{ const e = {found}; e.ownerDocument.defaultView.focus(); e.focus(); e.select(); }}")
         self.command("Input.insertText", text=text)
         for kind in ("keyDown", "keyUp"):
             self.command(

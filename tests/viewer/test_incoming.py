@@ -61,6 +61,7 @@ NO_MESSAGES: list[Any] = [
     {"type": "ViewerCameraMessage"},
 ]
 BAD_VALUES: dict[str, list[Any]] = {
+    "Prompt strength": ["strong", -1.0, NAN, [1, 2]],
     "Inner steps": [10**6, -1, NAN, "many", [1, 2]],
     "Pace of places": [1e30, NAN, -1.0, "fast"],
     "Noise, at the start": [[0.1, 0.5, 0.9], [0.9, 0.1], [NAN, 1.0], 0.5, "ab"],

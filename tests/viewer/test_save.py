@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import zstandard
 from websockets.sync.client import ClientConnection
 
-from rfgs.export import comments_of, read_ply
+from rfgs.export import FORMATS, comments_of, read_ply
 from rfgs.viewer import Viewer
 from rfgs.viewer.save_panel import SavePanel
 from tests.viewer.plain_client import connect_to
@@ -23,6 +24,9 @@ class Buttons:
 
     def __init__(self) -> None:
         self.pressed: dict[str, Any] = {}
+
+    def add_folder(self, label: str, **_: Any) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def add_html(self, content: str) -> SimpleNamespace:
         return SimpleNamespace(content=content)
@@ -61,6 +65,7 @@ def test_a_file_is_sent_to_the_browser_that_asked(label: str, start: bytes, tmp_
             while not (clients := page.server.get_clients()) and time.monotonic() < deadline:
                 time.sleep(0.02)
             (client,) = clients.values()
+            assert len(buttons.pressed) == len(FORMATS)
             buttons.pressed[label](SimpleNamespace(client=client))
             content = received_file(connection)
         assert content[: len(start)].lower() == start and viewer.problems == []

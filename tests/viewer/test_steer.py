@@ -72,7 +72,7 @@ def test_a_thing_that_the_prior_has_never_seen_is_refused_and_never_embedded() -
 
     with pytest.raises(UserError) as refused:
         check_text(Embeds(), "prompt", "two cubes on a horse")
-    assert str(refused.value) == Knowledge("fake", FakePrior.vocabulary).refusal("horse")
+    assert str(refused.value) == Knowledge("fake", FakePrior.vocabulary).never_seen("horse")
     said = 'fake knows a small world only, and not the words "on", "horse"'
     assert check_text(FakePrior(), "prompt", "two cubes on a horse", any_words=True) == said
     # What views should not look like may be anything.
@@ -132,7 +132,7 @@ def test_the_page_says_why_a_prompt_is_not_taken() -> None:
         button.press(SimpleNamespace(client=None))
         return steering.waiting(config)
 
-    refusal = html.escape(Knowledge("fake", FakePrior.vocabulary).refusal("horse"))
+    refusal = html.escape(Knowledge("fake", FakePrior.vocabulary).never_seen("horse"))
     assert apply("a horse") == {} and f"<div>{refusal}</div>" in answer.content
     # The other text is taken all the same; the prompt is refused again until it is mended.
     assert apply("a horse", "orange") == {"negative_prompt": "orange"} and refusal in answer.content
@@ -243,7 +243,7 @@ def test_steer_in_a_browser(browser: Chromium) -> None:
         browser.wait_text("has never seen a zebra")
         browser.type_into("textarea", "a horse")
         browser.click_text("Apply text")
-        browser.wait_text(Knowledge("fake", FakePrior.vocabulary).refusal("horse"))
+        browser.wait_text(Knowledge("fake", FakePrior.vocabulary).never_seen("horse"))
         browser.click_text("Run")
         browser.wait_text("two blue cubes")
         browser.click_text("Pause")

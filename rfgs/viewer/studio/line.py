@@ -106,12 +106,23 @@ class Line:
             self._ended = deque((one for one in self._ended if one.number != number), maxlen=50)
             self._note()
 
-    def stop(self, number: int) -> None:
-        """Asks the run at work to end after its step and to write what there is; again, to leave a checkpoint only."""
+    def stop(self, number: int, knowing: int) -> None:
+        """Asks the run at work to end after its step and to write what there is; again, to leave a checkpoint only.
+
+        Args:
+            knowing: how often it was asked before, as far as who asks can tell: two who press the button at once mean the same.
+        """
         with self._changed:
-            if self._work is not None and self._work.number == number and self._work.process.poll() is None:
-                self._work.stops += 1
-                self._work.process.send_signal(signal.SIGINT)
+            work = self._work
+            if (
+                work is None
+                or work.number != number
+                or work.stops != knowing
+                or work.process.poll() is not None
+            ):
+                return
+            work.stops += 1
+            work.process.send_signal(signal.SIGINT)
 
     @property
     def waiting(self) -> list[tuple[int, Wish]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import tempfile
 import threading
@@ -17,17 +16,15 @@ from websockets.datastructures import Headers
 from rfgs.errors import UserError
 from rfgs.export.formats import FORMATS
 from rfgs.runs import claims, folders, holding
-from rfgs.viewer.exhibits import FileViewer, view_files
 from rfgs.viewer.same_origin import as_origin, cookie_name, has_cookie, has_token, is_loopback, refusal
 from rfgs.viewer.server import address_of, free_port, new_token
 from rfgs.viewer.studio.left import Left
 from rfgs.viewer.studio.line import Line, Work
 from rfgs.viewer.studio.server import Server
 from rfgs.viewer.studio.shelf import Shelf
+from rfgs.viewer.studio.views import Views
 from rfgs.viewer.studio.wishes import LONGEST_PROMPT, QUALITIES, Wish, backends_here, remark_on, wish_of
 
-MOST_VIEWS = 3
-"""Pages of files that are open at a time; the oldest makes room."""
 MOST_COMPARED = 4
 EXPORT_PATIENCE = 900.0
 """Seconds that a file may take to be made."""
@@ -65,9 +62,10 @@ class Studio:
         self._backends = backends_here()
         self._line = Line(self._place, command, forked)
         self._shelf = Shelf(self._place, self._line.is_at_work_in)
-        self._views: dict[str, FileViewer] = {}
-        self._opening = threading.Lock()  # Both take memory and time, and one after the other is soon enough.
-        self._exporting = threading.Lock()
+        self._views = Views()
+        self._exporting = (
+            threading.Lock()
+        )  # It takes memory and time, and one after the other is soon enough.
         self._server = Server(self, host, self._port)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="rfgs-studio", daemon=True
@@ -90,8 +88,7 @@ class Studio:
         """Lets the run at work write what there is, and ends. What waits is noted for the next time."""
         self._server.shutdown()
         self._server.server_close()
-        for view in self._views.values():
-            view.close()
+        self._views.close()
         self._line.close()
         holding.release(self._place)
 
@@ -138,6 +135,7 @@ class Studio:
                 for one in line.ended
                 if not one.in_folder
             ],
+            "views": [_page_of(key) for key in self._views.keys()],
             "runs": [{**run.as_dict(), "words": words.get(run.name) or run.error} for run in runs],
         }
 
@@ -202,8 +200,7 @@ class Studio:
         work = self._line.work
         if work is not None and key == f"run-{work.number}":
             return work.address
-        view = self._views.get(key)
-        return None if view is None else view.url
+        return self._views.url(key)
 
     def _taken(self, place: Path) -> Path:
         try:
@@ -228,7 +225,7 @@ class Studio:
             "number": work.number,
             "prompt": work.wish.prompt,
             "run": id,
-            "page": f"/page/run-{work.number}/" if work.address else None,
+            "page": _page_of(f"run-{work.number}") if work.address else None,
             "steps": work.steps,
             "stops": work.stops,
             "left": isinstance(work.process, Left),
@@ -243,7 +240,7 @@ class Studio:
         return {}
 
     def _stop(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        self._line.stop(_number(asked))
+        self._line.stop(_number(asked), _number(asked, "stops"))
         return {}
 
     def _resume(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,15 +264,13 @@ class Studio:
         if not isinstance(ids, list) or not 1 <= len(ids) <= MOST_COMPARED:
             raise UserError(f"One run can be looked at, or up to {MOST_COMPARED} side by side")
         paths = [self._shelf.folder(id) for id in ids]
-        with self._opening:
-            view = view_files(paths, port=0)
-            key = f"view-{secrets.token_hex(8)}"
-            self._views[key] = view
-            while len(self._views) > MOST_VIEWS:
-                self._views.pop(next(iter(self._views))).close()
-        return {"page": f"/page/{key}/"}
+        return {"page": _page_of(self._views.open(paths, slow=asked.get("slow") is True))}
 
 
-def _number(asked: Mapping[str, Any]) -> int:
-    number = asked.get("number")
-    return number if isinstance(number, int) else -1
+def _page_of(key: str) -> str:
+    return f"/page/{key}/"
+
+
+def _number(asked: Mapping[str, Any], name: str = "number") -> int:
+    number = asked.get(name)
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1

@@ -97,13 +97,7 @@ def wish_of(asked: Mapping[str, Any], backends: Sequence[str]) -> Wish:
     knowledge = Knowledge.of(backend)
     word = None if any_words else knowledge.unknown_thing(prompt)
     if word:
-        kinds = list(dict.fromkeys(knowledge.things.values()))
-        known = "" if knowledge.nearest(word) else f" It knows: {', '.join(kinds)}."
-        raise Unknown(
-            f"{backend} has never seen “{word:.40}”: it knows {len(kinds)} things.{known}",
-            word,
-            knowledge.nearest(word),
-        )
+        raise Unknown(knowledge.never_seen(word), word, knowledge.nearest(word))
     return Wish("", prompt, backend, quality, seed, any_words)
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 PLAIN = [sys.executable, str(Path(__file__)), "plain"]
 """What starts one without a page, in a tenth of a second."""
@@ -17,7 +18,7 @@ END = "END"
 STEPS = 50
 
 
-def note(folder: Path, prompt: str, state: str, done: int) -> None:
+def note(folder: Path, prompt: str, state: str, done: int, changes: list[Any] | None = None) -> None:
     """Writes a record, as runs do."""
     record = {
         "state": state,
@@ -25,6 +26,7 @@ def note(folder: Path, prompt: str, state: str, done: int) -> None:
         "config": {"steps": STEPS},
         "steps_done": done,
         "seconds": {"prior": 1.5},
+        "changes": changes or [],
     }
     temporary = folder / ".run.json.new"
     temporary.write_text(json.dumps(record))
@@ -56,10 +58,10 @@ def main() -> None:
     note(folder, prompt, "running", 0)
     if page == "page":
         with_page(folder, prompt)
-    else:
-        print(f"viewer: http://127.0.0.1:1/?token=x\ngenerate:  14%|█| 7/{STEPS} [00:01<00:02]", flush=True)
-        while not may_end(folder, prompt):
-            time.sleep(0.01)
+        return
+    print(f"viewer: http://127.0.0.1:1/?token=x\ngenerate:  14%|█| 7/{STEPS} [00:01<00:02]", flush=True)
+    while not may_end(folder, prompt):
+        time.sleep(0.01)
     note(folder, prompt, "finished", STEPS)
 
 
@@ -69,18 +71,23 @@ def with_page(folder: Path, prompt: str) -> None:
     from rfgs.export import write_ply
     from rfgs.runs.holding import hold
     from rfgs.viewer import Viewer
-    from tests.viewer.viewer_fakes import fake_distill, three_balls
+    from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
     hold(folder)
+    config = FakeConfig()
     with Viewer(port=0, about={"prompt": prompt}, folder=folder) as viewer:
+        signal.signal(signal.SIGINT, lambda *_: viewer.gate.stop())
         print(f"viewer: {viewer.url}", flush=True)
-        for step in fake_distill(10_000, seconds=0.05):
+        viewer.start(config, FakePrior())
+        for step in fake_distill(10_000, seconds=0.05, config=config):
             viewer.update(step)
             print(f"generate:  10%|█| {min(step.index, STEPS)}/{STEPS} [00:01<00:02, 1it/s]", flush=True)
             if viewer.stop_requested or may_end(folder, prompt):
                 break
         write_ply(three_balls(300), folder / "splats.ply", comments=[f"prompt: {prompt}"])
         Image.new("RGB", (8 * 64, 64), (200, 60, 30)).save(folder / "turntable.png")
+        changes = [change.as_dict() for change in viewer.changes]
+        note(folder, prompt, "stopped" if viewer.stop_requested else "finished", STEPS, changes)
         viewer.finish([folder / "splats.ply"], three_balls(300))
 
 

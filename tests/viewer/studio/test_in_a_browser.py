@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
+from rfgs.export.formats import FORMATS
 from rfgs.viewer.studio import Studio
 from tests.viewer.chromium import Chromium
 from tests.viewer.studio.fake_rfgs import END, WITH_PAGE
 
-FRAME = "document.getElementById('frame').contentDocument"
+FRAME = "document.getElementById('frame')"
 
 
 def card(prompt: str, button: str) -> str:
@@ -36,24 +40,28 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         browser.wait_text("step ")
         browser.type_into("#prompt", "a blue cube")
         browser.wait_text("waits · normal, seed 0")
-        browser.wait_for(f"{FRAME}?.body?.innerText.includes('Running')")
+        with browser.within(FRAME):
+            browser.wait_text("Running")
 
         # Reloading, or closing and coming back, changes nothing, and needs no token any more.
         browser.open(studio.url.partition("?")[0])
         browser.wait_text("waits · normal, seed 0")
-        browser.wait_for(f"{FRAME}?.body?.innerText.includes('Running')")
+        with browser.within(FRAME):
+            browser.wait_text("Running")
         assert studio._line.work is not None and studio._line.work.wish.prompt == "a red dog"
 
         # Its process is killed: the page says so, and the next run begins.
         studio._line.work.process.kill()
         browser.wait_text("Its process is gone: it was ended from outside (SIGKILL")
         browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.includes('at work')")
-        browser.wait_for(f"{FRAME}?.body?.innerText.includes('Running')")
+        with browser.within(FRAME):
+            browser.wait_text("Running")
 
         # What is finished is shown, and can be exported.
         (tmp_path / END).write_text("a blue cube")
         browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.startsWith('finished')")
-        browser.wait_for(f"{FRAME}?.body?.innerText.includes('300 splats')")
+        with browser.within(FRAME):
+            browser.wait_text("300 splats")
         browser.click_element(card("a blue cube", "export"))
         browser.click_element(
             "[...document.querySelectorAll('#suffixes button')].find(e => e.innerText.startsWith('.spz'))"
@@ -78,3 +86,138 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         browser.click_element("document.getElementById('yes')")
         browser.wait_for(f"!({card('a blue cube', 'facts')})")
         assert not (tmp_path / "a-blue-cube-0").exists()
+
+
+@pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
+def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -> None:
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size) as browser:
+        browser.resize(*size, phone=size[0] < 500)
+        browser.open(studio.url)
+        browser.type_into("#prompt", "a red dog")
+        with browser.within(FRAME):
+            browser.wait_text("Running")
+            assert browser.out_of_place() == []
+        assert browser.out_of_place() == []
+        browser.type_into("#prompt", "a blue cube")
+        browser.wait_text("waits · normal, seed 0")
+        assert browser.out_of_place() == []
+
+        # Steered in its page: a number, a prompt, and one that the model does not know.
+        with browser.within(FRAME):
+            browser.click_text("Steer")
+            browser.type_at("Prompt strength", "12")
+            browser.wait_text("prompt strength 7.5 → 12.0")
+            browser.type_into("textarea", "a horse")
+            browser.click_text("Apply text")
+            browser.wait_text("fake has never seen “horse”")
+            assert browser.out_of_place() == []
+            browser.type_into("textarea", "two cubes")
+            browser.click_text("Apply text")
+            browser.wait_text("a red dog → two cubes")
+            browser.click_text("View")
+            assert browser.out_of_place() == []
+            browser.click_text("Save")
+            assert browser.out_of_place() == []
+            browser.unfold("Other formats")
+            assert browser.out_of_place() == []
+            browser.click_text(".spz")
+        assert browser.wait_download("a-red-dog.spz").stat().st_size > 1000
+
+        # Stopped from the studio's own button, by who presses it twice: it writes what there is, and the next one begins.
+        for _ in range(2):
+            browser.click_element("document.getElementById('stop')")
+        browser.wait_for(f"({card('a red dog', 'facts')})?.innerText.startsWith('stopped early')")
+        with browser.within(FRAME):
+            browser.wait_text("a blue cube")
+            browser.wait_text("Running")
+        record = json.loads((tmp_path / "a-red-dog-0" / "run.json").read_text())
+        assert [change["field"] for change in record["changes"]] == ["guidance_scale", "prompt"]
+
+        # The run's own button does the same; what it wrote takes its place, and is taken away in every format.
+        with browser.within(FRAME):
+            browser.click_text("Stop & export")
+        browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.startsWith('stopped early')")
+        with browser.within(FRAME):
+            browser.wait_text("300 splats")
+            assert browser.out_of_place() == []
+        browser.click_element(card("a red dog", "export"))
+        assert browser.out_of_place() == []
+        for known in FORMATS:
+            browser.click_element(
+                f"[...document.querySelectorAll('#suffixes button')].find(e => e.firstChild.data === '{known.suffix}')"
+            )
+            browser.wait_download(f"a-red-dog-0{known.suffix}")
+            browser.wait_for("!document.querySelector('#suffixes button').disabled")
+        browser.click_element("document.getElementById('done')")
+        browser.click_element(card("a red dog", "delete"))
+        assert browser.out_of_place() == []
+        browser.click_element("document.getElementById('no')")
+        for prompt in ("a red dog", "a blue cube"):
+            browser.click_element(card(prompt, "pick"))
+        browser.click_text("Compare 2 side by side")
+        with browser.within(FRAME):
+            browser.wait_text("a-blue-cube-0")
+            browser.wait_text("a-red-dog-0")
+            assert browser.out_of_place() == []
+        assert browser.out_of_place() == []
+
+
+def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
+    """A desk and a phone: what is done on one is seen on the other, and neither breaks the other."""
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(390, 844) as phone:
+        both = (browser, phone)
+        for one in both:
+            one.open(studio.url)
+            one.wait_text("Nothing has been made yet")
+        browser.type_into("#prompt", "a red dog")
+        for one in both:
+            with one.within(FRAME):
+                one.wait_text("Running")
+        phone.type_into("#prompt", "a blue cube")
+        browser.wait_text("waits · normal, seed 0")
+
+        # Either steers, and both see it.
+        with phone.within(FRAME), browser.within(FRAME):
+            for one in both:
+                one.click_text("Steer")
+            phone.type_at("Prompt strength", "12")
+            browser.wait_text("prompt strength 7.5 → 12.0")
+            browser.type_into("textarea", "two cubes")
+            browser.click_text("Apply text")
+            phone.wait_text("a red dog → two cubes")
+
+        # Both stop it at the same moment, which is one wish: it writes what there is.
+        for one in both:
+            one.evaluate("void document.getElementById('stop').click()")
+        for one in both:
+            one.wait_for(f"({card('a red dog', 'facts')})?.innerText.startsWith('stopped early')")
+            with one.within(FRAME):
+                one.wait_text("a blue cube")
+                one.wait_text("Running")
+        assert (tmp_path / "a-red-dog-0" / "splats.ply").exists() and not studio._line.ended
+
+        # One browser dies amid what it is sent; the other one and the run go on.
+        phone.kill()
+        with browser.within(FRAME):
+            browser.click_text("Steer")
+            browser.type_at("Prompt strength", "9")
+            browser.wait_text("prompt strength 7.5 → 9.0")
+        (tmp_path / END).write_text("a blue cube")
+        browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.startsWith('finished')")
+
+        # Two that look at the same see the same page; what one deletes is gone in the other, and cannot be exported.
+        with Chromium(390, 844) as other:
+            other.open(studio.url)
+            for one in (browser, other):
+                one.click_element(card("a red dog", "open"))
+                with one.within(FRAME):
+                    one.wait_text("a-red-dog-0")
+            other.click_element(card("a red dog", "export"))
+            browser.click_element(card("a red dog", "delete"))
+            browser.click_element("document.getElementById('yes')")
+            other.wait_for(f"!({card('a red dog', 'facts')})")
+            other.click_element(
+                "[...document.querySelectorAll('#suffixes button')].find(e => e.innerText.startsWith('.spz'))"
+            )
+            other.wait_text("That run is not there any more")
+            assert other.evaluate("document.getElementById('stage').hidden")

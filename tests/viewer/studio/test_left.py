@@ -69,7 +69,7 @@ def test_the_next_studio_takes_up_the_run_that_was_left(tmp_path: Path) -> None:
         status, page, _ = ask(studio, told["now"]["page"])
         assert status == 200 and b"iser" in page
         assert ask(studio, "/delete", {"run": run["id"]})[0] == 422
-        assert ask(studio, "/stop", {"number": told["now"]["number"]})[0] == 200
+        assert ask(studio, "/stop", {"number": told["now"]["number"], "stops": 0})[0] == 200
         wait_until(lambda: studio._line.work is not None and studio._line.work.wish.prompt == "a ball")
         wait_until(lambda: noted(tmp_path).get("wish", {}).get("prompt") == "a ball")
         (tmp_path / END).write_text("a cube, a ball")

@@ -46,6 +46,7 @@ async function attempt(what, content) {
 // The form ------------------------------------------------------------------------------------------------------------
 
 async function go(anyWords = false) {
+  if ($("go").disabled) return; // The one before is on its way: who presses Return twice wants one object.
   $("answer").hidden = true;
   $("go").disabled = true;
   try {
@@ -99,11 +100,22 @@ function hide() {
   $("stage").hidden = true;
 }
 
+function drawsInSoftware() { // Without a GPU, many splats take half a minute, and the studio sends pictures instead.
+  if (drawsInSoftware.told === undefined) {
+    const gl = document.createElement("canvas").getContext("webgl2");
+    const about = gl && gl.getExtension("WEBGL_debug_renderer_info");
+    const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : gl ? "" : "software";
+    drawsInSoftware.told = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+    if (gl) gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+  return drawsInSoftware.told;
+}
+
 async function open(ids, byItself = false) {
   if (ids.length === 1 && state.now && state.now.run === ids[0]) {
     watch();
   } else {
-    const told = await attempt("open", {runs: ids});
+    const told = await attempt("open", {runs: ids, slow: drawsInSoftware()});
     if (told) show({page: told.page, runs: ids, live: false, byItself});
   }
   render();
@@ -131,6 +143,9 @@ function stage() {
   if (shown === null) return;
   const runs = shown.runs.map((id) => state.runs.find((run) => run.id === id)).filter(Boolean);
   if (!shown.live && runs.length < shown.runs.length) return hide(); // It was deleted.
+  const there = state.views.includes(shown.page);
+  if (shown.there && !there) closed();
+  shown.there = there; // What has just been opened, the state at hand does not know yet.
   $("title").textContent = runs.length ? runs.map((run) => run.prompt).join(" · ") : shown.prompt || "";
   const at = shown.live && now && now.number === shown.number;
   $("what").textContent = at ? progress(now) : runs.length === 1 ? facts(runs[0]) : "side by side";
@@ -150,6 +165,15 @@ function over() { // The run that the stage shows has ended.
     make("div", "", $("told"), {className: "buttons"});
     make("button", "Go on", $("told").lastChild).onclick = () => attempt("resume", {run: run.id});
   }
+}
+
+function closed() { // Others have opened so many that this view had to make room.
+  $("frame").removeAttribute("src");
+  $("frame").hidden = true;
+  $("told").textContent = "This view was closed, since many others are open.";
+  $("told").hidden = false;
+  make("div", "", $("told"), {className: "buttons"});
+  make("button", "Open again", $("told").lastChild).onclick = () => open(shown.runs);
 }
 
 function ended(run) {
@@ -177,7 +201,7 @@ function span(seconds) {
 function facts(run) {
   const when = new Date(run.when * 1000).toLocaleString([], {dateStyle: "medium", timeStyle: "short"});
   const steps = run.steps && run.state !== "finished" ? `step ${run.done} of ${run.steps}` : "";
-  return [WORDS[run.state] || run.state, steps, when, run.seconds ? `took ${span(run.seconds)}` : "",
+  return [WORDS[run.state] || run.state, steps, when, run.seconds && run.state !== "running" ? `took ${span(run.seconds)}` : "",
     [run.quality, run.seed && `seed ${run.seed}`, run.backend !== "tiny-sd3" && run.backend].filter(Boolean).join(", ")]
     .filter(Boolean).join(" · ");
 }
@@ -211,6 +235,7 @@ function fill(one, run) {
   part("open").disabled = part("picture").disabled = !(run.has_splats || now || run.picture);
   part("export").disabled = !run.has_splats;
   part("delete").disabled = busy;
+  part("delete").title = now ? "Stop it first" : "Delete this run";
   part("resume").disabled = busy;
   part("resume").textContent = waits ? "Waits" : "Go on";
   part("resume").title = run.goes_on ? "From where it stopped" : `For as many steps again: ${2 * run.done} in all`;
@@ -364,7 +389,7 @@ $("ask").onsubmit = (event) => { event.preventDefault(); go(); };
 $("prompt").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); go(); }
 };
-$("stop").onclick = () => state.now && attempt("stop", {number: state.now.number});
+$("stop").onclick = () => state.now && attempt("stop", {number: state.now.number, stops: state.now.stops});
 $("close").onclick = hide;
 $("compare").onclick = () => open([...picked]);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
