@@ -28,7 +28,6 @@ from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs.job import QUALITIES, QualityName
 from rfgs.splats import without_haze
-from rfgs.tinyworld.exact_prior import ExactPrior
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.truth import measure
 
@@ -102,7 +101,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "vsd": {"guidance": "rfds-vsd", **LOW},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
-"""What each arm sets otherwise than the model's recipe for its guidance; the exact prior has no guidance in any."""
+"""What each arm sets otherwise than the recipe for its guidance; the exact prior has no guidance unless scales are given."""
 
 
 KEY = ("model", "quality", "arm", "prompt", "seed")
@@ -115,6 +114,8 @@ class Options:
     prompts: tuple[str, ...] = PROMPTS
     people: bool = False
     """PEOPLE in the place of `prompts`."""
+    scales: tuple[float, ...] = ()
+    """Guidance scales, the same throughout, in the place of the arms' own; of each arm there is one more for each, "rfds@4"."""
     seeds: tuple[int, ...] = (0,)
     model: str = "tiny-exact"
     quality: QualityName = "draft"
@@ -126,8 +127,6 @@ class Options:
 def make(prior: Prior, prompt: str, seed: int, quality: QualityName, settings: dict[str, Any]) -> tuple:
     """An asset as `rfgs generate` makes it; the splats, processor seconds, evaluations."""
     own = {name: value for name, value in settings.items() if name != "guidance"}
-    if isinstance(prior, ExactPrior):
-        own["guidance_scale"] = 1.0
     config = config_for(prior, settings["guidance"], QUALITIES[quality], own)
     generator = torch.Generator().manual_seed(seed)
     splats, evaluations = first_splats(config, generator), 0
@@ -138,6 +137,20 @@ def make(prior: Prior, prompt: str, seed: int, quality: QualityName, settings: d
     for step in distill(prompt, prior, splats, config, generator=generator):
         splats, evaluations = step.splats, evaluations + step.evaluations["forward"]
     return without_haze(splats.detach()), time.process_time() - began, evaluations
+
+
+def arms_of(options: Options) -> dict[str, dict[str, Any]]:
+    """The settings of the arms that are asked for, by name."""
+    arms = {name: ARMS[name] for name in options.arms}
+    if options.scales:
+        return {
+            f"{name}@{scale:g}": {**settings, "guidance_scale": scale, "final_guidance_scale": None}
+            for scale in options.scales
+            for name, settings in arms.items()
+        }
+    if options.model == "tiny-exact":
+        return {name: {**settings, "guidance_scale": 1.0} for name, settings in arms.items()}
+    return arms
 
 
 def key(row: dict[str, Any]) -> tuple:
@@ -187,16 +200,17 @@ def interval(keys: Sequence[tuple], differences: Sequence[float], draws: int = 2
 def main(options: Options) -> None:
     torch.set_num_threads(1)
     prompts = PEOPLE if options.people else options.prompts
+    arms = arms_of(options)
     done = {key(row): row for row in read_rows(options.output)}
     prior = None
     for prompt in () if options.print else prompts:
         for seed in options.seeds:
-            for arm in options.arms:
+            for arm, settings in arms.items():
                 name = dict(zip(KEY, (options.model, options.quality, arm, prompt, seed), strict=True))
                 if key(name) in done:
                     continue
                 prior = prior or load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
-                splats, seconds, evaluations = make(prior, prompt, seed, options.quality, ARMS[arm])
+                splats, seconds, evaluations = make(prior, prompt, seed, options.quality, settings)
                 found = measure(splats, prompt).figures()
                 row = name | {k: round(v, 4) for k, v in found.items()}
                 row |= {"seconds": round(seconds, 1), "evaluations": evaluations, "splats": len(splats)}
@@ -207,9 +221,7 @@ def main(options: Options) -> None:
     rows = [r for r in rows if r["seed"] in options.seeds and r["prompt"] in prompts]
     is_open = {prompt: len(parse(prompt).looks()) > 1 for prompt in prompts}
     for which, wanted in (("all", (True, False)), ("closed", (False,)), ("open", (True,))):
-        print(
-            "\n".join(["", *table([r for r in rows if is_open[r["prompt"]] in wanted], options.arms, which)])
-        )
+        print("\n".join(["", *table([r for r in rows if is_open[r["prompt"]] in wanted], list(arms), which)]))
 
 
 if __name__ == "__main__":

@@ -55,3 +55,23 @@ def test_the_tuning_page_prints_what_the_trials_gave() -> None:
     rows = [row for row in read_rows(RESULTS / "tuning.jsonl") if row["settings"]["prompts"] == 1]
     own = [row["exact"]["average"] for row in rows if row["method"] == "tiny-sd:sds"]
     assert "| tiny-sd SDS | " + " | ".join(f"{value:.1f}" for value in own) + " |" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("quality", "arms"),
+    [
+        ("draft", "high-fall high-half high low-fall long-fall long-half long long-soft open".split()),
+        ("normal", "high-fall long-fall long-half".split()),
+    ],
+)
+def test_the_noise_page_prints_what_the_trials_gave(quality: str, arms: list[str]) -> None:
+    rows = [row for row in read_rows(RESULTS / "edges.jsonl") if row["quality"] == quality]
+    page = (ROOT / "docs" / "noise.md").read_text(encoding="utf-8").replace("*", "")
+    table = page[page.index(f"| {quality} | ") :].split("\n\n")[0].splitlines()[2:]
+    assert [line.split("|")[1].split(",")[0].strip() for line in table] == arms
+    for arm, line in zip(arms, table, strict=True):
+        own = [row for row in rows if row["arm"] == arm]
+        assert len({row["prompt"] for row in own}) == len(own) == 16
+        cells = [cell.strip() for cell in line.split("|")]
+        for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3)):
+            assert f"{sum(row[name] for row in own) / 16:.{digits}f}" in cells
