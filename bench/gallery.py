@@ -1,6 +1,6 @@
 """24 prompts, half of which leave the look open, each from the front, the left, the back and above: is every asset recognized?
 
-    python bench/gallery.py --output assets/docs/gallery.png          # about a minute an asset on two cores
+    python bench/gallery.py --output assets/docs/gallery.png          # 20 s an asset on two cores
     python bench/gallery.py --output gallery.png --prompts "a cactus" "a red car" --quality draft
 
 Assets that `--work` holds already are not made again, so it can be stopped and run again, and several may run at once.
@@ -69,7 +69,7 @@ class Options:
     """A model's name or folder."""
     quality: QualityName = "normal"
     """Preset of steps, views and splats."""
-    guidance: Literal["rfds", "rfds-rev"] = "rfds-rev"
+    guidance: Literal["rfds", "rfds-rev"] = "rfds"
     """Whether each view's noise is found."""
     prompts: tuple[str, ...] = PROMPTS
     """What to make."""
