@@ -162,11 +162,16 @@ def report(folder: Path) -> str:
     check_figures(folder, records)
     figures = table.table(records)
     parts = [f"warning: {warning}" for warning in table.warnings(records)]
-    for key, (title, digits) in TRUTHS.items():
-        if any(key in record.get("truth", {}) for record in records):
-            parts += [title, table.table_text(table.table(records, key), digits)]
-    by_truth = table.measured(table.table(records, "iou"))
-    if differences := table.differences_text(records):
+    truths = {
+        key: table.table(records, key)
+        for key in TRUTHS
+        if any(key in record.get("truth", {}) for record in records)
+    }
+    for key, found in truths.items():
+        title, digits = TRUTHS[key]
+        parts += [title, table.table_text(found, digits)]
+    by_truth = table.measured(truths.get("iou", {}))
+    if differences := table.differences_text(records, by_truth):
         parts += ["Truth: differences from the best, run by run of the same prompt and seed.", differences]
     parts += [
         "Score, 0 to 100, with the 95% interval of a bootstrap over prompts.",

@@ -165,7 +165,7 @@ class Generate(MakesAssets):
         from .console import Progress, StopOnInterrupt, print_result
 
         with ExitStack() as stack:
-            # Nothing of what is imported and loaded is garbage, and looking for some takes a tenth of the start.
+            # Nothing of what is imported and loaded is garbage; looking for some takes 0.1 to 0.3 s of processor time of 5.
             gc.disable()
             stack.callback(gc.enable)
             progress = stack.enter_context(Progress())

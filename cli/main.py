@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         arguments = sys.argv[1:]
         streams.outlive()
-        # What is left goes with the process, and Python would look through it several times before.
+        # What is left goes with the process, and Python would look through it several times before: 1.2 s of processor time
+        # of the 6.2 of a `generate` of three steps (0.01 s of `--help`).
         atexit.register(gc.freeze)
         _set_threads()
     arguments = [_with_home(argument) for argument in arguments]

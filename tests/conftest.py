@@ -22,7 +22,8 @@ LONGEST = (
         "test_together.py",
         "test_batch.py",
     ),
-    *("test_engine.py", "test_tiny_sd3.py", "test_fuzz.py"),
+    *("test_in_a_browser.py", "test_settings.py", "test_exact_prior.py"),
+    *("test_engine.py", "test_train_unet.py", "test_tiny_sd3.py", "test_fuzz.py"),
 )
 """Files of which one test takes many seconds. They come first, so that no worker is left alone with one of them at the end."""
 

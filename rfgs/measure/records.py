@@ -35,12 +35,13 @@ def table_path(folder: Path) -> Path:
 
 def asset_path(folder: Path, run: Run) -> Path:
     """Where the asset of a run is."""
-    return folder.joinpath(*_place(run))
+    return folder.joinpath(*_place(run.key))
 
 
-def _place(run: Run) -> tuple[str, str]:
+def _place(key: Key) -> tuple[str, str]:
     """Names of the folder and the file of a run's asset."""
-    return _name(run.column), f"{run.prompt_set}-{_words(run.prompt)}-{run.seed}.ply"
+    column, prompt_set, prompt, seed = key
+    return _name(column), f"{prompt_set}-{_words(prompt)}-{seed}.ply"
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -122,10 +123,10 @@ def read_records(folder: Path) -> list[Record]:
     Raises:
         UserError: there is none, or the table is damaged.
     """
-    records = records_by_key(folder).values()
+    records = records_by_key(folder)
     if not records:
         raise UserError(f"{folder}: holds no results; fill it with `rfgs bench --output {folder}`")
-    return sorted(records, key=lambda record: _place(run_of(record)))
+    return [records[key] for key in sorted(records, key=_place)]
 
 
 def records_of(folder: Path, runs: Sequence[Run]) -> list[Record]:

