@@ -21,7 +21,7 @@ from rfgs.distill.settings import START_RADIUS, DistillConfig
 from rfgs.export.mesh import mesh_of
 from rfgs.runs.job import QUALITIES
 from rfgs.splats import ball, without_haze
-from rfgs.tinyworld import tracer, truth
+from rfgs.tinyworld import primitives, truth
 from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.shapes import rows_at
 
@@ -42,7 +42,7 @@ class Options:
 
 def apart(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
     """World units from points [N, 3] to the nearest surface of a scene's primitives [P, 28], inside or out."""
-    signed = [min(tracer._distance(row, *point) for row in rows) for point in points.astype(float)]
+    signed = [min(primitives._distance(row, *point) for row in rows) for point in points.astype(float)]
     return np.abs(signed)
 
 

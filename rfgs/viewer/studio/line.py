@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -149,6 +149,12 @@ class Line:
         with self._changed:
             return name in self._names()
 
+    def starts_from(self, name: str) -> bool:
+        """Whether one that waits, or is at work and may not have read it yet, starts from the run of this name."""
+        with self._changed:
+            at_work = [] if self._work is None else [self._work.wish]
+            return any(wish.start == name for wish in [*at_work, *(wish for _, wish in self._waiting)])
+
     def close(self, patience: float = 60.0) -> None:
         """Starts nothing more, and lets the run at work write what there is; after `patience` seconds it is left alone.
 
@@ -266,8 +272,7 @@ def _wish_again(noted: Any, taken: Callable[[Mapping[str, Any]], Wish]) -> Wish:
     if not isinstance(noted, dict):
         raise UserError("no wish")
     wish = _wish_of(noted)
-    if not wish.resumes:
-        return taken(noted)
-    if Path(wish.name).name != wish.name or wish.name in ("", ".", ".."):
-        raise UserError("no name of a folder")
-    return wish
+    for name in (wish.name,) * wish.resumes + (wish.start,) * bool(wish.start):
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise UserError("no name of a folder")
+    return wish if wish.resumes else replace(taken(noted), start=wish.start)

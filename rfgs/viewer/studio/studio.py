@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -233,6 +234,11 @@ class Studio:
 
     def _go(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         wish = wish_of(asked, self._names())
+        if asked.get("start") is not None:
+            folder = self._shelf.folder(asked["start"])
+            if not self._shelf.run(asked["start"]).has_splats:
+                raise UserError("That run has no splats yet to start from")
+            wish = replace(wish, start=folder.name)
         return {"number": self._line.add(wish), "remark": remark_on(wish)}
 
     def _cancel(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +262,8 @@ class Studio:
         folder = self._shelf.folder(asked.get("run"))
         if self._line.has(folder.name):
             raise UserError("It is at work or waits; stop it first")
+        if self._line.starts_from(folder.name):
+            raise UserError("One that waits or is at work starts from it; take that one away first")
         left = claims.remove_run(folder)
         return {"remark": f"{folder} is left with {left} other files in it" if left else ""}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -38,6 +39,8 @@ class Wish:
     quality: str = "normal"
     seed: int = 0
     any_words: bool = False
+    start: str = ""
+    """For a new one: the name of the folder beside its own whose splats it starts from; "" for a ball of grey ones."""
     resumes: bool = False
     steps: int | None = None
     """For one that goes on: how many there shall be; None leaves them as they are."""
@@ -49,6 +52,8 @@ class Wish:
             more = [] if self.steps is None else ["--steps", str(self.steps)]
             return ["--resume", folder, *more, *page]
         made = [self.prompt, "--backend", self.backend, "--quality", self.quality, "--seed", str(self.seed)]
+        if self.start:
+            made += ["--start", os.path.join(os.path.dirname(folder), self.start)]
         return [*made, *["--any-words"] * self.any_words, "--output", folder, *page]
 
     def as_dict(self) -> dict[str, Any]:

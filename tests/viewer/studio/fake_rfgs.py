@@ -55,6 +55,7 @@ def main() -> None:
         print("rfgs: the disk is full; free some space", file=sys.stderr)
         sys.exit(2)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder.parent / f"{folder.name}.words").write_text(json.dumps(words))
     note(folder, prompt, "running", 0)
     if page == "page":
         with_page(folder, prompt)

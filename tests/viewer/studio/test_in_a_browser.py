@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from rfgs.export import write_ply
 from rfgs.export.formats import FORMATS
 from rfgs.viewer.studio import Studio
 from tests.viewer.chromium import Chromium
 from tests.viewer.studio.fake_rfgs import END, WITH_PAGE
+from tests.viewer.studio.test_shelf import run_in
+from tests.viewer.viewer_fakes import three_balls
 
 FRAME = "document.getElementById('frame')"
 
@@ -160,6 +163,39 @@ def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -
             browser.wait_text("a-red-dog-0")
             assert browser.out_of_place() == []
         assert browser.out_of_place() == []
+
+
+@pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
+def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path) -> None:
+    old = run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"})
+    write_ply(three_balls(30), old / "splats.ply")
+    shown = "!document.getElementById('from').hidden"
+    prompt = "document.getElementById('prompt').value"
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size) as browser:
+        browser.resize(*size, phone=size[0] < 500)
+        browser.open(studio.url)
+        browser.click_element(card("a red dog", "restart"))
+        browser.wait_text("Starts from a red dog (a-red-dog-0)")
+        assert browser.evaluate(prompt) == "a red dog"
+        assert browser.out_of_place() == []
+        browser.click_element("document.querySelector('#from button')")
+        assert not browser.evaluate(shown)
+
+        # What is not known is answered as ever, and what it starts from is not forgotten over that.
+        browser.click_element(card("a red dog", "restart"))
+        browser.evaluate("document.getElementById('prompt').value = ''")
+        browser.type_into("#prompt", "a horse")
+        browser.wait_text("tiny-sd3 has never seen “horse”")
+        browser.click_text("dog")
+        assert browser.evaluate(shown)
+        browser.click_text("Go")
+        browser.wait_for(f"!({shown})")
+        browser.wait_text("step ")
+        browser.type_into("#prompt", "a blue cube")
+        browser.wait_text("waits · normal, seed 0")
+        assert "from" not in browser.evaluate("document.getElementById('waiting').lastChild.innerText")
+        words = json.loads((tmp_path / "a-dog-0.words").read_text())
+        assert words[words.index("--start") + 1] == str(old)
 
 
 def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def test_what_waits_is_known_to_the_next_studio(tmp_path: Path) -> None:
     taken = Wish("", "a ball", quality="draft", seed=3)
     first = Line(tmp_path, PLAIN)  # Not started: all wait.
     first.add(taken)
+    first.add(Wish("", "a cone", quality="draft", seed=3, start="a-ball-3"))
+    assert first.starts_from("a-ball-3") and not first.starts_from("a-cone-3")
     first.add(Wish("old", "old one", resumes=True, steps=9))
     second = Line(tmp_path, PLAIN)
     second._thread.start = lambda: None  # type: ignore[method-assign]
@@ -112,6 +114,7 @@ def test_what_waits_is_known_to_the_next_studio(tmp_path: Path) -> None:
     assert [wish.as_dict() for _, wish in second.waiting] == [wish.as_dict() for _, wish in first.waiting]
     second.cancel(1)
     second.cancel(2)
+    second.cancel(3)
     assert not (tmp_path / WAITING).exists()
 
 
@@ -131,6 +134,15 @@ def test_a_damaged_note_of_what_waits_is_nothing(tmp_path: Path, text: str) -> N
     line.start(refuses)
     assert line.waiting == []
     line.close()
+
+
+@pytest.mark.parametrize("start", ["../x", "/etc", ".."])
+def test_a_note_of_what_waits_leads_nowhere_else(tmp_path: Path, start: str) -> None:
+    (tmp_path / WAITING).write_text(json.dumps([{"name": "", "prompt": "a cube", "start": start}]))
+    line = Line(tmp_path, PLAIN)
+    line._thread.start = lambda: None  # type: ignore[method-assign]
+    line.start(lambda noted: Wish("", noted["prompt"]))
+    assert line.waiting == []
 
 
 def test_the_line_is_bounded(tmp_path: Path) -> None:

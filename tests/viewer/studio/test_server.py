@@ -102,6 +102,7 @@ def test_other_pages_in_the_same_browser_are_refused(studio: Studio) -> None:
         ("/go", {"prompt": "a cube", "backend": "none", "quality": "draft"}),
         ("/go", [1]),
         ("/go", b"{"),
+        ("/go", {"prompt": "a cube", "backend": "tiny-sd3", "quality": "draft", "start": "../../etc"}),
         ("/go", b"[" * 10_000),
         ("/absent", {}),
         ("/go/more", {}),
@@ -140,7 +141,7 @@ WRONG: list[Any] = [
     {"run": 1},
 ]
 ASKED = {
-    "go": ("prompt", "backend", "quality", "seed"),
+    "go": ("prompt", "backend", "quality", "seed", "start"),
     "resume": ("run",),
     "cancel": ("number",),
     "stop": ("number", "stops"),
@@ -162,13 +163,18 @@ def test_wrong_messages_change_nothing(studio: Studio) -> None:
         **wish,
         "run": before["runs"][0]["id"],
         "runs": [],
+        "start": None,
         "number": before["now"]["number"],
         "stops": 0,
     }
     for what, names in ASKED.items():
         for name in names:
             for value in WRONG:
-                if (what, name, value) not in (("go", "prompt", "x"), ("go", "seed", None)):
+                if (what, name, value) not in (
+                    ("go", "prompt", "x"),
+                    ("go", "seed", None),
+                    ("go", "start", None),
+                ):
                     content = {**{one: right[one] for one in names}, name: value}
                     status, told, _ = ask(studio, f"/{what}", content)
                     assert status in (200, 422) and isinstance(json.loads(told), dict), (what, content)
@@ -213,6 +219,29 @@ def test_a_prompt_becomes_a_run(studio: Studio) -> None:
     work = studio._line.work
     assert work is not None and work.wish.steps == 100
     (studio._place / END).write_text(run["prompt"])
+
+
+def test_another_prompt_starts_from_a_run(studio: Studio) -> None:
+    folder = run_in(studio._place / "a")
+    (run,) = state(studio)["runs"]
+    wish = {"prompt": "a blue ball", "backend": "tiny-sd3", "quality": "draft", "seed": 2, "start": run["id"]}
+    status, told, _ = ask(studio, "/go", wish)
+    assert status == 422 and json.loads(told)["problem"] == "That run has no splats yet to start from"
+    write_ply(three_balls(30), folder / "splats.ply")
+    assert ask(studio, "/go", {**wish, "prompt": "a red horse"})[0] == 422  # Checked as any other prompt is.
+    for _ in range(2):
+        assert ask(studio, "/go", wish)[0] == 200
+    wait_until(lambda: (state(studio)["now"] or {}).get("steps"))
+    waiting = state(studio)["waiting"]
+    assert [(one["name"], one["start"]) for one in waiting] == [("a-blue-ball-2-2", "a")]
+    ask(studio, "/cancel", {"number": waiting[0]["number"]})
+    status, told, _ = ask(studio, "/delete", {"run": run["id"]})
+    assert status == 422 and "starts from it" in json.loads(told)["problem"]
+    words = json.loads((studio._place / "a-blue-ball-2.words").read_text())
+    assert words[words.index("--start") + 1] == str(folder)
+    (studio._place / END).write_text("a blue ball")
+    wait_until(lambda: state(studio)["now"] is None)
+    assert ask(studio, "/delete", {"run": run["id"]})[0] == 200
 
 
 def test_a_run_is_pictured_exported_opened_and_deleted(studio: Studio) -> None:

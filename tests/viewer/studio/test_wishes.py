@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ def test_a_wish_becomes_the_flags_of_generate(tmp_path: Path) -> None:
     wish = wish_of(GOOD, ["tiny-sd3"])
     flags = ["a red cube", "--backend", "tiny-sd3", "--quality", "draft", "--seed", "7"]
     assert wish.flags("there") == [*flags, "--output", "there", "--no-open", "--port", "0"]
+    start = ["--start", str(tmp_path / "a-cactus-7")]
+    other = replace(wish, start="a-cactus-7").flags(str(tmp_path / "there"))
+    assert other == [*flags, *start, "--output", str(tmp_path / "there"), "--no-open", "--port", "0"]
     again = Wish("x", "a red cube", resumes=True, steps=220)
     assert again.flags("there") == ["--resume", "there", "--steps", "220", "--no-open", "--port", "0"]
 

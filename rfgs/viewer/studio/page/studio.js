@@ -9,6 +9,7 @@ const WORDS = {
   interrupted: "broken off", gone: "its process is gone", elsewhere: "at work in another program",
 };
 let state = null, cards = new Map(), picked = new Set(), shown = null, timer = 0;
+let from = null; // The run that the next prompt starts from.
 // `shown` is what the stage has: {page, runs, live, number}.
 
 function make(tag, text, parent, more = {}) {
@@ -52,14 +53,26 @@ async function go(anyWords = false) {
   try {
     const told = await ask("go", {
       prompt: $("prompt").value, backend: $("backend").value, quality: $("quality").value,
-      seed: Number($("seed").value || 0), any_words: anyWords,
+      seed: Number($("seed").value || 0), any_words: anyWords, start: from,
     });
     $("prompt").value = "";
+    startFrom(null);
     if (told.remark) answer(told.remark);
   } catch (problem) {
     answer(problem.message, problem);
   }
   $("go").disabled = false;
+}
+
+function startFrom(run) {
+  from = run && run.id;
+  $("from").hidden = !run;
+  if (!run) return;
+  $("from").querySelector("b").textContent = `${run.prompt} (${run.name})`;
+  $("prompt").value = run.prompt; // The most part of the next prompt is often that of this one.
+  $("prompt").select();
+  $("ask").scrollIntoView({block: "start", behavior: "smooth"});
+  $("prompt").focus({preventScroll: true});
 }
 
 function answer(text, {word, near} = {}) {
@@ -212,6 +225,7 @@ function card(run) {
   element.dataset.run = run.id;
   part("picture").onclick = part("open").onclick = () => open([run.id]);
   part("resume").onclick = () => attempt("resume", {run: run.id});
+  part("restart").onclick = () => startFrom(state.runs.find((one) => one.id === run.id));
   part("export").onclick = () => formats(run.id);
   part("delete").onclick = () => sure(run.id);
   part("pick").firstElementChild.onchange = (event) => {
@@ -233,7 +247,7 @@ function fill(one, run) {
   part("words").textContent = run.words || (run.state === "gone" ? "Its process is gone; Go on takes it up again." : "");
   part("words").hidden = !part("words").textContent;
   part("open").disabled = part("picture").disabled = !(run.has_splats || now || run.picture);
-  part("export").disabled = !run.has_splats;
+  part("export").disabled = part("restart").disabled = !run.has_splats;
   part("delete").disabled = busy;
   part("delete").title = now ? "Stop it first" : "Delete this run";
   part("resume").disabled = busy;
@@ -326,6 +340,7 @@ function render() {
   $("prompt").maxLength = state.longest;
   queue();
   const there = new Set(state.runs.map((run) => run.id));
+  if (from && !there.has(from)) startFrom(null);
   picked.forEach((id) => { if (!there.has(id)) picked.delete(id); });
   for (const [id, one] of cards) if (!there.has(id)) { one.element.remove(); cards.delete(id); }
   state.runs.forEach((run, index) => {
@@ -351,7 +366,8 @@ function queue() {
   }
   for (const wish of state.waiting) {
     const item = make("li", "", $("waiting"));
-    make("small", wish.resumes ? "waits, to go on" : `waits · ${wish.quality}, seed ${wish.seed}`, make("span", wish.prompt, item));
+    const how = `waits · ${wish.quality}, seed ${wish.seed}` + (wish.start && ` · from ${wish.start}`);
+    make("small", wish.resumes ? "waits, to go on" : how, make("span", wish.prompt, item));
     make("button", "Remove", item).onclick = () => attempt("cancel", {number: wish.number});
   }
   $("line").hidden = !state.now && !state.waiting.length;
@@ -389,6 +405,7 @@ $("ask").onsubmit = (event) => { event.preventDefault(); go(); };
 $("prompt").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); go(); }
 };
+$("from").querySelector("button").onclick = () => startFrom(null);
 $("stop").onclick = () => state.now && attempt("stop", {number: state.now.number, stops: state.now.stops});
 $("close").onclick = hide;
 $("compare").onclick = () => open([...picked]);
