@@ -32,5 +32,6 @@ if torch.version.cuda is None:
 
     warmup()  # Machine code, which is loaded and not called.
 
-# What is here stays, and forks need not look through it for garbage.
+# What is here stays, and forks need not look through it for garbage: of the 7 s of processor time of one that makes three
+# steps that saved 1.1 and 0.1 s (two pairs, on a busy machine).
 gc.freeze()
