@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from rfgs.models import machine
 from rfgs.models.places import cache_folder
 from rfgs.priors import eight_bits
+from rfgs.priors.compiled import Program, plain, streams
 
 if TYPE_CHECKING:
     from rfgs.priors.engine import Call
@@ -42,41 +42,6 @@ EIGHT_BITS = True
 KEPT = 8
 """Networks on disk; those that were not used for longest go."""
 _DIGEST = 16
-
-
-class Program:
-    """A network compiled for one batch size, of which each stream evaluates a part at the same time."""
-
-    def __init__(self, compiled: Any, streams: int) -> None:
-        self._requests, self._lock = (
-            [compiled.create_infer_request() for _ in range(streams)],
-            threading.Lock(),
-        )
-
-    def __call__(self, call: Call) -> Tensor:
-        """The network's output, float32."""
-        with self._lock:
-            for request, part in zip(self._requests, call.parts(len(self._requests)), strict=True):
-                for index, tensor in enumerate(part):
-                    request.get_input_tensor(index).data[...] = _plain(tensor).numpy()
-            if len(self._requests) == 1:
-                self._requests[0].infer()  # (in this thread, half a millisecond less)
-            else:
-                for request in self._requests:
-                    request.start_async()
-                for request in self._requests:
-                    request.wait()
-            return torch.cat(
-                [torch.from_numpy(request.get_output_tensor(0).data) for request in self._requests]
-            )
-
-
-def streams(batch: int, threads: int) -> int:
-    """Parts of a batch that are evaluated at the same time, all of one size.
-
-    Threads that share an evaluation wait for one another after each layer, and all for the one whose core another program has.
-    """
-    return max(parts for parts in range(1, min(batch, threads) + 1) if batch % parts == 0)
 
 
 @functools.cache
@@ -257,7 +222,7 @@ def _convert(network: Any, call: Call) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = tuple(_plain(tensor) for tensor in call.of_batch(TRACED))
+    example = tuple(plain(tensor) for tensor in call.of_batch(TRACED))
     if network.dtype != torch.float32:
         network = deepcopy(network).float()
     with warnings.catch_warnings():
@@ -267,11 +232,6 @@ def _convert(network: Any, call: Call) -> Any:
         decoder = TorchScriptPythonDecoder(_Positional(network, call).eval(), example_input=example)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """In float32, if it is of real numbers."""
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def digest_of(network: Any) -> str:

@@ -254,7 +254,7 @@ def test_latents_that_get_almost_no_output_are_no_reason_for_torch(own_cache: Pa
 def test_a_wrong_result_is_noticed(
     sd3: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rfgs.priors.converted import Program
+    from rfgs.priors.compiled import Program
 
     right = Program.__call__
     monkeypatch.setattr(Program, "__call__", lambda self, call: right(self, call) * 1.01)
