@@ -23,6 +23,11 @@ FEW = 3
 one or two look through."""
 LOWEST = -18.0
 """Degrees: a little below what runs look from, where cameras are level with the feet of an object and cut its underside flat."""
+INTO = 1.25
+"""How far before the mean of its depths a soft surface is, in their standard deviations. At 1 plain sides, which nothing tells
+the fit how soft they may be, are dented; at more, sharp ones swell."""
+SOFT = 0.08
+"""Standard deviation of the depths, in radii of the frame, at which a view knows about half as well where the surface is."""
 SHARE = 0.01
 """Of the largest piece: smaller ones are specks, and left out."""
 
@@ -118,7 +123,7 @@ def _fused(
     size = cameras.width
     for index in range(len(cameras)):
         camera = cameras[index]
-        alpha, depth, rgb = (part.cpu() for part in _seen(splats, camera))
+        alpha, depth, spread, rgb = (part.cpu() for part in _seen(splats, camera))
         view, K = camera.viewmats[0].cpu(), camera.Ks[0].cpu()
         x, y, z = (centers @ view[:3, :3].T + view[:3, 3]).unbind(-1)
         column = (K[0, 0] * x / z + K[0, 2]).floor().long()
@@ -130,8 +135,9 @@ def _fused(
         distance = torch.where(opaque, depth.flatten()[pixel] - z[seen], reach)
         near = opaque & (distance.abs() < reach)
         # What is deep behind a surface, this view knows nothing of. How far one is that is seen aslant, it knows badly, as
-        # it does where it looks at the far side through a gap.
-        sure = torch.where(opaque, _facing(depth, K).flatten()[pixel], 1.0)
+        # it does where it looks at the far side through a gap, or into what is soft.
+        clear = _facing(depth, K) * (0.1 + 0.9 / (1 + (spread / SOFT).square()))
+        sure = torch.where(opaque, clear.flatten()[pixel], 1.0)
         told = distance > -reach
         vote = told * sure
         sums[seen] += vote * (distance / reach).clamp(-1, 1)
@@ -149,11 +155,12 @@ def _fused(
 
 
 @torch.no_grad()
-def _seen(splats: Splats, camera: Cameras) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What one camera sees: alpha [H, W], camera z of the surface [H, W] and colors without a background [3, H, W].
+def _seen(splats: Splats, camera: Cameras) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What one camera sees: alpha, camera z of the surface and the deviation of depths there, [H, W] each, and colors without a
+    background [3, H, W].
 
     A renderer's depth is the mean of the centers of what is seen. But splats are seen before their centers, by about a standard
-    deviation, and light comes from some way into a soft surface, by about the deviation of the depths from their mean.
+    deviation, and light comes from some way into a soft surface, by about the deviation of the depths from their mean (`INTO`).
     """
     frame = render(splats, camera)
     rotation, translation = camera.viewmats[0, :3, :3], camera.viewmats[0, :3, 3]
@@ -165,8 +172,9 @@ def _seen(splats: Splats, camera: Cameras) -> tuple[torch.Tensor, torch.Tensor, 
     measured = render(replace(splats, sh0=((values - 0.5) / SH_C0)[:, None], shN=None), camera)
     alpha = frame.alpha[0, 0].clamp(min=1e-3)
     mean, square, before = measured.rgb[0] / alpha
-    depth = mean - (square - mean.square()).clamp(min=0).sqrt() - before
-    return frame.alpha[0, 0], depth + DEFAULT_DISTANCE - 2, (frame.rgb[0] / alpha).clamp(0, 1)
+    spread = (square - mean.square()).clamp(min=0).sqrt()
+    depth = mean - INTO * spread - before + DEFAULT_DISTANCE - 2
+    return frame.alpha[0, 0], depth, spread, (frame.rgb[0] / alpha).clamp(0, 1)
 
 
 def _facing(depth: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
