@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,7 +127,9 @@ def test_a_format_to_export_to(
         with pytest.raises(SystemExit):
             main(["export", "--help"])
         assert "a table of" in capsys.readouterr().out
-        assert labels_on_the_page() == ["Splats (.ply)", "Turntable (.mp4)", "Web page (.html)", "Table"]
+        labels = labels_on_the_page()
+        others = [known.suffix for known in FORMATS if not known.button]
+        assert labels == ["Splats (.ply)", "Turntable (.mp4)", "Web page (.html)", "Table", *others]
     finally:
         FORMATS.remove(table)
 
@@ -140,7 +143,10 @@ def labels_on_the_page() -> list[str]:
         labels.append(label)
         return SimpleNamespace(on_click=lambda callback: None)
 
-    gui: Any = SimpleNamespace(add_html=lambda content: None, add_button=add_button)
+    def add_folder(label: str, **_: Any) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    gui: Any = SimpleNamespace(add_html=lambda content: None, add_button=add_button, add_folder=add_folder)
     nothing: Any = None
     SavePanel(gui, nothing, nothing, "x", of_run=False)
     return labels
