@@ -196,11 +196,18 @@ class Chromium:
             f"[...{self._document}.querySelectorAll('div')].filter(e => e.innerText.trim() === {json.dumps(label)} "
             "&& e.offsetParent !== null).pop()"
         )
-        self.click_element(found)
-        self.wait_for(
+        opened = (
             f"(async () => {{ const high = () => {found}.parentElement.getBoundingClientRect().height, was = high();"
             " await new Promise(done => setTimeout(done, 400)); return was > 60 && high() === was; })()"
         )
+        self.click_element(found)
+        for _ in range(5):
+            # A panel that still slides in moves away from under the pointer.
+            with contextlib.suppress(TimeoutError):
+                self.wait_for(opened, timeout=10)
+                return
+            self.click_element(found)
+        self.wait_for(opened)
 
     def click_switch(self, label: str) -> None:
         """Clicks the checkbox, or opens the choice, that stands beside a label."""
