@@ -225,7 +225,7 @@ def differences_text(records: Sequence[Record], figures: dict[str, dict[str, Fig
     Args:
         figures: the table of "iou", where that is there already.
     """
-    base = best(figures or table(records, "iou"))
+    base = best(table(records, "iou") if figures is None else figures)
     if base is None:
         return ""
     psnr, edges = effects(records, base, "psnr"), effects(records, base, "edges")

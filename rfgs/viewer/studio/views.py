@@ -16,16 +16,18 @@ MOST_VIEWS = 8
 MOST_DRAWN_SLOWLY = 2_000_000
 """Bytes of PLY, some 30,000 splats, which software draws in four seconds."""
 
+Shown = tuple[list[tuple[Path, int, int]], bool]
+"""Folders of runs, when their assets were written and how many bytes they have; and whether they are drawn here."""
+
 
 class Views:
     """Those of one studio."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[list[tuple[Path, int, int]], FileViewer]] = {}
+        self._open: dict[str, tuple[Shown, FileViewer]] = {}
         """By key, what is shown, and the page; what was asked for last comes last."""
-        self._lock = (
-            threading.Lock()
-        )  # Opening takes memory and time, and one after the other is soon enough.
+        # Opening takes memory and time, and one after the other is soon enough.
+        self._lock = threading.Lock()
 
     def open(self, runs: Sequence[Path], *, slow: bool = False) -> str:
         """The key of a page that shows the folders of runs as they are now.
@@ -36,9 +38,9 @@ class Views:
         Raises:
             UserError: one has nothing to show.
         """
-        what = [(folder, *_asset(folder)) for folder in runs]
-        drawn_here = slow and sum(size for _, _, size in what) > MOST_DRAWN_SLOWLY
-        what.append((Path(), int(drawn_here), 0))
+        assets = [(folder, *_asset(folder)) for folder in runs]
+        drawn_here = slow and sum(size for _, _, size in assets) > MOST_DRAWN_SLOWLY
+        what = assets, drawn_here
         with self._lock:
             key = next((key for key, (shown, _) in self._open.items() if shown == what), None)
             if key is None:
