@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +165,27 @@ def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -
             browser.wait_text("a-red-dog-0")
             assert browser.out_of_place() == []
         assert browser.out_of_place() == []
+
+
+def test_who_types_before_the_page_knows_its_choices_waits_for_them(
+    browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, known = Studio.state, threading.Event()
+
+    def slowly(studio: Studio) -> dict[str, Any]:
+        known.wait(60)
+        return told(studio)
+
+    monkeypatch.setattr(Studio, "state", slowly)
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+        browser.open(studio.url)
+        browser.type_into("#prompt", "a red dog")
+        browser.wait_for("document.getElementById('go').disabled")
+        assert browser.evaluate("document.getElementById('backend').options.length") == 0
+        known.set()
+        browser.wait_text("step ")
+        assert browser.evaluate("document.getElementById('answer').hidden")
+        assert json.loads((tmp_path / "a-red-dog-0.words").read_text())[0] == "a red dog"
 
 
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])

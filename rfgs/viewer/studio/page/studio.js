@@ -51,6 +51,8 @@ async function go(anyWords = false) {
   $("answer").hidden = true;
   $("go").disabled = true;
   try {
+    if (state === null) await refresh(); // Before that there is no model to choose; who types fast waits for it.
+    if (state === null) throw new Error("The studio does not answer yet; press Go again.");
     const told = await ask("go", {
       prompt: $("prompt").value, backend: $("backend").value, quality: $("quality").value,
       seed: Number($("seed").value || 0), any_words: anyWords, start: from,
