@@ -75,6 +75,9 @@ class Kernel:
         except OSError:  # It cannot be kept, as on a full disk, and works all the same.
             dispatcher = numba.njit(**_OPTIONS)(self._function)
             dispatcher.compile(self._signature)
+        # Arguments are converted to the signature. Else the first call with a Python float for a float32 would compile, and
+        # from then on use, a second version for float64: five seconds of a first run, and other arithmetic than declared.
+        dispatcher.disable_compile()
         return dispatcher
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -216,8 +217,9 @@ class Recorder:
     def _write_asset(self, splats: Splats) -> Results:
         splats, results = splats.detach(), Results(self.folder)
         results.write(SPLATS, lambda path: export(splats, path, comments=self.job.comments))
-        # Smaller than `rfgs export` makes it, since on a CPU the usual size takes longer than many steps.
-        results.write(VIDEO, lambda path: write_turntable(splats, path, frames=60, fps=15, size=384))
+        # Less than `rfgs export` makes of it, since on a CPU that takes longer than many steps.
+        turn = partial(write_turntable, splats, frames=60, fps=15, size=384, supersampling=1)
+        results.write(VIDEO, turn)
         results.write(STRIP, lambda path: write_strip(splats, path))
         return results
 

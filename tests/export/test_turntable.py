@@ -1,3 +1,5 @@
+import math
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from PIL import Image
 
 from rfgs.errors import Unwritten, UserError
 from rfgs.export import export
-from rfgs.export.turntable import turntable_frames, views_strip, write_strip, write_turntable
+from rfgs.export.turntable import _pictures, turntable_frames, views_strip, write_strip, write_turntable
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit
 from rfgs.splats import SH_C0, Splats
 
 
@@ -87,6 +90,18 @@ def test_video(tmp_path):
     assert name(frames[0][32, 32]) == "red"
     assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")  # plays before it is loaded
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("radius", [0.005, 0.02, 0.2])
+def test_without_supersampling_small_splats_are_as_faint_as_they_are_small(radius):
+    """And not as dark as splats of a pixel's size, which each of them is blurred to."""
+    balls, cameras = four_balls(), orbit(20, 15, DEFAULT_DISTANCE, DEFAULT_FOV, 64, 64)
+    balls.log_scales.fill_(math.log(radius))
+    exact, quick = (
+        next(_pictures(balls, cameras, (1.0, 1.0, 1.0), supersampling)).astype(float)
+        for supersampling in (16, 1)
+    )
+    assert (255 - quick).sum() == pytest.approx((255 - exact).sum(), rel=0.15)
 
 
 @pytest.mark.parametrize(

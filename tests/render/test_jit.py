@@ -4,7 +4,9 @@ import importlib
 import os
 import time
 
-from rfgs.render import jit
+import pytest
+
+from rfgs.render import bin, composite, cpu, jit, project
 
 _CONSTANT = "STEP = {step}\n"
 _KERNELS = """
@@ -92,3 +94,41 @@ def test_where_nothing_can_be_kept_kernels_are_compiled_at_each_start(tmp_path, 
     kernel(out)
     assert out[0] == 4 and len(said) == 1 and "at each start: no folder can be written to" in said[0]
     assert not list(tmp_path.rglob("*.nbi"))
+
+
+_OF_A_FLOAT = """
+from rfgs.render.jit import F1, kernel
+
+@kernel(f"void({F1}, float32)")
+def third(out, x):
+    out[0] = x / 3
+"""
+
+
+def test_a_call_converts_its_arguments_and_compiles_nothing(tmp_path, monkeypatch):
+    """Numba would compile a second version for a Python float, within the first run of who has just set rfgs up."""
+    import numpy as np
+
+    (tmp_path / "of_a_float.py").write_text(_OF_A_FLOAT)
+    monkeypatch.syspath_prepend(tmp_path)
+    kernel, out = importlib.import_module("of_a_float").third, np.zeros(1, np.float32)
+    kernel(out, 0.1)
+    assert out[0] == np.float32(0.1) / np.float32(3)
+    assert len(kernel.compile().signatures) == 1
+    with pytest.raises(TypeError, match="No matching definition"):
+        kernel(np.zeros(1), 0.1)
+
+
+def test_a_run_compiles_nothing_that_warmup_has_not(scene):
+    arguments = scene()
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        arguments[name].requires_grad_()
+    colors, alphas, _ = cpu.rasterization(**arguments)
+    (colors.sum() + alphas.sum()).backward()
+    kernels = [
+        each
+        for module in (project, bin, composite)
+        for each in vars(module).values()
+        if isinstance(each, jit.Kernel)
+    ]
+    assert [len(each.compile().signatures) for each in kernels] == [1] * 9
