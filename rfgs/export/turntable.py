@@ -65,8 +65,8 @@ def write_turntable(
 
     Args:
         fps: frames a second.
-        supersampling: pixels rendered along a pixel of the video. 1 takes a third of the time of 2 and smooths each splat by itself:
-            61 dB from the exact picture for assets of the embedded models, of which the video keeps 44.
+        supersampling: pixels rendered along a pixel of the video. 1 takes a third of the time of 2 and smooths each splat by
+            itself: 61 dB from the exact picture for assets of the embedded models, of which the video keeps 44.
         comments: lines for the comment in the file's metadata.
 
     Raises:
@@ -191,7 +191,7 @@ def write_strip(
 def _pictures(
     splats: Splats, cameras: Cameras, background: Sequence[float], supersampling: int = 2
 ) -> Iterator[np.ndarray]:
-    """uint8 [H, W, 3] of each camera in turn, rendered at so many times the size, or by smoothed splats, so that edges are smooth."""
+    """uint8 [H, W, 3] of each camera in turn, rendered at so many times the size so that edges come out smooth."""
     splats, alone = framed(splats.detach()), supersampling == 1
     cameras = cameras.resized(supersampling * cameras.width, supersampling * cameras.height).to(splats.device)
     color = torch.tensor(background, dtype=torch.float32, device=splats.device)
