@@ -53,7 +53,7 @@ def begin(what: str, file: Path, **environment: str) -> forks.Fork:
 
 
 def read_until(file: Path, text: str) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while text not in file.read_text():
         assert time.monotonic() < deadline, file.read_text()
         time.sleep(0.01)

@@ -61,7 +61,7 @@ def look_from(socket: ClientConnection, azimuth: float) -> None:
     socket.send(msgspec.msgpack.encode(camera))
 
 
-def next_picture(socket: ClientConnection, timeout: float = 60.0) -> np.ndarray:
+def next_picture(socket: ClientConnection, timeout: float = 300.0) -> np.ndarray:
     """The next picture that was rendered for this connection, float [48, 64, 3], 0 to 255.
 
     The pictures rendered here are the background images in JPEG.
@@ -73,7 +73,7 @@ def next_picture(socket: ClientConnection, timeout: float = 60.0) -> np.ndarray:
                 return np.asarray(picture.convert("RGB").resize((64, 48))).astype(float)
 
 
-def next_messages(socket: ClientConnection, timeout: float = 60.0) -> list[dict[str, Any]]:
+def next_messages(socket: ClientConnection, timeout: float = 300.0) -> list[dict[str, Any]]:
     """What the page says next, a few messages at a time."""
     return messages_in(socket.recv(timeout=timeout))
 

@@ -92,7 +92,7 @@ def test_what_computes_apart_leaves_no_threads_behind() -> None:
             )[::-1]
         )
         assert result == 2_000_000.0 and inside > count + 1  # Itself, and its helpers.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 300
         while len(list(Path("/proc/self/task").iterdir())) > count and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(list(Path("/proc/self/task").iterdir())) <= count

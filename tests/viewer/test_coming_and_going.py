@@ -71,7 +71,7 @@ def test_fifty_connections_that_end_in_every_way() -> None:
 
         threading.Thread(target=visit, daemon=True).start()
         splats = run_until(finished.is_set, viewer)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 300
         while viewer.watched and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not failures and not viewer.watched
@@ -147,7 +147,7 @@ def test_a_browser_that_does_not_answer_is_not_waited_for_long() -> None:
 
 
 def wait_until(fine: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not fine():
         assert time.monotonic() < deadline
         time.sleep(0.02)

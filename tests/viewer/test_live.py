@@ -104,7 +104,7 @@ def test_a_problem_in_the_viewer_is_reported_and_the_run_goes_on(monkeypatch: py
         for step in fake_distill(3, seconds=0):
             viewer.update(step)
         viewer.finish()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 300
         while not viewer.problems and time.monotonic() < deadline:
             time.sleep(0.02)
         assert any("ZeroDivisionError" in line and "test_live.py" in line for line in viewer.problems)
@@ -145,7 +145,7 @@ def test_panels_that_fail_stop_no_run_and_change_no_bit(
         monkeypatch.setattr(viewer._view_panel._cameras, "value", True)
         monkeypatch.setattr(viewer, "_steer", fails)  # On the run's own thread.
         watched = run(viewer)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while len(viewer.problems) < 4 and time.monotonic() < deadline:
             viewer._page.wake()
             time.sleep(0.02)
@@ -197,7 +197,7 @@ def test_the_prior_is_asked_on_threads_that_end() -> None:
     with Viewer(port=0) as viewer, connect_to(viewer.url):
         viewer.start(FakeConfig(), Notes())
         set_value(viewer._prior_panel._live, True)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         for step in fake_distill(100_000, seconds=0.01):
             viewer.update(step)
             if threads or time.monotonic() > deadline:

@@ -61,7 +61,7 @@ def test_a_file_is_sent_to_the_browser_that_asked(label: str, start: bytes, tmp_
         lines = ["prompt: three balls", "seed: 7"]
         SavePanel(buttons, page.stage, page.report, "three-balls", of_run=True, comments=lines)  # type: ignore[arg-type]
         with connect_to(viewer.url) as connection:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while not (clients := page.server.get_clients()) and time.monotonic() < deadline:
                 time.sleep(0.02)
             (client,) = clients.values()

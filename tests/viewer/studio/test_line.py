@@ -16,7 +16,7 @@ from rfgs.viewer.studio.wishes import Wish
 from tests.viewer.studio.fake_rfgs import END, PLAIN, STEPS
 
 
-def wait_until(fine: Callable[[], Any], timeout: float = 60.0) -> None:
+def wait_until(fine: Callable[[], Any], timeout: float = 300.0) -> None:
     deadline = time.monotonic() + timeout
     while not fine():
         assert time.monotonic() < deadline
