@@ -93,6 +93,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "high-pull": {"guidance": "rfds", **HIGH, **LOUD, "opacity_weight": 1.0},
     "open": {"guidance": "rfds", **OPEN, **SOFT},
     "open-settle": {"guidance": "rfds", **SETTLE, **SOFT},
+    "exact-guided": {"guidance": "rfds", **SETTLE, "guidance_scale": 2.0, "final_guidance_scale": 1.0},
     "rev": {"guidance": "rfds-rev", **LOW},
     "rev-high": {"guidance": "rfds-rev", **HIGH},
     "rev-open": {"guidance": "rfds-rev", **OPEN, **SOFT},
@@ -101,7 +102,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "vsd": {"guidance": "rfds-vsd", **LOW},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
-"""What each arm sets otherwise than the recipe for its guidance; the exact prior has no guidance unless scales are given."""
+"""What each arm sets otherwise than the recipe for its guidance. Under the exact prior their guidance scale is 1, but for the
+arms that are made for it, and unless scales are given."""
 
 
 KEY = ("model", "quality", "arm", "prompt", "seed")
@@ -149,7 +151,10 @@ def arms_of(options: Options) -> dict[str, dict[str, Any]]:
             for name, settings in arms.items()
         }
     if options.model == "tiny-exact":
-        return {name: {**settings, "guidance_scale": 1.0} for name, settings in arms.items()}
+        return {
+            name: settings if name.startswith("exact") else {**settings, "guidance_scale": 1.0}
+            for name, settings in arms.items()
+        }
     return arms
 
 

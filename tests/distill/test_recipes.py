@@ -86,9 +86,11 @@ def test_what_a_prior_says_of_itself_wins() -> None:
         recipe(SimpleNamespace(kind="flow", vocabulary=None, recipe=Recipe({"guidance_size": 3.0})))
 
 
-def test_guidance_has_nothing_to_add_to_an_exact_prior() -> None:
-    for make in (recipe, particle_recipe):
-        assert {make(EXACT, guidance).guidance_scale for guidance in ("rfds", "rfds-rev")} == {1.0}
+def test_guidance_has_nothing_to_add_to_an_exact_prior_but_choices_among_views() -> None:
+    for guidance in ("rfds", "rfds-rev"):
+        config = recipe(EXACT, guidance)
+        assert (config.guidance_scale, config.final_guidance_scale) == (2.0, 1.0)
+        assert particle_recipe(EXACT, guidance).guidance_scale == 1.0
     assert flowedit_recipe(EXACT).target_scale == 1.0
 
 
