@@ -80,7 +80,9 @@ def test_the_next_studio_takes_up_the_run_that_was_left(tmp_path: Path) -> None:
 
 
 def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browser: Chromium) -> None:
-    first = subprocess.Popen([sys.executable, "-c", FIRST.replace("a cube", "a paused cube"), str(tmp_path), *WITH_PAGE])
+    first = subprocess.Popen(
+        [sys.executable, "-c", FIRST.replace("a cube", "a paused cube"), str(tmp_path), *WITH_PAGE]
+    )
     folder = tmp_path / "a-paused-cube-0"
     try:
         wait_until(lambda: noted(tmp_path).get("address") and (folder / PAUSED).exists())
