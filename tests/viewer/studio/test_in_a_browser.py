@@ -188,6 +188,32 @@ def test_who_types_before_the_page_knows_its_choices_waits_for_them(
         assert json.loads((tmp_path / "a-red-dog-0.words").read_text())[0] == "a red dog"
 
 
+def test_a_result_that_opens_late_does_not_take_the_place_of_the_next_run(
+    browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, asked, may_open = Studio._open, threading.Event(), threading.Event()
+
+    def late(studio: Studio, wanted: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        may_open.wait(60)
+        return opened(studio, wanted)
+
+    monkeypatch.setattr(Studio, "_open", late)
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+        browser.open(studio.url)
+        browser.type_into("#prompt", "a red dog")
+        browser.wait_text("step ")
+        browser.type_into("#prompt", "a blue cube")
+        browser.wait_text("waits · normal, seed 0")
+        (tmp_path / END).write_text("a red dog")
+        assert asked.wait(60)  # The page wants to show what the first one came to.
+        browser.wait_for("document.getElementById('title').innerText === 'a blue cube'")
+        may_open.set()
+        browser.wait_for(f"{FRAME}.src.includes('/page/run-')")
+        held = f"new Promise(done => setTimeout(() => done({FRAME}.src.includes('/page/run-')), 3000))"
+        assert browser.evaluate(held) and studio._views.keys()
+
+
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
 def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path) -> None:
     old = run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"})

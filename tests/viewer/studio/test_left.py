@@ -79,6 +79,10 @@ def test_the_next_studio_takes_up_the_run_that_was_left(tmp_path: Path) -> None:
         assert not (tmp_path / AT_WORK).exists()
 
 
+TOLD = "document.querySelector('#waiting small')?.innerText"
+"""Of the run at work, in the list of what comes next."""
+
+
 def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browser: Chromium) -> None:
     first = subprocess.Popen(
         [sys.executable, "-c", FIRST.replace("a cube", "a paused cube"), str(tmp_path), *WITH_PAGE]
@@ -91,11 +95,14 @@ def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browse
         first.wait()
     with Studio(tmp_path, WITH_PAGE, port=0) as studio:
         browser.open(studio.url)
-        browser.wait_text(f"paused past step 0 of {STEPS}")
+        browser.wait_for(f"{TOLD} === 'paused'")
+        assert browser.out_of_place() == []
+        high = "[...document.querySelectorAll('#waiting button')].map(e => e.clientHeight)"
+        assert max(browser.evaluate(high)) < 45  # Each in one line.
         assert state(studio)["now"]["paused"]
         browser.click_element("document.querySelector('#waiting button')")  # Go on.
         wait_until(lambda: not (folder / PAUSED).exists())
-        browser.wait_for("!document.body.innerText.includes('paused past')")
+        browser.wait_for(f"{TOLD} === 'past step 0 of {STEPS}'")
         assert not state(studio)["now"]["paused"]
         (tmp_path / END).write_text("a paused cube")  # It is on its way again, and so looks for that.
         wait_until(lambda: studio._line.work is not None and studio._line.work.wish.prompt == "a ball")
@@ -105,7 +112,7 @@ def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browse
         folder = tmp_path / "a-paused-ball-0"
         wait_until((folder / PAUSED).exists)
         browser.open(studio.url)
-        browser.wait_text("paused at step 2")  # What it has told so far.
+        browser.wait_for(f"{TOLD} === 'paused'")
         assert browser.evaluate("!document.getElementById('onward').hidden")
         browser.click_element("document.querySelectorAll('#waiting button')[1]")  # Stop.
         wait_until(lambda: studio._line.work is None)

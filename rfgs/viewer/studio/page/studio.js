@@ -119,8 +119,10 @@ async function open(ids, byItself = false) {
   if (ids.length === 1 && state.now && state.now.run === ids[0]) {
     watch();
   } else {
+    const before = shown;
     const told = await attempt("open", {runs: ids, slow: document.cookie.includes("rfgs-software=1")});
-    if (told) show({page: told.page, runs: ids, live: false, byItself});
+    // Meanwhile the next run may have come, and what nobody asked for is not to take its place.
+    if (told && (!byItself || shown === before)) show({page: told.page, runs: ids, live: false, byItself});
   }
   render();
   if (shown && !byItself) $("stage").scrollIntoView({block: "start", behavior: "smooth"});
@@ -198,9 +200,9 @@ function ended(run) {
 
 function progress(now) {
   if (now.stops) return "stopping, and writing what there is";
-  if (!now.steps) return now.paused ? "paused" : "getting ready";
+  if (now.paused) return "paused"; // At which step its own page says; what it prints is seldom the newest.
+  if (!now.steps) return "getting ready";
   const [done, total] = now.steps;
-  if (now.paused) return `paused${now.left ? " past" : " at"} step ${done} of ${total}`;
   if (now.left) return `past step ${done} of ${total}`; // Of its last checkpoint: it tells another studio, which is gone, more.
   return done < total ? `step ${done} of ${total}` : "writing its files";
 }
