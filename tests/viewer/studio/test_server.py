@@ -145,6 +145,7 @@ ASKED = {
     "resume": ("run",),
     "cancel": ("number",),
     "stop": ("number", "stops"),
+    "go_on": ("number",),
     "delete": ("run",),
     "open": ("runs",),
 }
