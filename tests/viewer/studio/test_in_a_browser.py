@@ -189,29 +189,19 @@ def test_who_types_before_the_page_knows_its_choices_waits_for_them(
 
 
 def test_a_result_that_opens_late_does_not_take_the_place_of_the_next_run(
-    browser: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Chromium, tmp_path: Path
 ) -> None:
-    opened, asked, may_open = Studio._open, threading.Event(), threading.Event()
-
-    def late(studio: Studio, wanted: dict[str, Any]) -> dict[str, Any]:
-        asked.set()
-        may_open.wait(60)
-        return opened(studio, wanted)
-
-    monkeypatch.setattr(Studio, "_open", late)
+    write_ply(three_balls(30), run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"}) / "splats.ply")
+    opens = (
+        "(async () => { const id = state.runs[0].id, next = {page: 'about:blank', runs: ['x'], live: true, over: true};"
+        " shown = {page: 'about:blank', runs: [id], live: true, over: true};"
+        " const late = open([id], BY_ITSELF); shown = next; await late; return shown === next; })()"
+    )
     with Studio(tmp_path, WITH_PAGE, port=0) as studio:
         browser.open(studio.url)
-        browser.type_into("#prompt", "a red dog")
-        browser.wait_text("step ")
-        browser.type_into("#prompt", "a blue cube")
-        browser.wait_text("waits · normal, seed 0")
-        (tmp_path / END).write_text("a red dog")
-        assert asked.wait(60)  # The page wants to show what the first one came to.
-        browser.wait_for("document.getElementById('title').innerText === 'a blue cube'")
-        may_open.set()
-        browser.wait_for(f"{FRAME}.src.includes('/page/run-')")
-        held = f"new Promise(done => setTimeout(() => done({FRAME}.src.includes('/page/run-')), 3000))"
-        assert browser.evaluate(held) and studio._views.keys()
+        browser.wait_for(f"!!{card('a red dog', 'open')}")
+        assert browser.evaluate(opens.replace("BY_ITSELF", "true"))
+        assert not browser.evaluate(opens.replace("BY_ITSELF", "false"))  # Who asked for it sees it.
 
 
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
