@@ -107,13 +107,14 @@ async function mkkellogg(url, suffix, from, fov) {
   await settle(() => {});
 }
 
-async function playcanvas(url, suffix, from, fov) {
+async function playcanvas(url, suffix, from, fov, large = false) {
   const pc = await import("playcanvas"), [x, y, z] = from;
   const canvas = document.body.appendChild(document.createElement("canvas"));
   const app = new pc.Application(canvas, {graphicsDeviceOptions: {antialias: false}});
   app.setCanvasFillMode(pc.FILLMODE_NONE, innerWidth, innerHeight);
   app.setCanvasResolution(pc.RESOLUTION_FIXED, innerWidth, innerHeight);
   app.start();
+  if (large) app.scene.gsplat.dataFormat = pc.GSPLATDATA_LARGE; // Else scales have 8 bits in its work buffer, whatever the file has.
   const asset = new pc.Asset("asset", "gsplat", {url, filename: `a${suffix}`});
   app.assets.add(asset);
   await new Promise((done, fail) => { asset.on("load", done); asset.on("error", (e) => fail(new Error(e))); app.assets.load(asset); });
@@ -129,7 +130,27 @@ async function playcanvas(url, suffix, from, fov) {
   await settle(() => { app.renderNextFrame = true; });
 }
 
+const playcanvasLarge = (url, suffix, from, fov) => playcanvas(url, suffix, from, fov, true);
+
+async function supersplat(url, suffix, from, fov) { // The viewer of superspl.at, and of the pages that SuperSplat exports.
+  const {createViewer} = await import("@playcanvas/supersplat-viewer/viewer"), [x, y, z] = from;
+  const {defaultSettings} = await import("@playcanvas/supersplat-viewer/settings");
+  const style = document.createElement("link");
+  style.rel = "stylesheet", style.href = "/node_modules/@playcanvas/supersplat-viewer/dist/viewer.css";
+  await new Promise((done) => { style.onload = done; document.head.append(style); });
+  const container = document.body.appendChild(document.createElement("div"));
+  container.style.cssText = "position: fixed; inset: 0";
+  const settings = defaultSettings("object");
+  settings.background = {color: [0, 0, 0]};
+  settings.cameras = [{initial: {position: [-x, y, -z], target: [0, 0, 0], fov}}];
+  const viewer = await createViewer({
+    container, settings, contentUrl: url, contentFilename: `a${suffix}`, ui: false, nofx: true, noanim: true, renderer: "webgl",
+  });
+  if (!viewer.state.loaded) await new Promise((done) => viewer.events.once("loaded:changed", done));
+  await settle(() => { viewer.app.renderNextFrame = true; });
+}
+
 const asked = new URLSearchParams(location.search);
-const readers = {spark, three, babylon, mkkellogg, playcanvas};
+const readers = {spark, three, babylon, mkkellogg, playcanvas, playcanvasLarge, supersplat};
 readers[asked.get("reader")](asked.get("url"), asked.get("suffix"), JSON.parse(asked.get("from")), Number(asked.get("fov")))
   .then(() => { window.told = "drawn"; }, (problem) => { window.told = `${problem?.message || problem}`.slice(0, 300); });

@@ -19,13 +19,13 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import numpy as np
@@ -40,7 +40,7 @@ from rfgs.errors import UserError
 from rfgs.export import read
 from rfgs.export.axes import WORLD_TO_Y_UP
 from rfgs.export.formats import FORMATS, source_of
-from rfgs.measure.rows import made_by, write_rows
+from rfgs.measure.rows import change_rows, made_by
 from rfgs.render import render
 from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, Cameras, orbit
 from rfgs.render.sh import colors_from_sh
@@ -56,6 +56,8 @@ READERS = {
     ),
     "mkkellogg": ("@mkkellogg/gaussian-splats-3d", (".ply", ".compressed.ply", ".spz", ".splat")),
     "playcanvas": ("playcanvas", (".ply", ".compressed.ply", ".sog")),
+    "playcanvasLarge": ("playcanvas", (".ply", ".compressed.ply", ".sog")),
+    "supersplat": ("@playcanvas/supersplat-viewer", (".ply", ".compressed.ply", ".sog")),
 }
 """By function in readers.js: the package, and the formats that it reads."""
 PACKAGES = [
@@ -72,18 +74,30 @@ IMPORTS = {
     "@sparkjsdev/spark": "/node_modules/@sparkjsdev/spark/dist/spark.module.js",
     "@mkkellogg/gaussian-splats-3d": "/node_modules/@mkkellogg/gaussian-splats-3d/build/gaussian-splats-3d.module.js",
     "playcanvas": "/node_modules/playcanvas/build/playcanvas.mjs",
+    "playcanvas/scripts/": "/node_modules/playcanvas/scripts/",
+    "@playcanvas/supersplat-viewer/viewer": "/node_modules/@playcanvas/supersplat-viewer/dist/viewer.js",
+    "@playcanvas/supersplat-viewer/settings": "/node_modules/@playcanvas/supersplat-viewer/dist/settings.js",
     "fflate": "/node_modules/fflate/esm/browser.js",
     "@babylonjs/core/": "/node_modules/@babylonjs/core/",
     "@babylonjs/loaders/": "/node_modules/@babylonjs/loaders/",
 }
+
+
+def faded(sigma: torch.Tensor, shrunk: torch.Tensor) -> torch.Tensor:
+    return ((torch.exp(-sigma) - math.exp(-4)) / (1 - math.exp(-4))).clamp(min=0)
+
+
 FALLOFFS = {
     "three": lambda sigma, shrunk: torch.where(sigma <= 2, shrunk * torch.exp(-sigma), 0.0),
-    "playcanvas": lambda sigma, shrunk: ((torch.exp(-sigma) - math.exp(-4)) / (1 - math.exp(-4))).clamp(
-        min=0
-    ),
+    "playcanvas": faded,
+    "playcanvasLarge": faded,
+    "supersplat": faded,
 }
 """Readers that draw no Gaussians, by design, and what they draw: three ends at two standard deviations and makes small ones
-fainter, PlayCanvas takes off what would be left at 2.8."""
+fainter, PlayCanvas, which SuperSplat's is made with, takes off what would be left at 2.8."""
+ROUNDED = ("playcanvas", "supersplat")
+"""Readers that keep scales in steps of 8.6 % and opacities in 255ths, whatever a file has: PlayCanvas' work buffer, where nobody
+asks for GSPLATDATA_LARGE."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0; background: black; overflow: hidden }}
 canvas {{ display: block; position: fixed; inset: 0 }}</style>
 <script type="importmap">{imports}</script><body><script type="module" src="/readers.js"></script>"""
@@ -101,12 +115,21 @@ class Options:
     """A file of splats or a run's folder; without it, random splats with harmonics."""
     modules: Path = Path(tempfile.gettempdir()) / "rfgs-readers"
     """Where the readers are installed, if they are not yet."""
-    only: str = ""
-    """One reader."""
+    only: Literal[
+        "", "spark", "three", "babylon", "mkkellogg", "playcanvas", "playcanvasLarge", "supersplat"
+    ] = ""
+    """One reader, and nothing else."""
+    formats: tuple[str, ...] = ()
+    """Only these, such as .spz; without it, all."""
     output: Path = RESULTS / "readers.jsonl"
     """The table."""
     pictures: Path | None = None
     """Folder for what was drawn."""
+
+    def wants(self, suffix: str) -> bool:
+        """Whether this format is to be read by anybody."""
+        by_one = not self.only or suffix in READERS[self.only][1]
+        return by_one and (not self.formats or suffix in self.formats)
 
 
 def splats_of(source: str) -> Splats:
@@ -170,11 +193,19 @@ def expected(splats: Splats, camera: Cameras, reader: str = "") -> np.ndarray:
             seen = torch.ones(1, len(splats), 2)
             harmonics = splats.sh0 if splats.shN is None else torch.cat((splats.sh0, splats.shN), 1)
             colors = colors_from_sh(splats.sh_degree, harmonics, splats.means, camera.viewmats, seen)
+            scales, opacities = rounded(splats) if reader in ROUNDED else (splats.scales, splats.opacities)
             image = rasterization(
-                splats.means, splats.quats, splats.scales, splats.opacities, colors.reshape(-1, 3).clamp(max=1),
+                splats.means, splats.quats, scales, opacities, colors.reshape(-1, 3).clamp(max=1),
                 camera.viewmats, camera.Ks, camera.width, camera.height, falloff=FALLOFFS[reader],
             )[0][0]  # fmt: skip
     return image.clamp(0, 1).numpy().astype(float)
+
+
+def rounded(splats: Splats) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and opacities as those in `ROUNDED` keep them."""
+    step = 21 / 255
+    steps = ((splats.log_scales + 12) / step).round().clamp(1, 255)
+    return torch.exp(steps * step - 12), (splats.opacities * 255).round() / 255
 
 
 def psnr(seen: np.ndarray, expected: np.ndarray) -> float:
@@ -211,8 +242,9 @@ def by_pictures(
         save(expected(splats, camera), pictures / "ours.png")
     with served(options.modules, files) as address:
         for reader, (package, suffixes) in READERS.items():
-            for suffix in suffixes if options.only in ("", reader) else ():
-                row: dict[str, Any] = {"reader": package, "version": versions[package], "format": suffix}
+            for suffix in filter(options.wants, suffixes if options.only in ("", reader) else ()):
+                name = f"{package}, GSPLATDATA_LARGE" if reader == "playcanvasLarge" else package
+                row: dict[str, Any] = {"reader": name, "version": versions[package], "format": suffix}
                 there = splats.with_sh_degree(0) if suffix == ".splat" else splats  # It has no harmonics.
                 try:
                     with Chromium(SIZE, SIZE) as browser:
@@ -235,7 +267,7 @@ def by_numbers(
     modules = options.modules / "node_modules"
     package = "@playcanvas/splat-transform"
     means = splats.means[splats.means[:, 0].argsort()]
-    for suffix in (".ply", ".compressed.ply", ".spz", ".sog", ".splat"):
+    for suffix in filter(options.wants, (".ply", ".compressed.ply", ".spz", ".sog", ".splat")):
         row: dict[str, Any] = {"reader": package, "version": versions[package], "format": suffix}
         again = files / f"again{suffix}.ply"
         command = ["node", modules / package / "bin" / "cli.mjs", "-w", files / f"asset{suffix}", again]
@@ -251,7 +283,7 @@ def by_numbers(
         "const fs = require('fs'); require(process.argv[1]).validateBytes(new Uint8Array(fs.readFileSync(process.argv[2])))"
         ".then((told) => console.log(JSON.stringify(told.issues.messages)))"
     )
-    for name in ("asset.glb", "asset.mesh.glb"):
+    for name in filter(lambda name: (files / name).exists(), ("asset.glb", "asset.mesh.glb")):
         told = subprocess.run(
             ["node", "-e", validate, modules / package, files / name],
             capture_output=True,
@@ -263,7 +295,7 @@ def by_numbers(
         row = {"reader": package, "version": versions[package], "format": name.partition(".")[2]}
         worst = [sum(one["severity"] == severity for one in issues) for severity in (0, 1)]
         yield row | {"errors": worst[0], "warnings": worst[1]}
-    for suffix in (".obj", ".mesh.glb", ".mesh.ply"):
+    for suffix in filter(options.wants, (".obj", ".mesh.glb", ".mesh.ply")):
         mesh = trimesh.load(files / f"asset{suffix}", force="mesh", process=suffix == ".obj")
         row = {"reader": "trimesh", "version": trimesh.__version__, "format": suffix}
         row |= {"watertight": bool(mesh.is_watertight), "faces": len(mesh.faces)}
@@ -283,14 +315,20 @@ def run(options: Options) -> None:
     with tempfile.TemporaryDirectory() as there:
         files = Path(there)
         for known in FORMATS:
-            if known.reader or "mesh" in known.summary:
+            if options.wants(known.suffix) and (known.reader or "mesh" in known.summary):
                 known.write(splats, files / f"asset{known.suffix}")
-        for kind in (by_numbers, by_pictures):
+        for kind in (by_pictures,) if options.only else (by_numbers, by_pictures):
             for row in kind(options, splats, files, versions):
                 told = ", ".join(f"{name} {value}" for name, value in list(row.items())[3:])
                 print(f"{row['reader']:32} {row['version']:14} {row['format']:16} {told}", flush=True)
                 rows.append({**made, "source": Path(options.source).name or "random", **row})
-    write_rows(options.output, rows)
+    # What is not measured now stays as it was.
+    now = {key_of(row) for row in rows}
+    change_rows(options.output, lambda before: [row for row in before if key_of(row) not in now] + rows)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["source"], row["reader"], row["format"]
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ class Generate(MakesAssets):
     origin: Annotated[Text, default("no forwarder")] = None
     """Where a forwarder (GitHub Codespaces, nginx) shows that page, such as https://name.example; it is let in too."""
     server_render: bool = False
-    """Open the page with pictures that this machine renders, as on a GPU: for browsers that draw in software."""
+    """Open the page with pictures that this machine renders, as on a GPU; of many splats, browsers without one get them by
+    themselves."""
     keep_viewer: bool = False
     """Serve the page after the run as well, until Ctrl-C; switches --viewer on."""
 

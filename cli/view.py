@@ -29,7 +29,7 @@ class View:
     origin: Annotated[Text, default("no forwarder")] = None
     """Where a forwarder (GitHub Codespaces, nginx) shows the page, such as https://name.example; it is let in too."""
     server_render: bool = False
-    """Open with pictures that this machine renders, for browsers without a GPU and many splats."""
+    """Open with pictures that this machine renders; browsers without a GPU get them by themselves of many splats."""
 
     def run(self) -> None:
         """Serves the page until Ctrl-C."""

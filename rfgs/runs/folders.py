@@ -26,6 +26,8 @@ CHECKPOINT_BEFORE = "checkpoint-before.pt"
 RECORD, CHECKPOINT, PREVIEWS, SNAPSHOTS = "run.json", "checkpoint.pt", "previews", "snapshots"
 PROBE = f".{RECORD}"
 """Written and removed again, to see whether files can be."""
+PAUSED = ".paused"
+"""There while a run with a page waits, and removed by who lets it go on."""
 IMAGES = ("image.png", "strip.png", "curve.png", "noise.pt")
 """What `rfgs image`, `invert` and `edit` write beside a record."""
 SPLATS, VIDEO, STRIP = "splats.ply", "turntable.mp4", "turntable.png"
@@ -181,7 +183,8 @@ def _job_of(folder: Path, noted: Any) -> Job:
 def files_of_a_run(folder: Path) -> list[Path]:
     """Of any command's: one folder may have held an asset's run before and an image's now."""
     return [
-        folder / name for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP, *IMAGES)
+        folder / name
+        for name in (RECORD, CHECKPOINT, CHECKPOINT_BEFORE, SPLATS, VIDEO, STRIP, PAUSED, *IMAGES)
     ] + [
         *(folder / PREVIEWS).glob("step-*.png"),
         *(folder / SNAPSHOTS).glob("step-*.ply"),

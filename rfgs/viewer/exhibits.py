@@ -162,7 +162,7 @@ class FileViewer(Served):
             self._summary = gui.add_html("")
             if len(self._times) > 1:
                 self._add_time(gui)
-            ViewPanel(
+            view_panel = ViewPanel(
                 gui, page.stage, page.turntable, page.report, page.wake, lambda: page.aim, with_cameras=False
             )
             trouble = gui.add_html("")
@@ -175,6 +175,7 @@ class FileViewer(Served):
             trouble.content = small(f"<b>Problem:</b> {as_text(line)}")
 
         page.on_problem = warn
+        page.on_spared = view_panel.show_spared
 
     def _add_time(self, gui: viser.GuiApi) -> None:
         ends = self._times[0], self._times[-1]
@@ -217,9 +218,8 @@ class FileViewer(Served):
             lines.append(f"<div><b>{as_text(one.name)}</b>{when}: {len(splats):,} splats</div>")
             if one.comments:
                 lines.append(f"<div>{as_text(', '.join(one.comments))}</div>")
-        self._page.stage.draw()
+        self._page.draw()
         self._summary.content = small("".join(lines))
-        self._page.pictures.wake()
 
 
 def view_files(

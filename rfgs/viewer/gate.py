@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 
 class Gate:
-    """Thread-safe, open at first. A run passes through it between steps and holds nothing while it waits."""
+    """Thread-safe, open at first. A run passes through it between steps and holds nothing while it waits.
 
-    def __init__(self) -> None:
+    Args:
+        mark: a file that is there while the run waits, and whose removal lets it go on: for who has not its page, as a studio
+            that finds the run of one that was killed.
+    """
+
+    def __init__(self, mark: Path | None = None) -> None:
+        self._mark = mark
+        self._unmark()  # Of a run that was killed while it waited.
         self._changed = threading.Condition()
         self._open = True
         self._allowed = 0
@@ -51,7 +61,25 @@ class Gate:
     def wait(self) -> None:
         """Returns when the next step may start. Ctrl-C ends the wait."""
         with self._changed:
-            while self.would_wait():
-                self._changed.wait(0.5)
+            if self.would_wait():
+                self._hold()
             if not self._open and self._allowed > 0:
                 self._allowed -= 1
+
+    def _hold(self) -> None:
+        try:
+            with suppress(OSError):  # Without the mark, only the page lets it go on.
+                if self._mark is not None:
+                    self._mark.touch()
+            marked = self._mark is not None and os.path.exists(self._mark)
+            while self.would_wait():
+                self._changed.wait(0.5)
+                if marked and self._mark is not None and not os.path.exists(self._mark):
+                    self._open = True
+        finally:
+            self._unmark()
+
+    def _unmark(self) -> None:
+        with suppress(OSError):
+            if self._mark is not None:
+                self._mark.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 from websockets.asyncio.server import ServerConnection
 
+from rfgs.viewer.software import draws_in_software
+
 LARGEST_MESSAGE = 256 * 1024
 """Bytes; the longest that a page of ours sends are texts."""
 MESSAGES_PER_SECOND, BURST = 200.0, 2.0
@@ -84,9 +86,13 @@ class Incoming:
 
 
 def heard_only_if_fit(
-    handler: Callable[[Any], Awaitable[None]],
+    handler: Callable[[Any], Awaitable[None]], on_software: Callable[[], object] = lambda: None
 ) -> Callable[[ServerConnection], Awaitable[None]]:
-    """A handler for `websockets.serve` that does what the given one does, with `Incoming` connections, and not too many."""
+    """A handler for `websockets.serve` that does what the given one does, with `Incoming` connections, and not too many.
+
+    Args:
+        on_software: called, on a thread of its own, before a browser without a GPU is sent anything.
+    """
     connected = 0
 
     async def handle(connection: ServerConnection) -> None:
@@ -98,6 +104,8 @@ def heard_only_if_fit(
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         connected += 1
         try:
+            if connection.request is not None and draws_in_software(connection.request.headers):
+                await asyncio.to_thread(on_software)
             await handler(Incoming(connection))
         finally:
             connected -= 1

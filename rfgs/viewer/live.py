@@ -9,7 +9,7 @@ from typing import Any
 
 import viser
 
-from rfgs.runs.folders import slug
+from rfgs.runs.folders import PAUSED, slug
 from rfgs.splats import Splats
 from rfgs.viewer.background import in_own_thread
 from rfgs.viewer.cameras_shown import ShownCameras
@@ -48,7 +48,7 @@ class Viewer(Served):
             None takes it where the splats are on a GPU.
         any_words: whether the Steer panel takes prompts that name things which the prior has never seen.
         origin: under which a forwarder shows the page, such as "https://name.example".
-        folder: of the run, to tell what to type once its process is gone; None says nothing of that.
+        folder: of the run, to tell what to type once its process is gone, and to mark a pause in; None does neither.
 
     Raises:
         UserError: an address that cannot be listened on.
@@ -66,7 +66,7 @@ class Viewer(Served):
         folder: Path | None = None,
     ) -> None:
         self._folder = folder
-        self.gate = Gate()
+        self.gate = Gate(None if folder is None else folder / PAUSED)
         self.steering = Steering()
         self._about = dict(about or {})
         self._server_render = server_render
@@ -198,6 +198,7 @@ class Viewer(Served):
             self._view_panel = ViewPanel(
                 gui, page.stage, page.turntable, page.report, page.wake, lambda: page.aim, with_cameras=True
             )
+            page.on_spared = self._view_panel.show_spared
         with tabs.add_tab("Save", viser.Icon.DOWNLOAD):
             name, about = slug(self._about.get("prompt", "")), self._about
             said = {"prompt": "prompt", "seed": "seed", "backend": "model"}
@@ -258,8 +259,7 @@ class Viewer(Served):
     def _push_splats(self) -> None:
         if self._newest.splats is not None:
             self._page.stage.put("/asset", self._newest.splats)
-        self._page.stage.draw()
-        self._page.pictures.wake()
+        self._page.draw()
 
     def _push_panels(self) -> None:
         # One by one: a panel that fails leaves the others as they should be.

@@ -15,6 +15,7 @@ from rfgs.viewer.background import Background, describe
 from rfgs.viewer.same_origin import as_origin
 from rfgs.viewer.server import deliver, new_token, open_server, server_url, stop_server
 from rfgs.viewer.sheet import SHEET
+from rfgs.viewer.software import MOST_SPLATS
 from rfgs.viewer.stage import Stage
 from rfgs.viewer.stills import Pictures
 from rfgs.viewer.turn import Turntable
@@ -44,7 +45,17 @@ class Page:
         """Told of each, to show it."""
         self._closed = threading.Event()
         self._token, self._origin = new_token(), None if origin is None else as_origin(origin)
-        self.server = open_server(host, port, title=title, token=self._token, origin=self._origin)
+        self._in_software = self._spared = False
+        self.on_spared: Callable[[], None] = lambda: None
+        """Called when pictures are sent in place of splats, since a browser has no GPU for so many."""
+        self.server = open_server(
+            host,
+            port,
+            title=title,
+            token=self._token,
+            origin=self._origin,
+            on_software=lambda: self.attempt("browser", self._in_software_too),
+        )
         self.server.gui.add_html(SHEET)
         self.aim = Aim()
         self._fitting = Fitting(lambda: self.aim)
@@ -72,6 +83,17 @@ class Page:
     def add_job(self, name: str, job: Callable[[], None], *, period: float, duty: float = 1.0) -> None:
         """Does `job` in the background whenever the page is woken; see `Background`."""
         self._jobs.append(Background(name, job, self.report, period=period, duty=duty))
+
+    def draw(self) -> None:
+        """Sends the browsers what stands on the stage: as pictures, if there is more than one of them can draw.
+
+        That is chosen once; who chooses splats again in the page gets them.
+        """
+        if self._in_software and not self._spared and self.stage.count() > MOST_SPLATS:
+            self._spared = self.stage.look.server_side = True
+            self.on_spared()
+        self.stage.draw()
+        self.pictures.wake()
 
     def wake(self, *, hurry: bool = False) -> None:
         """Lets all jobs look for something to do, at once if there is a `hurry`. Returns at once."""
@@ -124,6 +146,10 @@ class Page:
         for job in self._jobs:
             job.close()
         stop_server(self.server)
+
+    def _in_software_too(self) -> None:
+        self._in_software = True
+        self.draw()
 
     def _connected(self, client: viser.ClientHandle) -> None:
         self.attempt("Fit", lambda: self._fitting.look_after(client))

@@ -25,12 +25,15 @@ from websockets.http11 import Request
 
 from rfgs.errors import UserError
 from rfgs.viewer.incoming import LARGEST_MESSAGE, heard_only_if_fit
+from rfgs.viewer.software import with_script
 
 _patching = threading.Lock()  # Held while one server starts.
 
 
 @contextlib.contextmanager
-def own_pages_only(token: str, origin: str | None = None) -> Iterator[threading.Event]:
+def own_pages_only(
+    token: str, origin: str | None = None, on_software: Callable[[], object] = lambda: None
+) -> Iterator[threading.Event]:
     """Lets the viser server that starts meanwhile refuse what `refusal` refuses and who has no `token`, pages and
     websockets alike, and hear of its browsers only what is `fit`.
 
@@ -38,6 +41,9 @@ def own_pages_only(token: str, origin: str | None = None) -> Iterator[threading.
     `websockets.serve`, which is where such a check belongs, and keeps the server that it gets to itself. Its
     `on_client_connect` comes too late: by then all that a page shows is on its way. So `websockets.serve`, which is
     public, is replaced while the server starts; nothing of viser is.
+
+    Args:
+        on_software: see `heard_only_if_fit`.
 
     Yields:
         An event, set once a server has started so. Where it is not, viser starts its servers in another way than it
@@ -49,7 +55,7 @@ def own_pages_only(token: str, origin: str | None = None) -> Iterator[threading.
     def serve(handler: Any, host: str, *args: Any, process_request: Any = None, **options: Any) -> Any:
         guarded.set()
         options["max_size"] = LARGEST_MESSAGE
-        handler = heard_only_if_fit(handler)
+        handler = heard_only_if_fit(handler, on_software)
         return original(
             handler, host, *args, process_request=checked(process_request, host, token, origin), **options
         )
@@ -83,6 +89,7 @@ def checked(
         if response is not None:
             # No address that is followed from here, and no other site, gets to know the token.
             response.headers["Referrer-Policy"] = "no-referrer"
+            response = with_script(response)
             if in_address:
                 cookie = f"{cookie_name(request.headers)}={token}; Path=/; HttpOnly; SameSite=Strict"
                 response.headers["Set-Cookie"] = cookie

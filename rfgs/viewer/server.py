@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import radians
 from typing import Any
 
@@ -21,7 +21,13 @@ from rfgs.viewer.same_origin import own_pages_only
 
 
 def open_server(
-    host: str, port: int, *, title: str, token: str | None = None, origin: str | None = None
+    host: str,
+    port: int,
+    *,
+    title: str,
+    token: str | None = None,
+    origin: str | None = None,
+    on_software: Callable[[], object] = lambda: None,
 ) -> viser.ViserServer:
     """Starts serving, without printing anything.
 
@@ -32,6 +38,7 @@ def open_server(
         title: shown above the panels.
         token: what an address has to have for its page to be shown (`server_url`); None makes one that nobody knows.
         origin: under which a forwarder shows the page, such as "https://name.example"; it is let in too.
+        on_software: called before a browser without a GPU is sent anything.
 
     Raises:
         UserError: a host that is not an interface of this machine, a port out of range, or none free from it on; or
@@ -41,7 +48,7 @@ def open_server(
     icons.read_once()
     # viser warns on stderr about messages to a browser that has just left. They cannot be avoided.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
-    with quiet_console(), own_pages_only(token or new_token(), origin) as guarded:
+    with quiet_console(), own_pages_only(token or new_token(), origin, on_software) as guarded:
         server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
     if not guarded.is_set():
         stop_server(server)

@@ -89,6 +89,11 @@ class Stage:
             for name, item, splats, position in items:
                 self._draw(name, item, splats, position)
 
+    def count(self) -> int:
+        """How many splats stand there."""
+        with self._lock:
+            return sum(len(item.splats) for item in self._items.values())
+
     def state(self) -> tuple[object, ...]:
         """Changes whenever a picture of the scene would."""
         return (self._version, *dataclasses.astuple(self.look))
@@ -111,14 +116,16 @@ class Stage:
         return Splats.merge(placed)
 
     def _draw(self, name: str, item: Item, splats: Splats, position: tuple[float, float, float]) -> None:
-        # Without splats to show there is nothing to pack: they are sent when they are seen again.
-        visible = not self.look.as_pictures
+        if self.look.as_pictures:
+            # Taken away, and not only hidden: who comes now would be sent what a browser without a GPU cannot bear.
+            if item.handle is not None:
+                item.handle.remove()
+            item.handle = item.drawn = None
+            return
         if item.handle is not None:
-            item.handle.visible, item.handle.position = visible, position
+            item.handle.position = position
         wanted = (splats, self.look.splat_scale)
-        if not visible or (
-            item.drawn is not None and item.drawn[0] is wanted[0] and item.drawn[1] == wanted[1]
-        ):
+        if item.drawn is not None and item.drawn[0] is wanted[0] and item.drawn[1] == wanted[1]:
             return
         gaussians = pack(*wanted)
         if item.handle is None:

@@ -12,7 +12,12 @@ from rfgs.viewer.background import Report
 from rfgs.viewer.stage import Look, Stage
 from rfgs.viewer.stills import CHANNELS
 from rfgs.viewer.turn import Turntable
-from rfgs.viewer.widgets import guarded, guarded_event, set_value, value_of
+from rfgs.viewer.widgets import guarded, guarded_event, set_value, small, value_of
+
+SPARED = small(
+    "These are pictures drawn by rfgs: a browser without a GPU would take long for so many splats. "
+    "<i>Drawn by rfgs</i>, under <i>Advanced</i>, ends that."
+)
 
 
 class ViewPanel:
@@ -43,6 +48,7 @@ class ViewPanel:
         sides = gui.add_button_group("Look", (*SIDES, "Fit"), hint="Fit comes as near as shows all of it")
         self._play = gui.add_checkbox("Turntable", False, hint="Let the camera go around")
         self._background = gui.add_rgb("Background", initial_value=chosen.background)
+        self._spared = gui.add_html(SPARED, visible=False)
         with gui.add_folder("Advanced", expand_by_default=False):
             self._channel = gui.add_dropdown(
                 "Show",
@@ -92,6 +98,11 @@ class ViewPanel:
         """Ticks or clears the switch, with everything that follows from it."""
         set_value(self._server_side, server_side)
 
+    def show_spared(self) -> None:
+        """Says why pictures are sent, and shows where that is ended."""
+        self._spared.visible = True
+        self.set_server_side(True)
+
     def _apply(self) -> None:
         shown = self._stage.look
         try:
@@ -102,6 +113,7 @@ class ViewPanel:
         except UserError:
             self._show(shown)  # Also in the pages that would otherwise be told of the wrong value.
             raise
+        self._spared.visible = self._spared.visible and server_side
         shown.channel, shown.server_side = channel, server_side
         shown.resolution, shown.splat_scale = resolution, splat_scale
         if shown.background != background:

@@ -7,6 +7,7 @@
                                                              is behind its run in 60 s
     python -m tests.viewer.measure first [ROUNDS]            from Return after `rfgs generate` to splats in a browser
     python -m tests.viewer.measure studio [ROUNDS]           from Return in `rfgs studio` to splats
+    python -m tests.viewer.measure page [FILE ...]           the page in one file, opened from disk, against our own render
 
 They need Linux and a Chromium, which draws in software on the same cores: a browser with a GPU takes far less. Without
 a Chromium, `cost` and `apart` do without its rows.
@@ -30,13 +31,22 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
-from rfgs.export import write_ply
+from rfgs.export import read, write_ply
+from rfgs.export.framing import framing
+from rfgs.render import render
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit
 from rfgs.viewer import Viewer
+from rfgs.viewer.aim import FIRST_AZIMUTH, FIRST_ELEVATION
+from rfgs.viewer.share import write_page
+from rfgs.viewer.software import COOKIE
+from rfgs.viewer.stage import Look
 from tests.viewer.chromium import EXECUTABLE, PATIENCE, Chromium
 from tests.viewer.commands import Command
 from tests.viewer.plain_client import connect_to
+from tests.viewer.test_shared_page import overlapping
 from tests.viewer.viewer_fakes import fake_distill, three_balls
 
 PROMPT = "a red cube on a blue cylinder"
@@ -189,16 +199,20 @@ def many(count: int = 200_000, seconds: float = 60) -> None:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "many.ply"
         write_ply(three_balls(count), file)
-        for flags in (["--server-render"], []):
+        waits: list[float] = []
+        for how, flags in (("it is asked", ["--server-render"]), ("by itself", []), ("never", [])):
             with Command("view", file, "--port", "0", *flags) as view, Chromium() as browser:
+                if how == "never":
+                    browser.command("Network.setCookie", name=COOKIE, value="0", url=view.url)
                 # Of both sides: what a machine with nothing else to do would need at most.
                 url, used = view.url, browser.processor_seconds() + view.processor_seconds()
                 start = time.perf_counter()
                 browser.open(url)
                 browser.wait_colors(places)
                 wait = time.perf_counter() - start
+                waits.append(wait)
                 print(
-                    f"{count} splats, drawn by the {'server' if flags else 'browser'}: {wait:.1f} s to the first picture, "
+                    f"{count} splats, drawn by the server {how}: {wait:.1f} s to the first picture, "
                     f"{browser.processor_seconds() + view.processor_seconds() - used:.1f} s of processor time",
                     flush=True,
                 )
@@ -229,7 +243,7 @@ def many(count: int = 200_000, seconds: float = 60) -> None:
         print(f"{name} half: the page is {statistics.median(half):.1f} s behind, at most {max(half):.1f} s")
     growth = statistics.median(halves[1]) / statistics.median(halves[0])
     print(
-        f"{count} splats: first picture after {wait:.1f} s, {wait / 5:.2f} of the 5 s aimed at; the live page "
+        f"{count} splats: first picture by itself after {waits[1]:.1f} s, {waits[1] / 5:.2f} of the 5 s aimed at; the live page "
         f"falls behind by {growth:.2f} from the first half of {seconds:.0f} s to the second (1: the newest wins), "
         f"{len(made)} steps"
     )
@@ -290,6 +304,37 @@ def studio(rounds: int = 3) -> None:
                 browser.wait_for(f"{done}.length > {number}")
 
 
+def page(*files: str) -> None:
+    """PSNR, dB, over the pixels that show something, of pages from disk: of forty balls that overlap, and of files."""
+    background = torch.tensor(Look().background) / 255
+    shown = {"forty balls": overlapping(), **{file: read(Path(file)) for file in files}}
+    with tempfile.TemporaryDirectory() as place:
+        for name, splats in shown.items():
+            write_page(splats, Path(place) / "page.html")
+            center, radius = framing(splats)
+            camera = orbit(
+                FIRST_AZIMUTH,
+                FIRST_ELEVATION,
+                DEFAULT_DISTANCE * radius,
+                DEFAULT_FOV,
+                960,
+                600,
+                target=center,
+            )
+            ours = render(splats, camera, background).rgb[0].clamp(0, 1).permute(1, 2, 0).numpy()
+            there = np.abs(ours - background.numpy()).max(axis=-1) > 2 / 255
+            there[:120] = False  # viser's own controls.
+            best, since = 0.0, time.perf_counter()
+            with Chromium() as browser:
+                browser.open((Path(place) / "page.html").as_uri())
+                while time.perf_counter() - since < PATIENCE / 10:  # Splats fade in.
+                    picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
+                    error = np.square(np.asarray(picture) / 255 - ours)[there].mean()
+                    best = max(best, float(-10 * np.log10(error)))
+                    time.sleep(1)
+            print(f"{name}, {len(splats)} splats: {best:.1f} dB", flush=True)
+
+
 FRAME = "document.getElementById('frame').contentDocument"
 
 
@@ -314,7 +359,10 @@ def _has_splats(browser: Chromium, middle: tuple[slice, slice] = MIDDLE) -> bool
 
 
 if __name__ == "__main__":
-    what, numbers = (sys.argv[1] if len(sys.argv) > 1 else ""), [int(number) for number in sys.argv[2:]]
+    what, numbers = (
+        (sys.argv[1] if len(sys.argv) > 1 else ""),
+        [int(number) for number in sys.argv[2:] if number.isdecimal()],
+    )
     if what == "cost":
         cost(*numbers)
     elif what == "apart":
@@ -327,5 +375,7 @@ if __name__ == "__main__":
         first(*numbers)
     elif what == "studio":
         studio(*numbers)
+    elif what == "page":
+        page(*sys.argv[2:])
     else:
         print(__doc__)

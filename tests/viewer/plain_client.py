@@ -17,22 +17,30 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from rfgs.render.cameras import orbit
+from rfgs.viewer.software import COOKIE
 
 
 def connect_to(
-    url: str, *, azimuth: float = 0.0, origin: str | None = None, through: int | None = None
+    url: str,
+    *,
+    azimuth: float = 0.0,
+    origin: str | None = None,
+    through: int | None = None,
+    software: bool = False,
 ) -> ClientConnection:
     """Connects to a page and reports a camera, which is when viser counts a browser as connected.
 
     Args:
         origin: of the web page that connects, which a browser tells; a program has none.
         through: port of this machine that is really connected to, whatever `url` says.
+        software: whether it says, as the script in our pages does, that it has no GPU.
     """
     protocol = Subprotocol(f"viser-v{viser.__version__}")
     socket = connect(
         url.replace("http", "ws", 1),
         subprotocols=[protocol],
         origin=None if origin is None else Origin(origin),
+        additional_headers={"Cookie": f"{COOKIE}=1"} if software else None,
         sock=None if through is None else create_connection(("127.0.0.1", through)),
         max_size=None,
         compression=None,

@@ -104,18 +104,23 @@ IN_FRAME = "document.getElementById('frame').contentDocument.querySelectorAll"
 
 
 def studio(browser: Chromium, place: Path, name: str, folder: Path) -> None:
-    """Two drafts, a third one on its way, and a fourth one that waits."""
+    """Two drafts, another run on its way, for long enough to be paused, and a draft that waits."""
     with Command("studio", "--output", place, "--port", "0", "--no-open") as command:
         browser.open(command.url)
         browser.wait_text("Nothing has been made yet")
         if folder != FOLDER:
             keep(browser, f"{name}-empty", folder)
-        browser.evaluate("document.getElementById('quality').value = 'draft'")
-        for prompt in (PROMPT, "a cactus", OTHER, "a castle"):
+        for prompt, quality in (
+            (PROMPT, "draft"),
+            ("a cactus", "draft"),
+            (OTHER, "normal"),
+            ("a castle", "draft"),
+        ):
+            browser.evaluate(f"document.getElementById('quality').value = '{quality}'")
             browser.type_into("#prompt", prompt)
             browser.wait_for("!document.getElementById('prompt').value")
         browser.wait_for(
-            "document.querySelector('#what').innerText.match(/step [6-9]\\d of/) && "
+            "document.querySelector('#what').innerText.match(/step [2-9]\\d\\d of/) && "
             f"document.querySelector('#title').innerText === '{OTHER}'",
             timeout=LONGEST,
         )
@@ -154,8 +159,9 @@ def looks(folder: Path) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["looks"]:
         return looks(Path(sys.argv[2]))
-    with tempfile.TemporaryDirectory() as place, Chromium(1280, 860) as browser:
-        studio(browser, Path(place) / "runs", "studio", FOLDER)
+    for name, size in (("studio", (1280, 860)), ("studio-phone", (390, 844))):
+        with tempfile.TemporaryDirectory() as place, Chromium(*size) as browser:
+            studio(browser, Path(place) / "runs", name, FOLDER)
     if sys.argv[1:] == ["studio"]:
         return None
     with tempfile.TemporaryDirectory() as place:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from rfgs.errors import UserError
 from rfgs.export.writing import atomic
 from rfgs.runs import forks
-from rfgs.runs.folders import RECORD, slug
+from rfgs.runs.folders import PAUSED, RECORD, slug
 from rfgs.runs.forks import Fork
 from rfgs.runs.plain import of_plain
 from rfgs.viewer.studio import left
@@ -123,6 +123,14 @@ class Line:
                 return
             work.stops += 1
             work.process.send_signal(signal.SIGINT)
+
+    def go_on(self, number: int) -> None:
+        """Lets the run at work go on, if it is paused."""
+        with self._changed:
+            work = self._work
+            if work is not None and work.number == number:
+                with suppress(OSError):
+                    (work.folder / PAUSED).unlink(missing_ok=True)
 
     @property
     def waiting(self) -> list[tuple[int, Wish]]:

@@ -11,6 +11,10 @@ import threading
 from contextlib import suppress
 from email.message import Message
 
+from websockets.datastructures import Headers
+
+from rfgs.viewer.software import COOKIE, draws_in_software
+
 PASSED = (
     "Accept-Encoding",
     "Upgrade",
@@ -19,7 +23,8 @@ PASSED = (
     "Sec-WebSocket-Protocol",
     "Sec-WebSocket-Extensions",
 )
-"""Headers of a request that the page is told; it is one of this machine's programs that asks, and not the browser's page."""
+"""Headers of a request that the page is told; it is one of this machine's programs that asks, and not the browser's page.
+Of its cookies, only what it draws with."""
 PATIENCE = 10.0
 """Seconds for the page to take the connection."""
 CHUNK = 1 << 16
@@ -37,6 +42,8 @@ def relay(browser: socket.socket, port: int, token: str, path: str, headers: Mes
         OSError: nobody listens on `port` (any more).
     """
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Cookie: rfgs-token-{port}={token}"]
+    if draws_in_software(Headers(list(headers.items()))):
+        lines[-1] += f"; {COOKIE}=1"
     lines += [f"{name}: {headers[name]}" for name in PASSED if headers[name] is not None]
     lines.append(f"Connection: {'Upgrade' if headers['Upgrade'] else 'close'}")
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as page:

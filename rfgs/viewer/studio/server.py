@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from websockets.datastructures import Headers
 
 from rfgs.errors import UserError
+from rfgs.viewer.software import SCRIPT
 from rfgs.viewer.studio.relay import relay
 from rfgs.viewer.studio.wishes import Unknown
 
@@ -107,6 +108,8 @@ class _Request(BaseHTTPRequestHandler):
                 self._file("studio.html")
             case ["studio.js"] | ["studio.css"]:
                 self._file(parts[0])
+            case ["software.js"]:
+                self._send(HTTPStatus.OK, SCRIPT.encode(), KINDS[".js"])
             case ["state"]:
                 self._json(studio.state())
             case ["picture", id]:

@@ -151,6 +151,7 @@ class Studio:
             "resume": self._resume,
             "cancel": self._cancel,
             "stop": self._stop,
+            "go_on": self._go_on,
             "delete": self._delete,
             "open": self._open,
         }
@@ -230,6 +231,7 @@ class Studio:
             "steps": work.steps,
             "stops": work.stops,
             "left": isinstance(work.process, Left),
+            "paused": work.paused,
         }
 
     def _go(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,6 +249,10 @@ class Studio:
 
     def _stop(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         self._line.stop(_number(asked), _number(asked, "stops"))
+        return {}
+
+    def _go_on(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        self._line.go_on(_number(asked))
         return {}
 
     def _resume(self, asked: Mapping[str, Any]) -> dict[str, Any]:

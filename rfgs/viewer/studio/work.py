@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from rfgs.runs.folders import PAUSED
 from rfgs.runs.forks import Fork
 from rfgs.viewer.studio.left import Left
 from rfgs.viewer.studio.wishes import Wish
@@ -40,6 +42,11 @@ class Work:
     steps: tuple[int, int] | None = None
     """How many are done, and of how many, once it has said so."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits, since somebody paused it in its page."""
+        return os.path.exists(self.folder / PAUSED)
 
 
 @dataclass(frozen=True)

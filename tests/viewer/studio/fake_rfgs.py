@@ -14,7 +14,8 @@ PLAIN = [sys.executable, str(Path(__file__)), "plain"]
 WITH_PAGE = [sys.executable, "-c", "from tests.viewer.studio.fake_rfgs import main; main()", "page"]
 """What starts one with the live page that runs have."""
 END = "END"
-"""Name of the file beside the runs' folders at which they end. Its content is the prompt of those that it is for."""
+"""Name of the file beside the runs' folders at which they end. Its content is the prompt of those that it is for; one with
+"paused" in it is paused at its third step."""
 STEPS = 50
 
 
@@ -81,6 +82,8 @@ def with_page(folder: Path, prompt: str) -> None:
         print(f"viewer: {viewer.url}", flush=True)
         viewer.start(config, FakePrior())
         for step in fake_distill(10_000, seconds=0.05, config=config):
+            if "paused" in prompt and step.index == 3:
+                viewer.gate.pause()
             viewer.update(step)
             print(f"generate:  10%|█| {min(step.index, STEPS)}/{STEPS} [00:01<00:02, 1it/s]", flush=True)
             if viewer.stop_requested or may_end(folder, prompt):

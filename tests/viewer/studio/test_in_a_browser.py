@@ -188,6 +188,22 @@ def test_who_types_before_the_page_knows_its_choices_waits_for_them(
         assert json.loads((tmp_path / "a-red-dog-0.words").read_text())[0] == "a red dog"
 
 
+def test_a_result_that_opens_late_does_not_take_the_place_of_the_next_run(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    write_ply(three_balls(30), run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"}) / "splats.ply")
+    opens = (
+        "(async () => { const id = state.runs[0].id, next = {page: 'about:blank', runs: ['x'], live: true, over: true};"
+        " shown = {page: 'about:blank', runs: [id], live: true, over: true};"
+        " const late = open([id], BY_ITSELF); shown = next; await late; return shown === next; })()"
+    )
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+        browser.open(studio.url)
+        browser.wait_for(f"!!{card('a red dog', 'open')}")
+        assert browser.evaluate(opens.replace("BY_ITSELF", "true"))
+        assert not browser.evaluate(opens.replace("BY_ITSELF", "false"))  # Who asked for it sees it.
+
+
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
 def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path) -> None:
     old = run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"})

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from rfgs.runs import holding
+from rfgs.runs.folders import PAUSED
 from rfgs.viewer.studio import Studio
 from rfgs.viewer.studio.left import AT_WORK, Left, found, note
 from rfgs.viewer.studio.line import Work
 from rfgs.viewer.studio.wishes import Wish
+from tests.viewer.chromium import Chromium
 from tests.viewer.studio.fake_rfgs import END, STEPS, WITH_PAGE
 from tests.viewer.studio.test_line import wait_until
 from tests.viewer.studio.test_server import ask, state
@@ -75,6 +77,47 @@ def test_the_next_studio_takes_up_the_run_that_was_left(tmp_path: Path) -> None:
         (tmp_path / END).write_text("a cube, a ball")
         wait_until(lambda: studio._line.work is None)
         assert not (tmp_path / AT_WORK).exists()
+
+
+TOLD = "document.querySelector('#waiting small')?.innerText"
+"""Of the run at work, in the list of what comes next."""
+
+
+def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browser: Chromium) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", FIRST.replace("a cube", "a paused cube"), str(tmp_path), *WITH_PAGE]
+    )
+    folder = tmp_path / "a-paused-cube-0"
+    try:
+        wait_until(lambda: noted(tmp_path).get("address") and (folder / PAUSED).exists())
+    finally:
+        first.kill()
+        first.wait()
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+        browser.open(studio.url)
+        browser.wait_for(f"{TOLD} === 'paused'")
+        assert browser.out_of_place() == []
+        high = "[...document.querySelectorAll('#waiting button')].map(e => e.clientHeight)"
+        assert max(browser.evaluate(high)) < 45  # Each in one line.
+        assert state(studio)["now"]["paused"]
+        browser.click_element("document.querySelector('#waiting button')")  # Go on.
+        wait_until(lambda: not (folder / PAUSED).exists())
+        browser.wait_for(f"{TOLD} === 'past step 0 of {STEPS}'")
+        assert not state(studio)["now"]["paused"]
+        (tmp_path / END).write_text("a paused cube")  # It is on its way again, and so looks for that.
+        wait_until(lambda: studio._line.work is not None and studio._line.work.wish.prompt == "a ball")
+        assert json.loads((folder / "run.json").read_text())["state"] == "finished"
+    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+        studio._line.add(Wish("", "a paused ball"))
+        folder = tmp_path / "a-paused-ball-0"
+        wait_until((folder / PAUSED).exists)
+        browser.open(studio.url)
+        browser.wait_for(f"{TOLD} === 'paused'")
+        assert browser.evaluate("!document.getElementById('onward').hidden")
+        browser.click_element("document.querySelectorAll('#waiting button')[1]")  # Stop.
+        wait_until(lambda: studio._line.work is None)
+        assert json.loads((folder / "run.json").read_text())["state"] == "stopped"
+        assert not (folder / PAUSED).exists()
 
 
 @pytest.fixture

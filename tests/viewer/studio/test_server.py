@@ -145,6 +145,7 @@ ASKED = {
     "resume": ("run",),
     "cancel": ("number",),
     "stop": ("number", "stops"),
+    "go_on": ("number",),
     "delete": ("run",),
     "open": ("runs",),
 }
@@ -306,7 +307,7 @@ def test_bytes_are_passed_on_both_ways(studio: Studio) -> None:
                 "GET /page/x/ws?a HTTP/1.1",
                 f"Host: {own.netloc}",
                 f"Origin: http://{own.netloc}",
-                f"Cookie: {cookie}",
+                f"Cookie: {cookie}; rfgs-software=1; other=1",
             ]
             browser.sendall(
                 ("\r\n".join([*lines, "Upgrade: websocket", "Connection: Upgrade"]) + "\r\n\r\n").encode()
@@ -317,5 +318,6 @@ def test_bytes_are_passed_on_both_ways(studio: Studio) -> None:
             assert browser.recv(4096) == b"HELLO"
         head = heard.decode()
         assert head.startswith("GET /ws HTTP/1.1\r\n") and "theirs" in head and "Upgrade: websocket" in head
+        assert "Cookie: rfgs-token-" in head and "; rfgs-software=1\r\n" in head and "other" not in head
         assert "Origin" not in head and own.query.removeprefix("token=") not in head
         assert f"Host: 127.0.0.1:{page.getsockname()[1]}\r\n" in head

@@ -115,23 +115,14 @@ function hide() {
   $("stage").hidden = true;
 }
 
-function drawsInSoftware() { // Without a GPU, many splats take half a minute, and the studio sends pictures instead.
-  if (drawsInSoftware.told === undefined) {
-    const gl = document.createElement("canvas").getContext("webgl2");
-    const about = gl && gl.getExtension("WEBGL_debug_renderer_info");
-    const name = about ? gl.getParameter(about.UNMASKED_RENDERER_WEBGL) : gl ? "" : "software";
-    drawsInSoftware.told = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
-    if (gl) gl.getExtension("WEBGL_lose_context")?.loseContext();
-  }
-  return drawsInSoftware.told;
-}
-
 async function open(ids, byItself = false) {
   if (ids.length === 1 && state.now && state.now.run === ids[0]) {
     watch();
   } else {
-    const told = await attempt("open", {runs: ids, slow: drawsInSoftware()});
-    if (told) show({page: told.page, runs: ids, live: false, byItself});
+    const before = shown;
+    const told = await attempt("open", {runs: ids, slow: document.cookie.includes("rfgs-software=1")});
+    // Meanwhile the next run may have come, and what nobody asked for is not to take its place.
+    if (told && (!byItself || shown === before)) show({page: told.page, runs: ids, live: false, byItself});
   }
   render();
   if (shown && !byItself) $("stage").scrollIntoView({block: "start", behavior: "smooth"});
@@ -165,7 +156,16 @@ function stage() {
   const at = shown.live && now && now.number === shown.number;
   $("what").textContent = at ? progress(now) : runs.length === 1 ? facts(runs[0]) : "side by side";
   $("stop").hidden = !at;
+  $("onward").hidden = !at || !now.paused || now.stops > 0;
   $("stop").textContent = at && now.stops ? "Stop at once" : "Stop";
+}
+
+function stop() {
+  if (state.now) attempt("stop", {number: state.now.number, stops: state.now.stops});
+}
+
+function onward() {
+  if (state.now) attempt("go_on", {number: state.now.number});
 }
 
 function over() { // The run that the stage shows has ended.
@@ -200,6 +200,7 @@ function ended(run) {
 
 function progress(now) {
   if (now.stops) return "stopping, and writing what there is";
+  if (now.paused) return "paused"; // At which step its own page says; what it prints is seldom the newest.
   if (!now.steps) return "getting ready";
   const [done, total] = now.steps;
   if (now.left) return `past step ${done} of ${total}`; // Of its last checkpoint: it tells another studio, which is gone, more.
@@ -358,13 +359,17 @@ function render() {
 }
 
 function queue() {
-  const said = JSON.stringify([state.waiting, state.now && [state.now.number, progress(state.now)], state.failed]);
+  const said = JSON.stringify([state.waiting, state.now && [state.now.number, state.now.paused, progress(state.now)], state.failed]);
   if (said === queue.was) return;
   queue.was = said;
   $("waiting").replaceChildren();
   if (state.now) {
     const item = make("li", "", $("waiting"));
     make("small", progress(state.now), make("span", state.now.prompt, item));
+    if (state.now.paused && !state.now.stops) { // Whoever paused it may be gone, and all others wait for it.
+      make("button", "Go on", item).onclick = onward;
+      make("button", "Stop", item).onclick = stop;
+    }
   }
   for (const wish of state.waiting) {
     const item = make("li", "", $("waiting"));
@@ -408,7 +413,8 @@ $("prompt").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); go(); }
 };
 $("from").querySelector("button").onclick = () => startFrom(null);
-$("stop").onclick = () => state.now && attempt("stop", {number: state.now.number, stops: state.now.stops});
+$("stop").onclick = stop;
+$("onward").onclick = onward;
 $("close").onclick = hide;
 $("compare").onclick = () => open([...picked]);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
