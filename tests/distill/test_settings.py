@@ -61,6 +61,9 @@ RECIPE = {
     "guidance": "rfds-rev",
     # Growth, on which docs/results.md#a-smaller-start-and-growth was measured.
     "densify": "none",
+    "splats": 3000,
+    "start_radius": 0.7,
+    "start_opacity": 0.1,
     "max_splats": 10_000,
     "densify_every": 25,
     "densify_range": (0.1, 0.7),
