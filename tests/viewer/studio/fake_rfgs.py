@@ -80,7 +80,7 @@ def with_page(folder: Path, prompt: str) -> None:
         signal.signal(signal.SIGINT, lambda *_: viewer.gate.stop())
         print(f"viewer: {viewer.url}", flush=True)
         viewer.start(config, FakePrior())
-        for step in fake_distill(10_000, seconds=0.05, config=config):
+        for step in fake_distill(10_000, seconds=0.2, config=config):
             viewer.update(step)
             print(f"generate:  10%|█| {min(step.index, STEPS)}/{STEPS} [00:01<00:02, 1it/s]", flush=True)
             if viewer.stop_requested or may_end(folder, prompt):
