@@ -16,7 +16,7 @@ from rfgs.viewer.widgets import guarded, guarded_event, set_value, value_of
 
 
 class ViewPanel:
-    """Made inside the container that shall hold it.
+    """Made inside the container that will hold it.
 
     Args:
         gui: the server's.
@@ -85,7 +85,7 @@ class ViewPanel:
 
     @property
     def cameras_wanted(self) -> bool:
-        """Whether the training cameras shall be shown."""
+        """Whether the training cameras are to be shown."""
         return self._cameras.value
 
     def set_server_side(self, server_side: bool) -> None:
