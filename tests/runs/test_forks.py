@@ -124,10 +124,8 @@ def test_nothing_is_computed_before_the_fork() -> None:
 
 @pytest.mark.skipif(machine.version("openvino") is None, reason="without OpenVINO diffusers is needed")
 def test_all_that_a_run_imports_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [
-        *("generate", "a red cube", "--guidance", "rfds", "--steps", "2", "--views-per-step", "1", "--splats", "50"),
-        *("--device", "cpu", "--port", "0", "--no-open", "--output"),
-    ]
+    words = ["generate", "a red cube", "--guidance", "rfds", "--steps", "2", "--views-per-step", "1"]
+    words += ["--splats", "50", "--device", "cpu", "--port", "0", "--no-open", "--output"]
     program = (
         "import sys\n"
         "import rfgs.runs.imported\n"

@@ -36,7 +36,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    several = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     other = subprocess.Popen(
         [sys.executable, "-m", "tests.runs.together", str(folder)],
         env={**os.environ, **several, "PYTHONPATH": str(ROOT), "RANK": "1", "LOCAL_RANK": "1"},
