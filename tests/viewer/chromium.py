@@ -124,6 +124,8 @@ class Chromium:
             time.sleep(0.05)
         port, path = port_file.read_text().splitlines()
         self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=PATIENCE)
+        # A browser that is short of processor time may leave a ping unanswered for longer than the usual 20 s.
+        self._socket.ping_timeout = PATIENCE
         targets = self.command("Target.getTargets", session=False)["targetInfos"]
         page = next(t["targetId"] for t in targets if t["type"] == "page")
         self._session = self.command("Target.attachToTarget", session=False, targetId=page, flatten=True)[
