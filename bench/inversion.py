@@ -73,7 +73,7 @@ class Options:
 
 
 class Case(NamedTuple):
-    """One picture and what it shall become."""
+    """One picture and what it should become."""
 
     scene: Scene
     edited: Scene

@@ -63,7 +63,7 @@ class Views:
     cameras: Tensor | None = None
     """Camera-to-world matrices [B, 4, 4]; None where there are no cameras."""
     others: Others | None = None
-    """With Perp-Neg, what each view shall not look like."""
+    """With Perp-Neg, what each view should not look like."""
     finite: Finite = finite
     """Goes over the steps that a guidance takes of its own, on noises and students."""
     share: Share = Share()

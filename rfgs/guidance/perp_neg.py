@@ -12,7 +12,7 @@ from rfgs.priors.base import Condition, Prior, guided
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """For each of B views, K prompts that it shall not look like."""
+    """For each of B views, K prompts that it should not look like."""
 
     conditions: tuple[Condition, ...]
     """K conditions of B prompts."""

@@ -120,7 +120,7 @@ class Share:
             generator.set_state(self.same(generator.get_state()))
 
     def tell(self, error: BaseException) -> None:
-        """Says, before this process ends, what the first one shall tell the user of it."""
+        """Says, before this process ends, what the first one is to tell the user."""
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if not isinstance(error, Ended):
             with suppress(Exception):  # The store goes with the first process.

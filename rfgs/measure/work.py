@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfgs.distill import DistillConfig, distill
+from rfgs.distill import DistillConfig, distill, loop
 from rfgs.distill.recipes import config_for
-from rfgs.distill.settings import START_RADIUS
+from rfgs.distill.settings import START_RADIUS, StartConfig
 from rfgs.errors import UserError
 from rfgs.export import read_ply, write_ply
 from rfgs.export.writing import made, sweep
@@ -254,12 +254,9 @@ def make(
 
 def first_splats(run: Run, generator: torch.Generator | None = None) -> Splats:
     """The ball that a run starts from; `generator` goes on to the loop, as in `rfgs.runs.generate`."""
-    return ball(
-        run.splats,
-        run.settings.get("start_radius", START_RADIUS),
-        generator=torch.Generator().manual_seed(run.seed) if generator is None else generator,
-        opacity=run.settings.get("start_opacity", 0.1),
-    )
+    given = {name: run.settings[name] for name in ("start_radius", "start_opacity") if name in run.settings}
+    generator = torch.Generator().manual_seed(run.seed) if generator is None else generator
+    return loop.first_splats(StartConfig(splats=run.splats, **given), generator)
 
 
 def config_of(run: Run, prior: Prior) -> DistillConfig:

@@ -175,7 +175,7 @@ class Knowledge:
         """That every thing in some prompts is one that the model has seen.
 
         Args:
-            prompts: each under what a message shall call it, such as "--to", or "" where there is only one.
+            prompts: each under what a message calls it, such as "--to", or "" where there is only one.
             negative: a negative prompt, which may name anything.
             any_words: let all of them through.
 

@@ -14,7 +14,7 @@ SHOWN_POINTS = 300
 
 
 class CurvesPanel:
-    """Made inside the container that shall hold it."""
+    """Made inside the container that will hold it."""
 
     def __init__(self, gui: viser.GuiApi) -> None:
         empty = (np.zeros(1), np.zeros(1))

@@ -41,7 +41,7 @@ def sight_of(index: int, views: Tensor, x0_hat: Tensor, t: Tensor) -> Sight:
 
 
 class PriorPanel:
-    """Made inside the container that shall hold it."""
+    """Made inside the container that will hold it."""
 
     def __init__(self, gui: viser.GuiApi) -> None:
         self._live = gui.add_checkbox(
@@ -52,7 +52,7 @@ class PriorPanel:
 
     @property
     def wanted(self) -> bool:
-        """Whether pictures shall be made."""
+        """Whether pictures are to be made."""
         return self._live.value
 
     def show(self, sight: Sight, decode: Decode) -> None:

@@ -29,7 +29,7 @@ VALUE_STYLE = "overflow-wrap:anywhere;font-variant-numeric:tabular-nums"
 
 
 class RunPanel:
-    """Made inside the container that shall hold it.
+    """Made inside the container that will hold it.
 
     Args:
         gui: the server's.

@@ -19,7 +19,7 @@ from rfgs.viewer.widgets import guarded_event, small
 
 
 class SavePanel:
-    """Made inside the container that shall hold it.
+    """Made inside the container that will hold it.
 
     Args:
         gui: the server's.

@@ -22,7 +22,7 @@ TEXTS = ("prompt", "negative_prompt")
 FIRST = ("guidance_scale",)
 """What a maker turns; the rest is folded away."""
 LABELS = {
-    "negative_prompt": "What it shall not be",
+    "negative_prompt": "What it should not be",
     "guidance_scale": "Prompt strength",
     "final_guidance_scale": "Prompt strength, at the end",
     "guidance": "Method",
@@ -97,7 +97,7 @@ class Steering:
 
 
 class SteerPanel:
-    """Made inside the container that shall hold it, for the fields of one configuration.
+    """Made inside the container that will hold it, for the fields of one configuration.
 
     Args:
         gui: the server's.

@@ -21,7 +21,7 @@ SPARED = small(
 
 
 class ViewPanel:
-    """Made inside the container that shall hold it.
+    """Made inside the container that will hold it.
 
     Args:
         gui: the server's.
@@ -91,7 +91,7 @@ class ViewPanel:
 
     @property
     def cameras_wanted(self) -> bool:
-        """Whether the training cameras shall be shown."""
+        """Whether the training cameras are to be shown."""
         return self._cameras.value
 
     def set_server_side(self, server_side: bool) -> None:

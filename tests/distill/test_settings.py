@@ -61,6 +61,9 @@ RECIPE = {
     "guidance": "rfds-rev",
     # Growth, on which docs/results.md#a-smaller-start-and-growth was measured.
     "densify": "none",
+    "splats": 3000,
+    "start_radius": 0.7,
+    "start_opacity": 0.1,
     "max_splats": 10_000,
     "densify_every": 25,
     "densify_range": (0.1, 0.7),
@@ -137,6 +140,7 @@ def test_presets_are_those_of_the_documentation() -> None:
     cells = re.findall(r"([\d,]+) × (\d+), ([\d,]+) \((\w+)\)", text)
     told = {name: preset(*(int(n.replace(",", "")) for n in values)) for *values, name in cells}
     assert told == BIG_QUALITIES
+    assert recipe(SD3).steps == recipe(SD15).steps == BIG_QUALITIES["normal"]["steps"]
     # docs/results.md: drafts of 110 steps, 4 views and 2,000 splats; whole runs of 420 steps and 3,000 splats.
     assert QUALITIES["draft"] == preset(110, 4, 2000)
     assert QUALITIES["normal"] == preset(420, 4, 3000)

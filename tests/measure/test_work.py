@@ -17,7 +17,6 @@ from rfgs.cli.bench import report
 from rfgs.cli.main import main
 from rfgs.distill import distill
 from rfgs.distill.recipes import recipe
-from rfgs.distill.settings import START_RADIUS
 from rfgs.export import read_ply
 from rfgs.measure import work as bench_work
 from rfgs.measure.plan import BOUNDS, Column, Run, plan
@@ -26,7 +25,7 @@ from rfgs.measure.rows import append_row, read_rows
 from rfgs.measure.work import Judge, rescore, work
 from rfgs.priors import load_prior
 from rfgs.priors.fit import distillation_dtype
-from rfgs.splats import ball, without_haze
+from rfgs.splats import Splats, ball, without_haze
 from rfgs.tinyworld import scorer as scorer_module
 from rfgs.tinyworld import scorer_views, truth
 from rfgs.tinyworld.asset_views import asset_views
@@ -160,18 +159,37 @@ def test_what_another_process_did_meanwhile_or_is_doing_is_passed_by(
 
 
 def test_an_asset_is_the_loops_own(scorer: Path, tmp_path: Path) -> None:
-    (run,) = plan(
-        [Column("tiny-sd3", "rfds", {"start_opacity": 0.3})], {"single": ["a white donut"]}, 1, TINY
-    )
+    start = {"start_radius": 0.4, "start_opacity": 0.06}
+    (run,) = plan([Column("tiny-sd3", "rfds", start)], {"single": ["a white donut"]}, 1, TINY)
     assert work([run], tmp_path, Judge(scorer), say=lambda line: None) == 1
     prior = load_prior("tiny-sd3", dtype=distillation_dtype("cpu"))
     config = recipe(prior, "rfds")
     config.steps, config.views_per_step, config.resolution = 2, 1, prior.image_size
     generator = torch.Generator().manual_seed(0)
-    splats = ball(60, START_RADIUS, generator=generator, opacity=0.3)
+    splats = ball(60, 0.4, generator=generator, opacity=0.06)
     *_, last = distill("a white donut", prior, splats, config, generator=generator)
     made = read_ply(asset_path(tmp_path, run))
+    # Some have become haze on the way, and are left out.
+    assert 0 < len(made) < len(last.splats) == 60
     torch.testing.assert_close(made.means, without_haze(last.splats.detach()).means)
+
+
+def test_a_run_starts_where_runs_of_generate_do() -> None:
+    (run,) = plan([Column("tiny-sd3", "rfds")], {"single": ["a white donut"]}, 1, TINY)
+    expected = ball(60, 0.7, generator=torch.Generator().manual_seed(0), opacity=0.1)
+    assert torch.equal(bench_work.first_splats(run).means, expected.means)
+    assert torch.equal(bench_work.first_splats(run).opacities, expected.opacities)
+
+
+def test_what_is_fitted_to_the_truth_has_no_haze_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faded(look: object, start: Splats, *_: object, **__: object) -> Splats:
+        start.logit_opacities[:20] = torch.tensor(1e-3).logit()
+        return start
+
+    monkeypatch.setattr(truth, "fit_truth", faded)
+    bench_work._fitted.cache_clear()
+    assert len(bench_work._fitted("a white donut", 0, 60)) == 40
+    bench_work._fitted.cache_clear()
 
 
 def test_a_second_guidance_has_the_second_half(scorer: Path, tmp_path: Path) -> None:

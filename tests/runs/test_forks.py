@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rfgs.cli.main import main
 from rfgs.models import machine
 from rfgs.runs import forks
 
@@ -122,18 +123,21 @@ def test_nothing_is_computed_before_the_fork() -> None:
 
 
 @pytest.mark.skipif(machine.version("openvino") is None, reason="without OpenVINO diffusers is needed")
-def test_all_that_a_run_imports_is_imported(tmp_path: Path) -> None:
+def test_all_that_a_run_imports_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["generate", "a red cube", "--guidance", "rfds", "--steps", "2", "--views-per-step", "1"]
+    words += ["--splats", "50", "--device", "cpu", "--port", "0", "--no-open", "--output"]
     program = (
         "import sys\n"
         "import rfgs.runs.imported\n"
         "before = set(sys.modules)\n"
         "from rfgs.cli.main import main\n"
-        "main(['generate', 'a red cube', '--guidance', 'rfds', '--steps', '2', '--views-per-step', '1', '--splats', '50',"
-        " '--device', 'cpu', '--port', '0', '--no-open', '--output', sys.argv[1]])\n"
+        "main(sys.argv[1:])\n"
         "ours = {name for name in set(sys.modules) - before if name.startswith('rfgs')}\n"
         "packages, known = ({name.split('.')[0] for name in names} for names in (sys.modules, before))\n"
         "print('new:', *sorted(ours), *sorted(packages - known - set(sys.stdlib_module_names)))"
     )
-    fresh(program, tmp_path / "first")  # For which the network is converted, where it was not before.
-    new = fresh(program, tmp_path / "run").splitlines()[-1].split()[1:]
+    # For this one the network is converted, where it was not before.
+    monkeypatch.setattr("rfgs.priors.engine.AUTO", True)
+    main([*words, str(tmp_path / "first")])
+    new = fresh(program, *words, tmp_path / "run").splitlines()[-1].split()[1:]
     assert [name for name in new if not name.startswith("openvino")] == []

@@ -230,6 +230,16 @@ def test_a_run_starts_from_a_ball_that_fills_most_of_the_objects(
     assert len(splats) == 3000 and 0.695 < distances.max() <= 0.7
     # Even over the ball: half of them are outside half of its volume.
     assert distances.median().item() == pytest.approx(0.7 * 0.5 ** (1 / 3), abs=0.01)
+    torch.testing.assert_close(splats.opacities, torch.full((3000,), 0.1))
+
+
+def test_a_run_starts_from_the_ball_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_with(steps=1, splats=3000, start_radius=0.4, start_opacity=0.3)
+    splats = given_to_the_loop(job, tmp_path, monkeypatch)
+    assert 0.395 < splats.means.norm(dim=-1).max() <= 0.4
+    torch.testing.assert_close(splats.opacities, torch.full((3000,), 0.3))
 
 
 def test_haze_is_left_out_of_the_asset_and_not_of_the_checkpoint(

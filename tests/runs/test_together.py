@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +30,50 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], dict[str, Any], Path]]:
-    """What two processes came to, and where their runs are."""
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """What two processes came to, of which this one is the first, and where their runs are."""
     folder = tmp_path_factory.mktemp("together")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    environment = {
-        **os.environ,
-        **{"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-        **{"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
+    several = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
     }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.runs.together", str(folder)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    other = subprocess.Popen(
+        [sys.executable, "-m", "tests.runs.together", str(folder)],
+        env={**os.environ, **several, "PYTHONPATH": str(ROOT), "RANK": "1", "LOCAL_RANK": "1"},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    threads = torch.get_num_threads()
     try:
-        for process in started:
-            said = process.communicate(timeout=300)[1]
-            assert process.returncode == 0, said
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**several, "RANK": "0", "LOCAL_RANK": "0"}.items():
+                patch.setenv(name, value)
+            put_back(patch)
+            together.main(folder)
+        said = other.communicate(timeout=300)[1]
+        assert other.returncode == 0, said
     finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        torch.set_num_threads(threads)
+        other.kill()
+        other.wait()
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2))
-    yield first, second, folder
+    return first, second, folder
+
+
+def put_back(patch: pytest.MonkeyPatch) -> None:
+    """Has what `together` replaces be as before in the end."""
+    for place, name in (
+        (together.runs, "load_prior"),
+        (together.runs, "is_small"),
+        (together.recorder, "write_turntable"),
+    ):
+        patch.setattr(place, name, getattr(place, name))
 
 
 @pytest.mark.parametrize("case", together.CASES)
@@ -110,9 +122,7 @@ def test_the_asset_is_that_of_one_process(both: tuple[dict, dict, Path]) -> None
 def test_a_run_is_steered_stopped_and_gone_on_with(
     both: tuple[dict, dict, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place, name in ((together.runs, "load_prior"), (together.runs, "is_small")):
-        monkeypatch.setattr(place, name, getattr(place, name))  # Put back afterwards.
-    monkeypatch.setattr(together.recorder, "write_turntable", together.recorder.write_turntable)
+    put_back(monkeypatch)
     together.quick()
     together.stopped(tmp_path / "alone", Share())
     stopped = json.loads((tmp_path / "alone" / "run.json").read_text())

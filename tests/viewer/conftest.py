@@ -13,7 +13,7 @@ from tests.viewer.chromium import EXECUTABLE, Chromium
 def shared_browser() -> Iterator[Chromium]:
     if EXECUTABLE is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with Chromium() as browser:
+    with Chromium(coarse=True) as browser:
         yield browser
 
 

@@ -100,7 +100,7 @@ def test_a_browser_killed_in_the_middle(browser: Chromium) -> None:
         dead = threading.Event()
 
         def kill() -> None:
-            with Chromium() as victim:
+            with Chromium(coarse=True) as victim:
                 victim.open(viewer.url)
                 victim.wait_text("Running")
                 victim.kill()

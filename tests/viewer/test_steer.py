@@ -128,7 +128,7 @@ def test_the_page_says_why_a_prompt_is_not_taken() -> None:
     button, answer = page.inputs["Apply text"], page.shown[0]
 
     def apply(prompt: str, negative: str = "") -> dict[str, Any]:
-        page.inputs["Prompt"].value, page.inputs["What it shall not be"].value = prompt, negative
+        page.inputs["Prompt"].value, page.inputs["What it should not be"].value = prompt, negative
         button.press(SimpleNamespace(client=None))
         return steering.waiting(config)
 

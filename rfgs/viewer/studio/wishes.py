@@ -43,7 +43,7 @@ class Wish:
     """For a new one: the name of the folder beside its own whose splats it starts from; "" for a ball of grey ones."""
     resumes: bool = False
     steps: int | None = None
-    """For one that goes on: how many there shall be; None leaves them as they are."""
+    """For one that goes on: how many there are to be; None leaves them as they are."""
 
     def flags(self, folder: str) -> list[str]:
         """What follows `rfgs generate`, with the path of its folder."""

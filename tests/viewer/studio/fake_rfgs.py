@@ -81,7 +81,7 @@ def with_page(folder: Path, prompt: str) -> None:
         signal.signal(signal.SIGINT, lambda *_: viewer.gate.stop())
         print(f"viewer: {viewer.url}", flush=True)
         viewer.start(config, FakePrior())
-        for step in fake_distill(10_000, seconds=0.05, config=config):
+        for step in fake_distill(10_000, seconds=0.2, config=config):
             if "paused" in prompt and step.index == 3:
                 viewer.gate.pause()
             viewer.update(step)
