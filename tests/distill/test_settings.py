@@ -13,7 +13,7 @@ from rfgs.distill.recipes import DISTILLED, recipe
 from rfgs.guidance import value_of
 from rfgs.runs.job import BIG_QUALITIES, QUALITIES, Job
 from rfgs.splats import HAZE, ball
-from tests.distill.test_recipes import EXACT, SD3, SD15, TINY, instaflow
+from tests.distill.test_recipes import SD3, SD15, TINY, instaflow
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -159,8 +159,3 @@ def test_the_start_and_the_end_of_splats_are_those_of_the_documentation() -> Non
     assert radius == 0.7
     # "Splats fainter than 0.05 are left out of the finished asset", results.md#the-recipe.
     assert HAZE == 0.05
-
-
-def test_a_perfect_model_needs_no_guidance() -> None:
-    """Guidance tries to come near to the velocity that an exact prior has (docs/exact.md)."""
-    assert [recipe(EXACT, name).guidance_scale for name in ("rfds", "rfds-rev")] == [1, 1]

@@ -75,3 +75,20 @@ def test_the_noise_page_prints_what_the_trials_gave(quality: str, arms: list[str
         cells = [cell.strip() for cell in line.split("|")]
         for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3)):
             assert f"{sum(row[name] for row in own) / 16:.{digits}f}" in cells
+
+
+@pytest.mark.parametrize("quality", ["draft", "normal"])
+def test_the_noise_page_prints_what_guidance_gave_under_the_exact_prior(quality: str) -> None:
+    rows = [
+        row
+        for row in read_rows(RESULTS / "exact_guided.jsonl")
+        if (row["quality"], row["seed"]) == (quality, 0)
+    ]
+    page = (ROOT / "docs" / "noise.md").read_text(encoding="utf-8").replace("*", "").replace(",", "")
+    for arm, said in (("open-settle", f"| {quality} 1 |"), ("exact-guided", f"| {quality} 2 to 1 |")):
+        own = [row for row in rows if row["arm"] == arm]
+        assert len({row["prompt"] for row in own}) == len(own) == 12
+        (line,) = [line for line in page.splitlines() if line.startswith(said)]
+        cells = [cell.strip() for cell in line.split("|")]
+        for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3), ("evaluations", 0)):
+            assert f"{sum(row[name] for row in own) / 12:.{digits}f}" in cells

@@ -104,7 +104,7 @@ def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browse
         wait_until(lambda: not (folder / PAUSED).exists())
         browser.wait_for(f"{TOLD} === 'past step 0 of {STEPS}'")
         assert not state(studio)["now"]["paused"]
-        (tmp_path / END).write_text("a paused cube")  # It is on its way again, and so looks for that.
+        (tmp_path / END).write_text("a paused cube, a ball")  # It is on its way again, and so looks for that.
         wait_until(lambda: studio._line.work is not None and studio._line.work.wish.prompt == "a ball")
         assert json.loads((folder / "run.json").read_text())["state"] == "finished"
     with Studio(tmp_path, WITH_PAGE, port=0) as studio:
