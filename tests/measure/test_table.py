@@ -56,6 +56,14 @@ def test_seeds_of_a_prompt_are_no_further_evidence_about_prompts() -> None:
     assert figure([{"a": [0.0] * 9, "b": [100.0]}]).mean == 50
 
 
+def test_what_was_drawn_for_few_resamples_is_not_taken_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [{"a": [0.0], "b": [100.0], "c": [50.0], "d": [7.0]}]
+    many = figure(values)
+    monkeypatch.setattr("rfgs.measure.table.RESAMPLES", 10)
+    few = figure(values)
+    assert few.mean == many.mean and (few.low, few.high) != (many.low, many.high)
+
+
 def test_the_average_gives_each_set_the_same_weight() -> None:
     found = figure([{"a": [0.0], "b": [0.0], "c": [0.0]}, {"d": [60.0], "e": [60.0]}])
     assert found == Figure(30, 30, 30, 5, 5)
