@@ -29,6 +29,7 @@ from rfgs.flat.particles import ParticleStep, optimize
 from rfgs.flat.recipes import particle_recipe
 from rfgs.guidance import find_guide, guides
 from rfgs.measure.markdown import markdown
+from rfgs.measure.remaining import remaining
 from rfgs.measure.results import check_weights, fingerprint
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.available import check_source
@@ -283,10 +284,8 @@ def run(options: Options) -> None:
         for prompt in list(prompts)[options.skip :][: options.prompts]
         for guidance, model in methods
     ]
-    done = set(map(key, rows))
-    for number, job in enumerate(jobs, start=1):
-        if job in done:
-            continue
+    wanted = {job: number for number, job in enumerate(jobs, start=1)}
+    for job, number in remaining(options.output, wanted, key):
         space, guidance, model, prompt, seed = job
         measure = images_run if space == "2d" else asset_run
         found = measure(prompt, rivals(scenes[prompt]), guidance, model, seed, scorer, options)

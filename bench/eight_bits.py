@@ -16,6 +16,7 @@ import torch
 from method import PROMPTS, make
 from program import RESULTS, start
 
+from rfgs.measure.remaining import remaining
 from rfgs.measure.rows import append_row, made_by, read_rows
 from rfgs.priors import converted, load_prior
 from rfgs.priors.engine import used
@@ -37,31 +38,32 @@ KEY = ("model", "quality", "prompt", "seed", "eight_bits")
 
 
 def rows_of(options: Options) -> list[dict[str, Any]]:
-    """Makes what is not there yet, both ways of a prompt in turn."""
-    rows = {tuple(row[name] for name in KEY): row for row in read_rows(options.output)}
+    """Makes what is not there yet, both ways of a prompt in turn; the rows of those that have both."""
     priors: dict[bool, Any] = {}
-    wanted = [
-        (options.model, options.quality, prompt, seed, eight)
+    wanted = {
+        (options.model, options.quality, prompt, seed, eight): seed
         for seed in options.seeds
         for prompt in options.prompts
         for eight in (False, True)
-    ]
-    for key in wanted:
-        if key in rows:
-            continue
-        *_, prompt, seed, eight = key
+    }
+    for key, seed in remaining(options.output, wanted, key_of):
+        *_, prompt, _, eight = key
         converted.EIGHT_BITS = eight
         if eight not in priors:
             priors[eight] = load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
         splats, _, _ = make(priors[eight], prompt, seed, options.quality, {"guidance": "rfds"})
         figures = measure(splats, prompt).figures()
-        rows[key] = dict(zip(KEY, key, strict=True)) | {
-            name: round(figures[name], 4) for name in ("iou", "psnr")
-        }
-        rows[key] |= {"engine": used(priors[eight]), **made_by()}
-        append_row(options.output, rows[key])
-        print(json.dumps({name: rows[key][name] for name in (*KEY, "iou", "psnr", "engine")}), flush=True)
-    return [rows[key] for key in wanted]
+        row = dict(zip(KEY, key, strict=True)) | {name: round(figures[name], 4) for name in ("iou", "psnr")}
+        row |= {"engine": used(priors[eight])}
+        append_row(options.output, {**row, **made_by()})
+        print(json.dumps(row), flush=True)
+    rows = {key_of(row): row for row in read_rows(options.output)}
+    whole = [key for key in wanted if all((*key[:-1], way) in rows for way in (False, True))]
+    return [rows[key] for key in whole]  # Another process may be at work on the rest.
+
+
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
 
 
 def main(options: Options) -> None:

@@ -31,6 +31,7 @@ from rfgs.flat.images import psnr, read_image, save_image
 from rfgs.flat.jobs import EditJob, InvertJob
 from rfgs.flat.runs import edit_photo, invert_photo
 from rfgs.measure.markdown import markdown
+from rfgs.measure.remaining import remaining
 from rfgs.measure.results import check_weights, fingerprint, write_sheet
 from rfgs.measure.rows import append_row, check_settings, made_by, read_rows
 from rfgs.models.available import check_source
@@ -261,18 +262,15 @@ def run(options: Options) -> None:
     check_settings(options.output, rows, settings)
     check_weights(options.output, rows, weights)
     cases = [draw_case(options.seed, index) for index in range(options.images)]
-    done = {(row["model"], row["picture"]) for row in rows}
-    for model in options.models:
-        for index, case in enumerate(cases):
-            if (model, index) in done:
-                continue
-            folder = options.work / model.replace("/", "_") / f"{index:02d}"
-            row = measure(model, index, case, scorer, folder, options)
-            about = {"weights": weights[model], "settings": settings, **made_by()}
-            append_row(options.output, {"model": model, "picture": index, **row, **about})
-            found = row["inversion"]
-            told = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
-            print(f"{model} {index + 1}/{options.images}: {row['target']}: {told}", flush=True)
+    wanted = {(model, index): case for model in options.models for index, case in enumerate(cases)}
+    for (model, index), case in remaining(options.output, wanted, lambda row: (row["model"], row["picture"])):
+        folder = options.work / model.replace("/", "_") / f"{index:02d}"
+        row = measure(model, index, case, scorer, folder, options)
+        about = {"weights": weights[model], "settings": settings, **made_by()}
+        append_row(options.output, {"model": model, "picture": index, **row, **about})
+        found = row["inversion"]
+        told = ", ".join(f"{method} {found[method]['psnr']:.1f} dB" for method in INVERT_METHODS)
+        print(f"{model} {index + 1}/{options.images}: {row['target']}: {told}", flush=True)
     shown = by_model(read_rows(options.output), options.models, options.images)
     print(f"\n{inversion_table(shown)}\n\n{editing_table(shown)}\n")
     for model, found in shown.items():

@@ -23,6 +23,7 @@ from program import RESULTS, start
 
 from rfgs.distill import distill, first_splats
 from rfgs.distill.recipes import config_for
+from rfgs.measure.remaining import remaining
 from rfgs.measure.rows import append_row, read_rows
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
@@ -206,22 +207,22 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     prompts = PEOPLE if options.people else options.prompts
     arms = arms_of(options)
-    done = {key(row): row for row in read_rows(options.output)}
+    wanted = {
+        (options.model, options.quality, arm, prompt, seed): settings
+        for prompt in (() if options.print else prompts)
+        for seed in options.seeds
+        for arm, settings in arms.items()
+    }
     prior = None
-    for prompt in () if options.print else prompts:
-        for seed in options.seeds:
-            for arm, settings in arms.items():
-                name = dict(zip(KEY, (options.model, options.quality, arm, prompt, seed), strict=True))
-                if key(name) in done:
-                    continue
-                prior = prior or load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
-                splats, seconds, evaluations = make(prior, prompt, seed, options.quality, settings)
-                found = measure(splats, prompt).figures()
-                row = name | {k: round(v, 4) for k, v in found.items()}
-                row |= {"seconds": round(seconds, 1), "evaluations": evaluations, "splats": len(splats)}
-                done[key(row)] = row
-                append_row(options.output, row)
-                print(json.dumps(row), flush=True)
+    for name, settings in remaining(options.output, wanted, key):
+        prior = prior or load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
+        row: dict[str, Any] = dict(zip(KEY, name, strict=True))
+        splats, seconds, evaluations = make(prior, row["prompt"], row["seed"], options.quality, settings)
+        row |= {k: round(v, 4) for k, v in measure(splats, row["prompt"]).figures().items()}
+        row |= {"seconds": round(seconds, 1), "evaluations": evaluations, "splats": len(splats)}
+        append_row(options.output, row)
+        print(json.dumps(row), flush=True)
+    done = {key(row): row for row in read_rows(options.output)}
     rows = [r for r in done.values() if (r["model"], r["quality"]) == (options.model, options.quality)]
     rows = [r for r in rows if r["seed"] in options.seeds and r["prompt"] in prompts]
     is_open = {prompt: len(parse(prompt).looks()) > 1 for prompt in prompts}

@@ -15,7 +15,8 @@ from .flags import Folder, Text, default
 class T3Bench:
     """Judge assets by T3Bench's protocol: 810 views of each, ImageReward's verdict on every one, one figure.
 
-    Stop it whenever you like: the same command goes on with what is missing.
+    Stop it whenever you like: the same command goes on with what is missing, and
+    several may work on one table at once.
     """
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]

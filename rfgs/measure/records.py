@@ -11,17 +11,14 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from rfgs.errors import UserError
 from rfgs.measure.plan import BOUNDS, Key, Run
-from rfgs.measure.rows import change_rows, lock, rows_of
+from rfgs.measure.rows import change_rows, rows_of
 from rfgs.runs.folders import slug
 from rfgs.runs.plain import of_plain
 
@@ -162,19 +159,3 @@ def replace_record(folder: Path, record: Record) -> None:
         table_path(folder),
         lambda rows: [record if run_of(row).key == key else row for row in rows],
     )
-
-
-@contextmanager
-def claim(folder: Path, run: Run) -> Iterator[bool]:
-    """Whether this process may do a run; no other one may until the end of the block."""
-    path = asset_path(folder, run)
-    claimed = lock(folder / f"{path.parent.name}-{path.stem}", timeout=0)
-    try:
-        claimed.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        claimed.release()

@@ -16,11 +16,13 @@ from rfgs.measure.captions import Captioner, Judge, points
 from rfgs.measure.image_reward import load_image_reward
 from rfgs.measure.markdown import markdown
 from rfgs.measure.named import find_function, is_named
+from rfgs.measure.remaining import remaining
 from rfgs.measure.rows import append_row, made_by, read_rows
 from rfgs.measure.t3assets import Asset
 from rfgs.splats import Splats
 
 TABLE = "t3bench.jsonl"
+KEY = ("half", "asset", "prompt", "scorer")
 NOT_COMPARABLE = "not comparable to published figures"
 
 
@@ -67,32 +69,32 @@ def judge_all(
 ) -> None:
     """Judges all assets that the table has no row of, one row each; may be stopped at any time, and resumed.
 
-    An asset that cannot be read counts as missing, and a line says so. Black pictures are judged once a prompt.
+    Several processes may fill one table at once: each asset is judged by one of them. An asset that cannot be read counts as
+    missing, and a line says so. Black pictures are judged once a prompt.
     """
-    rows = {_key(row): row for row in read_rows(table)}
     machine = made_by(torch.cuda.get_device_name() if means.device == "cuda" else None)
     every = [asset for sets in chosen.values() for assets in sets.values() for asset in assets]
+    wanted: dict[tuple[Any, ...], tuple[int, str, Asset]] = {}
     for number, asset in enumerate(every, 1):
-        digest = t3bench.fingerprint(asset.path)
         for half in ("quality", "alignment") if means.judge else ("quality",):
-            key = (half, digest, asset.prompt, _judges(means, half), str(means.settings))
-            if key not in rows:
-                row = {"half": half, "asset": digest, "prompt": asset.prompt, "scorer": _judges(means, half)}
-                judged = _judged(half, _splats(asset, means, say), asset.prompt, means)
-                rows[key] = {**row, "settings": means.settings, **judged, **machine}
-                append_row(table, rows[key])
-                if asset.path and half == "quality":
-                    found = _quality(rows[key])
-                    say(f"{number}/{len(every)} {asset.method}, {asset.prompt!r}: {found:.1f} ({asset.path})")
+            wanted.setdefault(_key_of(half, asset, means), (number, half, asset))
+    for key, (number, half, asset) in remaining(table, wanted, _key):
+        row = dict(zip(KEY, key, strict=False))  # The settings come after them.
+        judged = _judged(half, _splats(asset, means, say), asset.prompt, means)
+        append_row(table, {**row, "settings": means.settings, **judged, **machine})
+        if asset.path and half == "quality":
+            say(
+                f"{number}/{len(every)} {asset.method}, {asset.prompt!r}: {_quality(judged):.1f} ({asset.path})"
+            )
+
+
+def _key_of(half: str, asset: Asset, means: Means) -> tuple[Any, ...]:
+    judges = means.name if half == "quality" else means.readers
+    return half, t3bench.fingerprint(asset.path), asset.prompt, judges, str(means.settings)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("half", "asset", "prompt", "scorer")
-    return (*(row.get(name) for name in names), str(row.get("settings")))
-
-
-def _judges(means: Means, half: str) -> str:
-    return means.name if half == "quality" else means.readers
+    return (*(row.get(name) for name in KEY), str(row.get("settings")))
 
 
 def _splats(asset: Asset, means: Means, say: Callable[[str], None]) -> Splats | None:
@@ -126,13 +128,12 @@ def report(chosen: dict[str, dict[str, list[Asset]]], means: Means, table: Path)
     rows = {_key(row): row for row in read_rows(table)}
 
     def found(half: str, assets: Sequence[Asset]) -> list[dict[str, Any]]:
-        keys = [
-            (half, t3bench.fingerprint(a.path), a.prompt, _judges(means, half), str(means.settings))
-            for a in assets
-        ]
+        keys = [_key_of(half, asset, means) for asset in assets]
         return [rows[key] for key in keys if key in rows]
 
     names = list(dict.fromkeys(name for sets in chosen.values() for name in sets))
+    every = [asset for sets in chosen.values() for assets in sets.values() for asset in assets]
+    left = len(every) - len(found("quality", every))
     lines = [["quality", *names, "missing"]]
     aligned = [[f"alignment, {NOT_COMPARABLE}", *names, "unread"]]
     for method, sets in chosen.items():
@@ -150,6 +151,10 @@ def report(chosen: dict[str, dict[str, list[Asset]]], means: Means, table: Path)
         f"Quality: T3Bench's protocol with {means.name}, of splats rendered themselves, {moved}; T3Bench renders meshes. A "
         "missing asset counts as black pictures.",
     ]
+    if left:
+        said.append(
+            f"{left} of {len(every)} not judged yet: another process is at work on them, and they are left out here."
+        )
     if means.judge is None:
         said.append("Alignment: left out; it needs --captioner and --judge.")
     else:

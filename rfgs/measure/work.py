@@ -29,20 +29,19 @@ from rfgs.measure.plan import (
     RUN_SETTINGS,
     TRUTH,
     WRONG,
-    Key,
     Run,
     read_prompts,
 )
 from rfgs.measure.records import (
     asset_path,
-    claim,
     records_by_key,
     replace_record,
     run_of,
     still_open,
     table_path,
 )
-from rfgs.measure.rows import Reader, append_row, made_by
+from rfgs.measure.remaining import remaining
+from rfgs.measure.rows import append_row, made_by
 from rfgs.models import embedded
 from rfgs.priors import Prior, load_prior
 from rfgs.priors.fit import distillation_dtype
@@ -167,25 +166,18 @@ def work(
     Raises:
         UserError: a model that cannot be had, or a run that is there with other settings.
     """
-    table = Reader(table_path(folder))
-    table.new()
-    open_runs, done_since = still_open(folder, runs), set[Key]()
+    open_runs = still_open(folder, runs)
     if len(open_runs) < len(runs):
         say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are done already")
     priors: dict[str, Prior] = {}
     done = 0
-    for number, run in enumerate(open_runs, 1):
-        with claim(folder, run) as mine:
-            # Another process may have done it since the list was made.
-            if mine:
-                done_since |= {run_of(row).key for row in table.new()}
-            if not mine or run.key in done_since:
-                continue
-            if run.column not in BOUNDS and run.model not in priors:
-                priors[run.model] = load_prior(
-                    run.model, kind=None, device=device, dtype=distillation_dtype(device)
-                )
-            record = do(run, folder, judge, priors.get(run.model), device)
+    wanted = {run.key: (number, run) for number, run in enumerate(open_runs, 1)}
+    for _, (number, run) in remaining(table_path(folder), wanted, lambda row: run_of(row).key):
+        if run.column not in BOUNDS and run.model not in priors:
+            priors[run.model] = load_prior(
+                run.model, kind=None, device=device, dtype=distillation_dtype(device)
+            )
+        record = do(run, folder, judge, priors.get(run.model), device)
         done += 1
         say(
             f"{number}/{len(open_runs)} {run.column}: {run.prompt}, seed {run.seed}: "

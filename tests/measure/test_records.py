@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from rfgs.errors import UserError
-from rfgs.measure.plan import COLUMNS, Column, plan
+from rfgs.measure.plan import Column, plan
 from rfgs.measure.records import (
     asset_path,
     check_figures,
-    claim,
     read_records,
     records_of,
     replace_record,
@@ -81,32 +77,3 @@ def test_a_record_of_which_no_table_can_be_made_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=f"m:rfds, 'a red mug', seed 0 {told}; remove its line"):
             check_figures(tmp_path, [{**whole, name: value}])
-
-
-CLAIM = """
-import json, sys, time
-from pathlib import Path
-from rfgs.measure.plan import Run
-from rfgs.measure.records import claim
-with claim(Path(sys.argv[1]), Run(**json.loads(sys.argv[2]))) as mine:
-    print(mine, flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_run_is_claimed_by_one_process_until_that_is_killed(tmp_path: Path) -> None:
-    run, other = plan(COLUMNS[:2], {"single": ["a red mug"]}, 1, DRAFT)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(tmp_path), json.dumps(asdict(run))],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert holder.stdout is not None and holder.stdout.readline() == "True\n"
-        with claim(tmp_path, run) as mine, claim(tmp_path, other) as others:
-            assert not mine and others
-    finally:
-        holder.kill()
-        holder.wait()
-    with claim(tmp_path, run) as mine:
-        assert mine

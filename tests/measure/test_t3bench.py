@@ -18,6 +18,7 @@ from rfgs.errors import UserError
 from rfgs.export import write_ply
 from rfgs.measure import t3assets, t3bench, t3work
 from rfgs.measure.captions import points
+from rfgs.measure.rows import read_rows
 from rfgs.render import render
 from rfgs.render.cameras import Cameras
 from rfgs.splats import Splats, ball
@@ -197,6 +198,33 @@ def test_a_table_is_gone_on_with(tmp_path: Path) -> None:
     # Another scorer's rows are not taken for its own.
     t3work.judge_all(chosen, t3work.Means(whole, "another", size=16), table)
     assert len(set(asked)) == 3
+
+
+def test_two_processes_judge_no_asset_twice(tmp_path: Path) -> None:
+    source = runs(tmp_path / "runs", PROMPT, "two cubes")
+    assets = t3assets.find_assets(source)
+    chosen = t3assets.chosen(assets, t3assets.own_prompts(assets))
+    table, asked = tmp_path / "t3bench.jsonl", list[tuple[str, str]]()
+
+    def first(pictures: Tensor, prompt: str) -> Tensor:
+        asked.append(("first", prompt))
+        if (
+            "second",
+            "two cubes",
+        ) not in asked:  # Another process starts while this one is at its first asset.
+            t3work.judge_all(chosen, t3work.Means(second, "toy", size=16), table)
+            left = t3work.report(chosen, t3work.Means(second, "toy", size=16), table)
+            assert "1 of 2 not judged yet" in left
+        return toy(pictures, prompt)
+
+    def second(pictures: Tensor, prompt: str) -> Tensor:
+        asked.append(("second", prompt))
+        return toy(pictures, prompt)
+
+    means = t3work.Means(first, "toy", size=16)
+    t3work.judge_all(chosen, means, table)
+    assert set(asked) == {("first", PROMPT), ("second", "two cubes")}
+    assert len(read_rows(table)) == 2 and "not judged" not in t3work.report(chosen, means, table)
 
 
 def test_an_asset_that_cannot_be_read_counts_as_missing(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from rfgs.distill.recipes import recipe
 from rfgs.export import read_ply
 from rfgs.measure import work as bench_work
 from rfgs.measure.plan import BOUNDS, Column, Run, plan
-from rfgs.measure.records import asset_path, claim, read_records, replace_record, table_path
+from rfgs.measure.records import asset_path, read_records, replace_record, table_path
+from rfgs.measure.remaining import claim
 from rfgs.measure.rows import append_row, read_rows
 from rfgs.measure.work import Judge, rescore, work
 from rfgs.priors import load_prior
@@ -152,7 +153,7 @@ def test_what_another_process_did_meanwhile_or_is_doing_is_passed_by(
         return {"truth": {}, "score": {}, "seconds": {"total": 0.0}}
 
     monkeypatch.setattr(bench_work, "do", do)
-    with claim(tmp_path, runs[0]) as mine:
+    with claim(table_path(tmp_path), runs[0].key) as mine:
         assert mine and work(runs, tmp_path, None, say=lambda line: None) == 1  # type: ignore[arg-type]
     assert done == [1]
     assert work(runs, tmp_path, None, say=lambda line: None) == 1 and done == [1, 0]  # type: ignore[arg-type]
