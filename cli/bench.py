@@ -147,6 +147,10 @@ TRUTHS = {
         "Truth: decisiveness, 0 for a mixture of all looks that an open prompt allows, 1 for one of them.",
         2,
     ),
+    "janus": (
+        "Truth: the share of views that look like another side than theirs; things that look alike from all around are left out.",
+        3,
+    ),
 }
 """The figures of the truth, with what they are and their decimals."""
 

@@ -76,7 +76,7 @@ def _figures(
         inside = SquaredErrors(rgb[None], layers[None], (silhouette & there)[None], behind)
         decisive = decisiveness(inside, looks, scene)
     edges = shared_edges(rgb[None], true[None])
-    return Truth(float(both.sum() / max(either.sum(), 1)), psnr, edges, decisive, scene, fraction)
+    return Truth(float(both.sum() / max(either.sum(), 1)), psnr, edges, decisive, None, scene, fraction)
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,6 +10,8 @@ The best of five sizes counts, by the silhouettes. Over 32 views (16 azimuths at
     decisiveness  of prompts that leave colors open, in [0, 1]: how far the asset is on the way from the mean of all looks
                   (0) to the nearest one (1), along the line between them, inside the intersection of the silhouettes:
                   (|a - m|^2 + |n - m|^2 - |a - n|^2) / (2 |n - m|^2), clamped; errors across that line change nothing
+    janus         of things whose sides differ, in [0, 1]: the share of the 16 views at elevation 10 that look like another
+                  side (`rfgs.tinyworld.sides`)
 
 For a prompt that leaves things open the nearest of the looks that it allows counts, by psnr. Pictures are linear in the
 colors of their things, so that a squared error is a quadratic form in them, and many looks cost what one costs.
@@ -36,12 +38,15 @@ from rfgs.tinyworld.language import parse
 from rfgs.tinyworld.pictures import thing_colors
 from rfgs.tinyworld.scenes import Scene
 from rfgs.tinyworld.shapes import by_shape, cameras_at, rows_at, traced
+from rfgs.tinyworld.sides import janus, visible_parts
 from rfgs.tinyworld.tracer import painted
 
 SIZE = 128
 """Pixels of a view."""
+RING = 16
+"""The first of VIEWS, a whole turn at elevation 10."""
 VIEWS = (
-    [(360 * i / 16, 10.0) for i in range(16)]
+    [(360 * i / RING, 10.0) for i in range(RING)]
     + [(360 * i / 12 + 15, 35.0) for i in range(12)]
     + [(90 * i + 45, 70.0) for i in range(4)]
 )
@@ -59,18 +64,21 @@ class Truth:
     edges: float
     decisiveness: float | None
     """None for a prompt that leaves no color open."""
+    janus: float | None
+    """None for what looks alike from all around, and for single pictures."""
     look: Scene
     """The nearest of those that the prompt allows."""
     fraction: float
     """The best size, as a fraction of its range."""
 
     def figures(self) -> dict[str, float]:
-        """For records: those of the four figures that there are."""
+        """For records: those of the five figures that there are."""
         named = {
             "iou": self.iou,
             "psnr": self.psnr,
             "edges": self.edges,
             "decisiveness": self.decisiveness,
+            "janus": self.janus,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -102,7 +110,8 @@ def measure_views(rgb: np.ndarray, silhouettes: np.ndarray, looks: list[Scene]) 
         parts = layers[best] / np.float32(255)
         true = painted(parts, thing_colors(scenes[near])) + GREY * (1 - parts[..., 7:])
         edges = shared_edges(rgb, true)
-        found.append(Truth(float(ious[best]), psnr, edges, decisive, scenes[near], FRACTIONS[best]))
+        turned = janus(rgb[:RING], true[:RING], visible_parts(parts[:RING]))
+        found.append(Truth(float(ious[best]), psnr, edges, decisive, turned, scenes[near], FRACTIONS[best]))
     return max(found, key=lambda truth: truth.psnr)
 
 
