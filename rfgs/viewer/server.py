@@ -14,7 +14,7 @@ from typing import Any
 import viser
 
 from rfgs.errors import UserError
-from rfgs.render.cameras import DEFAULT_FOV
+from rfgs.render.defaults import DEFAULT_FOV
 from rfgs.viewer import icons
 from rfgs.viewer.aim import Aim, open_at
 from rfgs.viewer.same_origin import own_pages_only

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -53,6 +55,17 @@ def test_an_impossible_address_is_one_line(host: str, port: int) -> None:
     with pytest.raises(UserError) as caught:
         Viewer(host, port)
     assert "\n" not in str(caught.value) and (host in str(caught.value) or str(port) in str(caught.value))
+
+
+def test_a_page_is_there_before_torch_is() -> None:
+    script = (
+        "import sys; from rfgs.viewer import Viewer; viewer = Viewer(port=0, about={'prompt': 'a fox'}); "
+        "there = {'torch', 'numba', 'rfgs.guidance'} & set(sys.modules); viewer.close(); sys.exit(' '.join(there) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_browsers_light_nothing() -> None:
