@@ -168,6 +168,7 @@ class Generate(MakesAssets):
         with ExitStack() as stack:
             # Nothing of what is imported and loaded is garbage; looking for some takes 0.1 to 0.3 s of processor time of 5.
             gc.disable()
+            stack.callback(gc.unfreeze)
             stack.callback(gc.enable)
             progress = stack.enter_context(Progress())
             viewer = self._viewer(job, folder, progress.say) if self.watched else None
@@ -192,13 +193,15 @@ class Generate(MakesAssets):
             def on_start(config: DistillConfig, prior: Prior) -> None:
                 if job.offload:
                     gc.collect()  # Text encoders that have done their work are held by cycles with the hooks that it puts on.
-                gc.enable()
                 if viewer:
                     viewer.start(config, prior)
                 # Before this there is nothing to export, so that Ctrl-C quits at once.
                 loop.enter_context(interrupt)
 
             def on_step(step: Step) -> None:
+                if not gc.isenabled():  # After the first step, in which the rasterizer is loaded.
+                    gc.freeze()
+                    gc.enable()
                 progress.show(step)
                 if viewer:
                     viewer.update(step)
