@@ -132,7 +132,8 @@ from rfgs.measure.plan import find_columns
 from rfgs.measure.given import parse_settings
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Flow
-from rfgs.viewer.steer_panel import Steering, SteerPanel
+from rfgs.viewer.steer_panel import SteerPanel
+from rfgs.viewer.steering import Steering
 
 class Grey(Flow):
     name, kind, image_size, vocabulary = "grey", "flow", 32, frozenset({"red"})

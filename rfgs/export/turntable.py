@@ -25,6 +25,8 @@ from rfgs.splats import Splats
 
 WHITE = (1.0, 1.0, 1.0)
 STRIP_VIEWS = 8
+MOST_PIXELS, MOST_SPLATS = 1 << 19, 20_000
+"""Of the pictures that are drawn at once, which takes two thirds of the time of one after another."""
 
 
 def turntable_frames(
@@ -195,7 +197,12 @@ def _pictures(
     splats, alone = framed(splats.detach()), supersampling == 1
     cameras = cameras.resized(supersampling * cameras.width, supersampling * cameras.height).to(splats.device)
     color = torch.tensor(background, dtype=torch.float32, device=splats.device)
-    for index in range(len(cameras)):
+    pixels = cameras.width * cameras.height
+    together = max(1, min(MOST_PIXELS // pixels, MOST_SPLATS // max(len(splats), 1)))
+    for first in range(0, len(cameras), together):
         with torch.no_grad():
-            rgb = avg_pool2d(render(splats, cameras[index], color, antialiased=alone).rgb, supersampling)[0]
-        yield (rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            rgb = render(splats, cameras[first : first + together], color, antialiased=alone).rgb
+            rgb = rgb if alone else avg_pool2d(rgb, supersampling)
+            # As they lie in memory, with a pixel's channels side by side: any other order takes seven times as long.
+            pictures = rgb.permute(0, 2, 3, 1).clamp(0, 1).mul_(255).round_().byte().cpu().numpy()
+        yield from pictures

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
 from rfgs.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rfgs.render.cameras import Cameras
     from rfgs.splats import Splats
 
@@ -78,7 +77,11 @@ def render(
         from .on_gsplat import rasterization
     else:
         raise UserError(f"rasterizer {rasterizer!r}: has to be 'auto', 'cpu' or 'gsplat'")
-    coefficients = splats.sh0 if splats.shN is None else torch.cat((splats.sh0, splats.shN), dim=1)
+    coefficients = splats.sh0
+    if splats.shN is not None:
+        import torch
+
+        coefficients = torch.cat((splats.sh0, splats.shN), dim=1)
     image, alpha, info = rasterization(
         splats.means,
         splats.quats,

@@ -15,11 +15,7 @@ import torch
 from torch import Tensor
 
 from rfgs.errors import UserError
-
-DEFAULT_FOV = 40.0
-DEFAULT_DISTANCE = 3.2
-"""World units; at the default field of view, a unit ball at the target fits the image with a small margin."""
-DEFAULT_ELEVATIONS = (-10.0, 80.0)
+from rfgs.render.defaults import DEFAULT_DISTANCE, DEFAULT_ELEVATIONS, DEFAULT_FOV
 
 Numbers = float | Sequence[float] | Tensor
 

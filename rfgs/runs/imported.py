@@ -17,7 +17,7 @@ MODULES = (
     "rfgs.assets", "rfgs.runs.batch.worker", "rfgs.cli.load_checks", "rfgs.cli.main", "rfgs.export.ply", "rfgs.guidance.flowedit",
     "rfgs.guidance.ode", "rfgs.models.sizes", "rfgs.priors.autoencoder",
     "rfgs.priors.converted", "rfgs.priors.instaflow", "rfgs.priors.sd3", "rfgs.priors.unread", "rfgs.render.cpu",
-    "rfgs.runs.generate", "rfgs.viewer",
+    "rfgs.runs.generate", "rfgs.viewer", "rfgs.viewer.painting", "rfgs.viewer.steer_panel",
     "filelock", "imageio.plugins.pillow", "imageio.v3", "imageio_ffmpeg.binaries", "numba.np.arraymath", "packaging.version",
     "rich.console", "safetensors.torch", "tokenizers", "tqdm", "typeguard", "viser",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from math import cos, radians, sin
 import numpy as np
 import viser
 
-from rfgs.render.cameras import DEFAULT_DISTANCE
+from rfgs.render.defaults import DEFAULT_DISTANCE
 
 FIRST_AZIMUTH, FIRST_ELEVATION = 25.0, 18.0
 """Degrees; a page opens on the object's front, turned a little so that its depth shows."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import viser
 import viser.transforms
-from torch import Tensor
 
-from rfgs.render.cameras import Cameras
 from rfgs.viewer.background import in_own_thread
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfgs.render.cameras import Cameras
 
 
 class ShownCameras:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import viser
 
 from rfgs.runs.folders import PAUSED, slug
-from rfgs.splats import Splats
 from rfgs.viewer.background import in_own_thread
 from rfgs.viewer.cameras_shown import ShownCameras
 from rfgs.viewer.curves_panel import CurvesPanel
@@ -21,8 +20,12 @@ from rfgs.viewer.prior_panel import Decode, PriorPanel, Sight
 from rfgs.viewer.progress import Progress
 from rfgs.viewer.run_panel import RunPanel
 from rfgs.viewer.save_panel import SavePanel
-from rfgs.viewer.steer_panel import Change, Steering, SteerPanel, check_text
+from rfgs.viewer.steering import Change, Steering
 from rfgs.viewer.view_panel import ViewPanel
+
+if TYPE_CHECKING:
+    from rfgs.splats import Splats
+    from rfgs.viewer.steer_panel import SteerPanel
 
 
 class Viewer(Served):
@@ -206,6 +209,11 @@ class Viewer(Served):
             self._save_panel = SavePanel(gui, page.stage, page.report, name, of_run=True, comments=comments)
 
     def _start(self, config: Any, prior: Any) -> None:
+        from rfgs.viewer.steer_panel import (
+            SteerPanel,
+            check_text,
+        )  # Of torch, which a page does not wait for.
+
         self._config = config
         self._decode = None if prior is None else prior.decode
         self.steering.started_with["prompt"] = self._about.get("prompt", "")

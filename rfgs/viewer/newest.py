@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from rfgs.render.cameras import Cameras
-from rfgs.splats import Splats
 from rfgs.viewer.pace import Pace
 from rfgs.viewer.prior_panel import Sight, sight_of
 from rfgs.viewer.stage import snapshot
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfgs.render.cameras import Cameras
+    from rfgs.splats import Splats
 
 WATCHED_PERIOD, WATCHED_PERIOD_CPU, UNWATCHED_PERIOD = 0.2, 1.0, 2.0
 """Least seconds between two snapshots of the splats, with and without a browser. Where the splats are on a CPU, the

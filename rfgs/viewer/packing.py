@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from rfgs.splats import SH_C0, Splats
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfgs.splats import Splats
 
 Gaussians = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -22,6 +26,8 @@ def pack(splats: Splats, scale: float = 1.0) -> Gaussians:
     Returns:
         centers [M, 3], covariances [M, 3, 3], rgb [M, 3] in [0, 1] and opacities [M, 1] in (0, 1), float32.
     """
+    from rfgs.splats import SH_C0
+
     means, quats, log_scales, logits, sh0 = (
         _numpy(t) for t in (splats.means, splats.quats, splats.log_scales, splats.logit_opacities, splats.sh0)
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import viser
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-Decode = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Decode = Callable[["Tensor"], "Tensor"]
 
 TILE = 192
 """Width and height of each picture in the panel, pixels."""
@@ -57,6 +58,8 @@ class PriorPanel:
 
     def show(self, sight: Sight, decode: Decode) -> None:
         """Decodes the estimates and shows them. This takes a model, and some milliseconds to seconds."""
+        import torch
+
         with torch.no_grad():
             estimates = decode(sight.x0_hat)
         self._picture.image = side_by_side(sight.views, estimates)
@@ -75,6 +78,8 @@ def side_by_side(left: Tensor, right: Tensor) -> np.ndarray:
     Args:
         left, right: [V, 3, *, *] in [0, 1], of any sizes.
     """
+    from torch.nn.functional import interpolate
+
     count = len(left)
     sheet = np.full((count * (TILE + GAP) - GAP, 2 * TILE + GAP, 3), 32, np.uint8)
     for column, images in enumerate((left, right)):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -100,9 +102,11 @@ class Progress:
         new = [
             (point, point.loss, point.residual)
             for point in points
-            if isinstance(point.loss, Tensor) and isinstance(point.residual, Tensor)
+            if not isinstance(point.loss, float) and not isinstance(point.residual, float)
         ]
         if new:
+            import torch
+
             values = torch.stack([value.float() for _, *both in new for value in both]).reshape(-1, 2)
             for (point, *_), (loss, residual) in zip(new, values.tolist(), strict=True):
                 point.loss, point.residual = loss, residual

@@ -6,16 +6,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import viser
 
 from rfgs.errors import UserError
 from rfgs.export import FORMATS, export
-from rfgs.splats import Splats
 from rfgs.viewer.background import Report
-from rfgs.viewer.share import share_page
 from rfgs.viewer.stage import Stage, snapshot
 from rfgs.viewer.widgets import guarded_event, small
+
+if TYPE_CHECKING:
+    from rfgs.splats import Splats
 
 
 class SavePanel:
@@ -87,6 +89,8 @@ def _note(words: str) -> str:
 def file_of(splats: Splats, suffix: str, stage: Stage, *, title: str, comments: Sequence[str] = ()) -> bytes:
     """The bytes of a file of `splats`, of any suffix that `rfgs.export.export` knows."""
     if suffix == ".html":  # With the background and the sizes that are looked at.
+        from rfgs.viewer.share import share_page
+
         return share_page(splats, title=title, look=stage.look, comments=comments).encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"splats{suffix}"

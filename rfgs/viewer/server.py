@@ -14,7 +14,7 @@ from typing import Any
 import viser
 
 from rfgs.errors import UserError
-from rfgs.render.cameras import DEFAULT_FOV
+from rfgs.render.defaults import DEFAULT_FOV
 from rfgs.viewer import icons
 from rfgs.viewer.aim import Aim, open_at
 from rfgs.viewer.same_origin import own_pages_only
@@ -60,6 +60,10 @@ def open_server(
         dark_mode=True, show_logo=False, show_share_button=False, brand_color=(236, 112, 58)
     )
     server.gui.main_panel.dock_right()
+    # Splats and pictures shine by themselves. viser would hide its canvas until it has unpacked a panorama to light meshes
+    # by, for seconds where the browser draws in software, and draw shadows into three maps for each picture.
+    server.scene.configure_environment_map(None)
+    server.scene.configure_default_lights(enabled=False, cast_shadow=False)
     server.scene.set_up_direction("+z")
     server.initial_camera.fov = radians(DEFAULT_FOV)
     open_at(server, Aim())

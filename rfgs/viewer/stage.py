@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 import viser
 
-from rfgs.splats import Splats
 from rfgs.viewer.packing import pack
+
+if TYPE_CHECKING:
+    from rfgs.splats import Splats
 
 Channel = Literal["RGB", "Alpha", "Depth"]
 
@@ -113,6 +114,8 @@ class Stage:
             ]
         if len(placed) < 2:
             return placed[0] if placed else None
+        from rfgs.splats import Splats
+
         return Splats.merge(placed)
 
     def _draw(self, name: str, item: Item, splats: Splats, position: tuple[float, float, float]) -> None:
@@ -142,5 +145,4 @@ def solid(rgb: tuple[int, int, int]) -> np.ndarray:
 
 def snapshot(splats: Splats) -> Splats:
     """A copy that later steps do not change; on CUDA, queued behind earlier work without waiting for it."""
-    with torch.no_grad():
-        return splats.detach().clone()
+    return splats.detach().clone()

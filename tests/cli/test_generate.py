@@ -244,9 +244,7 @@ def test_ctrl_c_stops_the_loop_but_quits_while_the_model_is_loaded(
     assert len(asked) == 1 and "stopping after this step" in err
 
 
-def test_garbage_is_looked_for_again_once_the_model_is_there(
-    asked: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_garbage_is_looked_for_again_once_all_is_loaded(asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
     class Encoder:
         """Held by a cycle, as accelerate's hooks hold what they offload."""
 
@@ -256,10 +254,12 @@ def test_garbage_is_looked_for_again_once_the_model_is_there(
     states: list[object] = []
 
     def generate(job: Job, folder: Path, **options: Any) -> Result:
-        released = weakref.ref(Encoder())
+        released, frozen = weakref.ref(Encoder()), gc.get_freeze_count()
         states.append((gc.isenabled(), released() is None))
         options["on_start"](None, None)
         states.append((gc.isenabled(), released() is None))
+        options["on_step"](SimpleNamespace(index=1, total=1, splats=[], loss=0.0))
+        states.append((gc.isenabled(), gc.get_freeze_count() > frozen))
         raise RuntimeError("broken")
 
     monkeypatch.setattr("rfgs.runs.generate.generate", generate)
@@ -267,7 +267,7 @@ def test_garbage_is_looked_for_again_once_the_model_is_there(
         states.clear()
         with pytest.raises(RuntimeError, match="broken"):
             Generate(viewer=False)._generate(Job("cube", offload=offload), Path("run"), "")
-        assert states == [(False, False), (True, offload)]
+        assert states == [(False, False), (False, offload), (True, True)]
     monkeypatch.setattr("rfgs.runs.generate.generate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["generate", "cube", "--no-viewer"])

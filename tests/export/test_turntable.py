@@ -8,8 +8,9 @@ from PIL import Image
 
 from rfgs.errors import Unwritten, UserError
 from rfgs.export import export
+from rfgs.export import turntable as module
 from rfgs.export.turntable import _pictures, turntable_frames, views_strip, write_strip, write_turntable
-from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit
+from rfgs.render.cameras import DEFAULT_DISTANCE, DEFAULT_FOV, orbit, turntable
 from rfgs.splats import SH_C0, Splats
 
 
@@ -102,6 +103,20 @@ def test_without_supersampling_small_splats_are_as_faint_as_they_are_small(radiu
         for supersampling in (16, 1)
     )
     assert (255 - quick).sum() == pytest.approx((255 - exact).sum(), rel=0.15)
+
+
+@pytest.mark.parametrize("supersampling", [1, 2])
+def test_pictures_are_the_same_however_many_are_drawn_at_once(monkeypatch, supersampling):
+    cameras = turntable(7, 48, 48)
+    together = list(_pictures(four_balls(), cameras, (1.0, 1.0, 1.0), supersampling))
+    assert len(together) == 7 and torch.is_grad_enabled()
+    for most, value in (("MOST_PIXELS", 3 * (48 * supersampling) ** 2), ("MOST_SPLATS", 1)):
+        monkeypatch.setattr(module, most, value)
+        for one, other in zip(
+            _pictures(four_balls(), cameras, (1.0, 1.0, 1.0), supersampling), together, strict=True
+        ):
+            assert torch.is_grad_enabled()  # Also while there are more to come.
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

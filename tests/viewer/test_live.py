@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from rfgs.splats import Splats
 from rfgs.viewer import Viewer
 from rfgs.viewer.widgets import set_value
 from tests.viewer.chromium import Chromium
-from tests.viewer.plain_client import connect_to
+from tests.viewer.plain_client import connect_to, next_messages
 from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill, three_balls
 
 
@@ -53,6 +55,28 @@ def test_an_impossible_address_is_one_line(host: str, port: int) -> None:
     with pytest.raises(UserError) as caught:
         Viewer(host, port)
     assert "\n" not in str(caught.value) and (host in str(caught.value) or str(port) in str(caught.value))
+
+
+def test_a_page_is_there_before_torch_is() -> None:
+    script = (
+        "import sys; from rfgs.viewer import Viewer; viewer = Viewer(port=0, about={'prompt': 'a fox'}); "
+        "there = {'torch', 'numba', 'rfgs.guidance'} & set(sys.modules); viewer.close(); sys.exit(' '.join(there) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_browsers_light_nothing() -> None:
+    """viser would hide its canvas until it has read a panorama to light meshes by, which we have none of."""
+    messages: dict[str, dict] = {}
+    with Viewer(port=0) as viewer, connect_to(viewer.url) as connection:
+        while not {"EnvironmentMapMessage", "EnableLightsMessage"} <= messages.keys():
+            messages |= {message["type"]: message for message in next_messages(connection, 60.0)}
+    assert messages["EnvironmentMapMessage"]["hdri_data"] is None
+    lights = messages["EnableLightsMessage"]
+    assert not lights["enabled"] and not lights["cast_shadow"]
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

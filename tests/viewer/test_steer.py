@@ -17,7 +17,8 @@ from rfgs.errors import UserError
 from rfgs.models.words import Knowledge
 from rfgs.render.cameras import orbit
 from rfgs.viewer import Change, Viewer
-from rfgs.viewer.steer_panel import Steering, SteerPanel, check_text, label
+from rfgs.viewer.steer_panel import SteerPanel, check_text, label
+from rfgs.viewer.steering import Steering
 from tests.viewer.chromium import Chromium
 from tests.viewer.viewer_fakes import FakeConfig, FakePrior, fake_distill
 

@@ -11,8 +11,8 @@ from viser.transforms import SO3
 
 from rfgs.render import render
 from rfgs.render.cameras import orbit
+from rfgs.viewer.painting import browser_camera, paint
 from rfgs.viewer.stage import Look
-from rfgs.viewer.stills import browser_camera, paint
 from tests.viewer.viewer_fakes import three_balls
 
 CAMERA = orbit(25, 18, 3.2, 40, 96, 64)
