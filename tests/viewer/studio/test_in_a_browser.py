@@ -13,7 +13,7 @@ from rfgs.export import write_ply
 from rfgs.export.formats import FORMATS
 from rfgs.viewer.studio import Studio
 from tests.viewer.chromium import Chromium
-from tests.viewer.studio.fake_rfgs import END, WITH_PAGE
+from tests.viewer.studio.fake_rfgs import END, opened
 from tests.viewer.studio.test_shelf import run_in
 from tests.viewer.viewer_fakes import three_balls
 
@@ -29,7 +29,7 @@ def card(prompt: str, button: str) -> str:
 
 
 def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_text("Nothing has been made yet")
 
@@ -77,7 +77,7 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         browser.click_element("document.getElementById('done')")
 
     # Another studio finds all of it again, goes on with what was killed, and deletes what it is told to.
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_text("its process is gone")
         (tmp_path / END).write_text("a red dog")
@@ -95,7 +95,7 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
 def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -> None:
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size, coarse=True) as browser:
+    with opened(tmp_path) as studio, Chromium(*size, coarse=True) as browser:
         browser.resize(*size, phone=size[0] < 500)
         browser.open(studio.url)
         browser.type_into("#prompt", "a red dog")
@@ -178,7 +178,7 @@ def test_who_types_before_the_page_knows_its_choices_waits_for_them(
         return told(studio)
 
     monkeypatch.setattr(Studio, "state", slowly)
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.type_into("#prompt", "a red dog")
         browser.wait_for("document.getElementById('go').disabled")
@@ -198,11 +198,27 @@ def test_a_result_that_opens_late_does_not_take_the_place_of_the_next_run(
         " shown = {page: 'about:blank', runs: [id], live: true, over: true};"
         " const late = open([id], BY_ITSELF); shown = next; await late; return shown === next; })()"
     )
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_for(f"!!{card('a red dog', 'open')}")
         assert browser.evaluate(opens.replace("BY_ITSELF", "true"))
         assert not browser.evaluate(opens.replace("BY_ITSELF", "false"))  # Who asked for it sees it.
+
+
+def test_the_next_run_is_shown_where_it_begins_before_the_page_asks_again(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"})
+    begins = (
+        "(() => { const id = state.runs[0].id; stage.seen = 1;"
+        " shown = {page: 'about:blank', runs: [id], live: true, number: 1};"
+        " state.now = {number: 2, page: 'about:blank#2', run: id, stops: 0}; stage();"
+        " return shown.number; })()"
+    )
+    with opened(tmp_path) as studio:
+        browser.open(studio.url)
+        browser.wait_for(f"!!{card('a red dog', 'facts')}")
+        assert browser.evaluate(begins) == 2
 
 
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
@@ -211,7 +227,7 @@ def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path)
     write_ply(three_balls(30), old / "splats.ply")
     shown = "!document.getElementById('from').hidden"
     prompt = "document.getElementById('prompt').value"
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size, coarse=True) as browser:
+    with opened(tmp_path) as studio, Chromium(*size, coarse=True) as browser:
         browser.resize(*size, phone=size[0] < 500)
         browser.open(studio.url)
         browser.click_element(card("a red dog", "restart"))
@@ -240,7 +256,7 @@ def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path)
 
 def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
     """A desk and a phone: what is done on one is seen on the other, and neither breaks the other."""
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(390, 844, coarse=True) as phone:
+    with opened(tmp_path) as studio, Chromium(390, 844, coarse=True) as phone:
         both = (browser, phone)
         for one in both:
             one.open(studio.url)
