@@ -147,6 +147,8 @@ def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -
             assert browser.out_of_place() == []
         browser.click_element(card("a red dog", "export"))
         assert browser.out_of_place() == []
+        high = "[...document.querySelectorAll('#suffixes button')].map(e => e.clientHeight)"
+        assert len(browser.evaluate(high)) == len(FORMATS) and min(browser.evaluate(high)) > 20
         # A phone is sent them no other way.
         for known in FORMATS if size[0] > 500 else FORMATS[:2]:
             browser.click_element(
