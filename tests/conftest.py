@@ -13,19 +13,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # is imported, and for the programs that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = (
-    *(
-        "test_end_to_end.py",
-        "test_lint.py",
-        "test_several.py",
-        "test_fake_cuda.py",
-        "test_together.py",
-        "test_batch.py",
-    ),
-    *("test_in_a_browser.py", "test_settings.py", "test_exact_prior.py"),
-    *("test_engine.py", "test_train_unet.py", "test_tiny_sd3.py", "test_fuzz.py"),
-)
-"""Files of which one test takes many seconds. They come first, so that no worker is left alone with one of them at the end."""
+LONGEST = [
+    f"test_{name}.py"
+    for name in (
+        "in_a_browser fake_cuda lint end_to_end together engine left forks several batch loading exhibits footprint documents "
+        "settings exact_prior train_unet tiny_sd3 placing fuzz"
+    ).split()
+]
+"""Files that take many seconds, the longest first. They come before all others, so that no worker is left alone with one of them
+at the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

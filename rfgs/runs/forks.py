@@ -134,10 +134,9 @@ class _Work:
         multiprocessing.set_start_method(None, force=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        if "OMP_NUM_THREADS" in os.environ:
-            import torch  # Which read it when it was imported.
-
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        torch = sys.modules.get("torch")
+        if torch is not None and "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # It read that when it was imported.
         self._function(*self._arguments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from rfgs.cli.main import main
-from rfgs.runs import folders
+from rfgs.runs import folders, forks
 from rfgs.runs.batch import local
 from rfgs.runs.batch.local import Ended
 from rfgs.runs.batch.plan import Asset
@@ -199,27 +200,28 @@ SHORT = (
 )  # fmt: skip
 
 
-PROGRAM = """
-import os, sys
-from bench import forked
-from rfgs.runs import generate, recorder
-from rfgs.runs.batch.worker import main
+def dying(text: str) -> None:
+    """A worker, in a fork, with a model that takes no time, which dies once in the midst of a cube."""
+    from bench import forked
+    from rfgs.runs import generate, recorder
+    from rfgs.runs.batch import worker
 
-recorder.write_turntable = lambda splats, path, **_: path.touch()
-generate.load_prior = lambda *_, **__: forked.grey()
-steps = generate.distill
-def dying(*args, **more):
-    for step in steps(*args, **more):
-        yield step
-        if step.index == 5 and not more["resume"]:
-            os.kill(os.getpid(), 9)
-if "cube" in sys.argv[1]:
-    generate.distill = dying
-sys.exit(main(sys.argv[1]))
-"""
-"""A worker with a model that takes no time, which dies once in the midst of a cube."""
+    steps = generate.distill
+
+    def killed(*args: Any, **more: Any) -> Iterator[Any]:
+        for step in steps(*args, **more):
+            yield step
+            if step.index == 5 and not more["resume"]:
+                os.kill(os.getpid(), 9)
+
+    recorder.write_turntable = lambda splats, path, **_: path.touch()  # type: ignore[assignment]
+    generate.load_prior = lambda *_, **__: forked.grey()
+    if "cube" in text:
+        generate.distill = killed
+    worker.fork(text)
 
 
+@pytest.mark.skipif(not forks.ABLE, reason="processes are forked on Linux only")
 def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,11 +230,7 @@ def test_two_are_made_by_processes_of_their_own_and_are_those_of_generate(
     monkeypatch.chdir(Path(__file__).parents[2])
     from bench import forked
 
-    def command(asset: Asset) -> list[str]:
-        return [sys.executable, "-c", PROGRAM, local.worker(asset)[-1]]
-
-    run = local.run
-    monkeypatch.setattr(local, "run", lambda *args, **more: run(*args, command=command, **more))
+    monkeypatch.setattr(local, "fork", dying)
     monkeypatch.setattr("rfgs.models.threads.usable", lambda: 2)
     main(["batch", "a red cube", "a blue ball", *SHORT, "--output", str(tmp_path / "b")])
     out = capsys.readouterr().out

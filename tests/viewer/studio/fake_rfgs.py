@@ -7,7 +7,10 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rfgs.viewer.studio import Studio
 
 PLAIN = [sys.executable, str(Path(__file__)), "plain"]
 """What starts one without a page, in a tenth of a second."""
@@ -37,6 +40,20 @@ def note(folder: Path, prompt: str, state: str, done: int, changes: list[Any] | 
 def may_end(folder: Path, prompt: str) -> bool:
     file = folder.parent / END
     return file.exists() and prompt in file.read_text()
+
+
+def in_a_fork(words: list[str]) -> None:
+    """What one with a page is as a fork of a process that has imported all."""
+    sys.argv[1:] = ["page", *words]
+    main()
+
+
+def opened(place: Path) -> Studio:
+    """A studio as `rfgs studio` opens it, whose runs, where they can be, are forks, with a page."""
+    from rfgs.runs.forks import ABLE
+    from rfgs.viewer.studio import Studio
+
+    return Studio(place, WITH_PAGE, forked=in_a_fork if ABLE else None, port=0)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rfgs.export import write_ply
 from rfgs.export.formats import FORMATS
 from rfgs.viewer.studio import Studio
 from tests.viewer.chromium import Chromium
-from tests.viewer.studio.fake_rfgs import END, WITH_PAGE
+from tests.viewer.studio.fake_rfgs import END, opened
 from tests.viewer.studio.test_shelf import run_in
 from tests.viewer.viewer_fakes import three_balls
 
@@ -28,8 +28,25 @@ def card(prompt: str, button: str) -> str:
     )
 
 
+def download(browser: Chromium, name: str, suffix: str) -> None:
+    """Has what is to be exported made in this format, and waits for it."""
+    browser.click_element(
+        f"[...document.querySelectorAll('#suffixes button')].find(e => e.firstChild.data === '{suffix}')"
+    )
+    browser.wait_download(f"{name}{suffix}")
+    browser.wait_for("!document.querySelector('#suffixes button').disabled")
+
+
+def all_in_place(browser: Chromium) -> bool:
+    """Whether all of the studio's page and of the one in it can be read and pressed."""
+    with browser.within(FRAME):
+        assert browser.out_of_place() == []
+    assert browser.out_of_place() == []
+    return True
+
+
 def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_text("Nothing has been made yet")
 
@@ -77,7 +94,7 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         browser.click_element("document.getElementById('done')")
 
     # Another studio finds all of it again, goes on with what was killed, and deletes what it is told to.
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_text("its process is gone")
         (tmp_path / END).write_text("a red dog")
@@ -93,10 +110,9 @@ def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
         assert not (tmp_path / "a-blue-cube-0").exists()
 
 
-@pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
-def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -> None:
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size, coarse=True) as browser:
-        browser.resize(*size, phone=size[0] < 500)
+def test_steered_stopped_and_taken_away(tmp_path: Path) -> None:
+    """On a desk. What of it a phone shows, and how, is below."""
+    with opened(tmp_path) as studio, Chromium(1280, 860, coarse=True) as browser:
         browser.open(studio.url)
         browser.type_into("#prompt", "a red dog")
         with browser.within(FRAME):
@@ -147,13 +163,8 @@ def test_steered_stopped_and_taken_away(size: tuple[int, int], tmp_path: Path) -
             assert browser.out_of_place() == []
         browser.click_element(card("a red dog", "export"))
         assert browser.out_of_place() == []
-        # A phone is sent them no other way.
-        for known in FORMATS if size[0] > 500 else FORMATS[:2]:
-            browser.click_element(
-                f"[...document.querySelectorAll('#suffixes button')].find(e => e.firstChild.data === '{known.suffix}')"
-            )
-            browser.wait_download(f"a-red-dog-0{known.suffix}")
-            browser.wait_for("!document.querySelector('#suffixes button').disabled")
+        for known in FORMATS:
+            download(browser, "a-red-dog-0", known.suffix)
         browser.click_element("document.getElementById('done')")
         browser.click_element(card("a red dog", "delete"))
         assert browser.out_of_place() == []
@@ -178,7 +189,7 @@ def test_who_types_before_the_page_knows_its_choices_waits_for_them(
         return told(studio)
 
     monkeypatch.setattr(Studio, "state", slowly)
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.type_into("#prompt", "a red dog")
         browser.wait_for("document.getElementById('go').disabled")
@@ -198,11 +209,27 @@ def test_a_result_that_opens_late_does_not_take_the_place_of_the_next_run(
         " shown = {page: 'about:blank', runs: [id], live: true, over: true};"
         " const late = open([id], BY_ITSELF); shown = next; await late; return shown === next; })()"
     )
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_for(f"!!{card('a red dog', 'open')}")
         assert browser.evaluate(opens.replace("BY_ITSELF", "true"))
         assert not browser.evaluate(opens.replace("BY_ITSELF", "false"))  # Who asked for it sees it.
+
+
+def test_the_next_run_is_shown_where_it_begins_before_the_page_asks_again(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    run_in(tmp_path / "a-red-dog-0", job={"prompt": "a red dog"})
+    begins = (
+        "(() => { const id = state.runs[0].id; stage.seen = 1;"
+        " shown = {page: 'about:blank', runs: [id], live: true, number: 1};"
+        " state.now = {number: 2, page: 'about:blank#2', run: id, stops: 0}; stage();"
+        " return shown.number; })()"
+    )
+    with opened(tmp_path) as studio:
+        browser.open(studio.url)
+        browser.wait_for(f"!!{card('a red dog', 'facts')}")
+        assert browser.evaluate(begins) == 2
 
 
 @pytest.mark.parametrize("size", [(1280, 860), (390, 844)], ids=["desk", "phone"])
@@ -211,7 +238,7 @@ def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path)
     write_ply(three_balls(30), old / "splats.ply")
     shown = "!document.getElementById('from').hidden"
     prompt = "document.getElementById('prompt').value"
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(*size, coarse=True) as browser:
+    with opened(tmp_path) as studio, Chromium(*size, coarse=True) as browser:
         browser.resize(*size, phone=size[0] < 500)
         browser.open(studio.url)
         browser.click_element(card("a red dog", "restart"))
@@ -238,10 +265,19 @@ def test_another_prompt_starts_from_a_run(size: tuple[int, int], tmp_path: Path)
         assert words[words.index("--start") + 1] == str(old)
 
 
+PRESSED = """(e => {
+  e.scrollIntoView({block: "center"});
+  const box = e.getBoundingClientRect();
+  return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === e;
+})(document.getElementById("stop"))"""
+"""Whether who presses where the Stop button is presses it."""
+
+
 def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
     """A desk and a phone: what is done on one is seen on the other, and neither breaks the other."""
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio, Chromium(390, 844, coarse=True) as phone:
+    with opened(tmp_path) as studio, Chromium(390, 844, coarse=True) as phone:
         both = (browser, phone)
+        phone.resize(390, 844, phone=True)
         for one in both:
             one.open(studio.url)
             one.wait_text("Nothing has been made yet")
@@ -249,8 +285,11 @@ def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
         for one in both:
             with one.within(FRAME):
                 one.wait_text("Running")
+        assert all_in_place(phone) and phone.evaluate(PRESSED)
         phone.type_into("#prompt", "a blue cube")
-        browser.wait_text("waits · normal, seed 0")
+        for one in both:
+            one.wait_text("waits · normal, seed 0")
+        assert phone.out_of_place() == []
 
         # Either steers, and both see it.
         with phone.within(FRAME), browser.within(FRAME):
@@ -258,9 +297,20 @@ def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
                 one.click_text("Steer")
             phone.type_at("Prompt strength", "12")
             browser.wait_text("prompt strength 7.5 → 12.0")
+            phone.type_into("textarea", "a horse")
+            phone.click_text("Apply text")
+            phone.wait_text("fake has never seen “horse”")
+            assert phone.out_of_place() == []
             browser.type_into("textarea", "two cubes")
             browser.click_text("Apply text")
             phone.wait_text("a red dog → two cubes")
+            for tab in ("View", "Save"):
+                phone.click_text(tab)
+                assert phone.out_of_place() == []
+            phone.unfold("Other formats")
+            assert phone.out_of_place() == []
+            phone.click_text(".spz")
+        assert phone.wait_download("a-red-dog.spz").stat().st_size > 1000
 
         # Both stop it at the same moment, which is one wish: it writes what there is.
         for one in both:
@@ -278,15 +328,42 @@ def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
             browser.click_text("Steer")
             browser.type_at("Prompt strength", "9")
             browser.wait_text("prompt strength 7.5 → 9.0")
-        (tmp_path / END).write_text("a blue cube")
-        browser.wait_for(f"({card('a blue cube', 'facts')})?.innerText.startsWith('finished')")
 
-        # Two that look at the same see the same page; what one deletes is gone in the other, and cannot be exported.
+        # Another phone comes and stops the run in its own page; what it wrote takes its place, and is taken away.
         with Chromium(390, 844, coarse=True) as other:
+            other.resize(390, 844, phone=True)
             other.open(studio.url)
+            with other.within(FRAME):
+                other.wait_text("Running")
+                other.click_text("Stop & export")
+            for one in (browser, other):
+                one.wait_for(f"({card('a blue cube', 'facts')})?.innerText.startsWith('stopped early')")
+                with one.within(FRAME):
+                    one.wait_text("300 splats")
+            assert all_in_place(other)
+            other.click_element(card("a red dog", "export"))
+            assert other.out_of_place() == []
+            high = "[...document.querySelectorAll('#suffixes button')].map(e => e.clientHeight)"
+            assert len(other.evaluate(high)) == len(FORMATS) and min(other.evaluate(high)) > 20
+            for known in FORMATS[:2]:  # It is sent the others no other way.
+                download(other, "a-red-dog-0", known.suffix)
+            other.click_element("document.getElementById('done')")
+            other.click_element(card("a red dog", "delete"))
+            assert other.out_of_place() == []
+            other.click_element("document.getElementById('no')")
+            for prompt in ("a red dog", "a blue cube"):
+                other.click_element(card(prompt, "pick"))
+            other.click_text("Compare 2 side by side")
+            with other.within(FRAME):
+                other.wait_text("a-blue-cube-0")
+                other.wait_text("a-red-dog-0")
+            assert all_in_place(other)
+
+            # Two that look at the same see the same page; what one deletes is gone in the other, and cannot be exported.
             for one in (browser, other):
                 one.click_element(card("a red dog", "open"))
                 with one.within(FRAME):
+                    one.wait_for(f"{FRAME}.contentDocument?.body?.innerText.includes('blue') === false")
                     one.wait_text("a-red-dog-0")
             other.click_element(card("a red dog", "export"))
             browser.click_element(card("a red dog", "delete"))

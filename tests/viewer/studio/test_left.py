@@ -15,12 +15,11 @@ import pytest
 
 from rfgs.runs import holding
 from rfgs.runs.folders import PAUSED
-from rfgs.viewer.studio import Studio
 from rfgs.viewer.studio.left import AT_WORK, Left, found, note
 from rfgs.viewer.studio.line import Work
 from rfgs.viewer.studio.wishes import Wish
 from tests.viewer.chromium import Chromium
-from tests.viewer.studio.fake_rfgs import END, STEPS, WITH_PAGE
+from tests.viewer.studio.fake_rfgs import END, STEPS, WITH_PAGE, opened
 from tests.viewer.studio.test_line import wait_until
 from tests.viewer.studio.test_server import ask, state
 
@@ -59,7 +58,7 @@ def test_the_next_studio_takes_up_the_run_that_was_left(tmp_path: Path) -> None:
         first.wait()
     pid = noted(tmp_path)["pid"]
     assert stat.S_IMODE((tmp_path / AT_WORK).stat().st_mode) == 0o600  # It lets in who reads it.
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         work = studio._line.work
         assert work is not None and isinstance(work.process, Left) and work.process.pid == pid
         told = state(studio)
@@ -93,7 +92,7 @@ def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browse
     finally:
         first.kill()
         first.wait()
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         browser.open(studio.url)
         browser.wait_for(f"{TOLD} === 'paused'")
         assert browser.out_of_place() == []
@@ -107,7 +106,7 @@ def test_a_paused_run_that_was_left_is_let_go_on_or_ended(tmp_path: Path, browse
         (tmp_path / END).write_text("a paused cube, a ball")  # It is on its way again, and so looks for that.
         wait_until(lambda: studio._line.work is not None and studio._line.work.wish.prompt == "a ball")
         assert json.loads((folder / "run.json").read_text())["state"] == "finished"
-    with Studio(tmp_path, WITH_PAGE, port=0) as studio:
+    with opened(tmp_path) as studio:
         studio._line.add(Wish("", "a paused ball"))
         folder = tmp_path / "a-paused-ball-0"
         wait_until((folder / PAUSED).exists)

@@ -29,6 +29,8 @@ from tests.viewer.viewer_fakes import three_balls
 def studio(tmp_path: Path) -> Iterator[Studio]:
     with Studio(tmp_path / "runs", PLAIN, port=0) as studio:
         yield studio
+        for number, _ in studio._line.waiting:
+            studio._line.cancel(number)  # Or it would begin now, and be waited for.
         for work in [studio._line.work]:
             if work is not None:
                 work.process.kill()

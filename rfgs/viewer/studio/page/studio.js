@@ -135,16 +135,16 @@ function watch() {
 
 function stage() {
   const now = state.now;
-  if (now && now.page && now.number !== stage.seen) {
-    stage.seen = now.number; // Once: who closes it, or has opened something else, is left alone.
-    if (shown === null || shown.over || shown.byItself) watch();
-  }
   if (shown && shown.live) {
     if (now && now.number === shown.number) {
       shown.runs = [now.run];
     } else if (!shown.over) {
-      over();
+      over(); // Before the next run is looked for, which may have begun since the page last asked.
     }
+  }
+  if (now && now.page && now.number !== stage.seen) {
+    stage.seen = now.number; // Once: who closes it, or has opened something else, is left alone.
+    if (shown === null || shown.over || shown.byItself) watch();
   }
   if (shown === null) return;
   const runs = shown.runs.map((id) => state.runs.find((run) => run.id === id)).filter(Boolean);
