@@ -16,7 +16,7 @@ from rfgs.distill.adam import Adam
 from rfgs.distill.clock import Clock
 from rfgs.distill.densify import Growth, densify, wants_absgrad
 from rfgs.distill.gradients import Skipped
-from rfgs.distill.regularize import regularize
+from rfgs.distill.regularize import backward, regularize
 from rfgs.distill.settings import DistillConfig, StartConfig
 from rfgs.distill.view_prompts import Prompter
 from rfgs.errors import UserError
@@ -165,7 +165,7 @@ def distill(
         clock.lap("prior")
 
         loss = mine.weight * estimate.loss
-        loss.backward()
+        backward(loss, frames, config, progress)
         clock.lap("backward")
         loss = loss.detach()
         gradients = [value.grad for value in splats.parameters().values() if value.grad is not None]

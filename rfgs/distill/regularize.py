@@ -1,4 +1,4 @@
-"""Pulls on splats that come from no view: towards fainter, smaller, rounder ones."""
+"""Pulls that come from no model: towards what is opaque or clear in the views, and towards fainter, smaller, rounder splats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,30 @@ from torch import Tensor
 
 from rfgs.distill.adam import Adam
 from rfgs.distill.settings import DistillConfig
+from rfgs.render import Frames
 from rfgs.splats import Splats
+
+
+def backward(loss: Tensor, frames: Frames, config: DistillConfig, progress: float) -> None:
+    """`loss.backward()`, and from `opaque_after` on a pull on the alphas of the views, [C, 1, H, W], to 0 or 1.
+
+    It goes down the gradient of alpha (1 - alpha), as threestudio's "opaque" loss does that of alpha's entropy, which has the
+    same extremes. In each view it is in units of what the model asks of a pixel: the root mean square of the loss's gradient
+    by the colors. What is seen through is a different picture over each background, so that each view may take it for another
+    look of the prompt, and never decides: docs/noise.md.
+
+    Args:
+        loss: of which only `frames.rgb` depends on what is to be optimized.
+        frames: with their graph.
+        progress: of the run, in [0, 1].
+    """
+    if not config.opaque_weight or progress < config.opaque_after:
+        loss.backward()
+        return
+    (asked,) = torch.autograd.grad(loss, frames.rgb)
+    size = asked.square().mean((1, 2, 3), keepdim=True).sqrt()
+    pull = config.opaque_weight * size * (1 - 2 * frames.alpha.detach())
+    torch.autograd.backward([frames.rgb, frames.alpha], [asked, pull])
 
 
 @torch.no_grad()

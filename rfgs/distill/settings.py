@@ -198,6 +198,15 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     )
     """In units of a gradient that all views agree on (`rfgs.distill.regularize`). 1 takes too much from drafts
     (docs/guidance.md)."""
+    opaque_weight: float = setting(
+        0.0,
+        "Pull that makes what views show through opaque, where it is more than half so, and else clear; 1 is as strong as what "
+        "the model asks for.",
+        least=0,
+    )
+    opaque_after: float = setting(
+        0.6, "Part of the run before that pull: until then shapes are still open.", least=0, most=1
+    )
     scale_weight: float = setting(0.0, "Pull that makes Gaussians smaller, in the same units.", least=0)
     """Of a splat whose standard deviation is one world unit."""
     anisotropy_weight: float = setting(0.0, "Pull that makes needles rounder, in the same units.", least=0)

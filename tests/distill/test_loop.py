@@ -12,12 +12,13 @@ from torch import Tensor
 
 from rfgs.distill import DistillConfig, Step, distill
 from rfgs.distill.loop import guidance_at
-from rfgs.distill.regularize import agreement, regularize
+from rfgs.distill.regularize import agreement, backward, regularize
 from rfgs.errors import UserError
 from rfgs.guidance import Estimate, GuidanceConfig, Guide, Views, rfds
 from rfgs.priors.base import Condition
 from rfgs.priors.flow import Diffusion, Flow, per_sample
-from rfgs.render.cameras import DEFAULT_DISTANCE
+from rfgs.render import Frames, render
+from rfgs.render.cameras import DEFAULT_DISTANCE, turntable
 from rfgs.splats import SH_C0, Splats, ball
 
 
@@ -382,6 +383,39 @@ def test_a_pull_on_opacities_spares_what_the_views_ask_for() -> None:
     gradient = torch.tensor([-1e-9, 0.0, 1e9])
     splats = moved({"opacity_weight": 0.5}, gradient, torch.zeros(3, 3))
     assert splats.logit_opacities.tolist() == pytest.approx([0, -0.05, -0.05])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_a_pull_on_alphas_is_in_units_of_what_each_view_asks(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    asked = (
+        scale * torch.randn(2, 3, 4, 4, generator=generator) * torch.tensor([1.0, 7.0]).reshape(2, 1, 1, 1)
+    )
+    alpha = torch.rand(2, 1, 4, 4, generator=generator)
+    config = DistillConfig(opaque_weight=0.5, opaque_after=0.6)
+    for progress in (0.59, 0.6):
+        frames = Frames(torch.zeros(2, 3, 4, 4, requires_grad=True), alpha.clone().requires_grad_())
+        backward((frames.rgb * asked).sum(), frames, config, progress)
+        torch.testing.assert_close(frames.rgb.grad, asked)
+        if progress < 0.6:
+            assert frames.alpha.grad is None
+            continue
+        for view in range(2):
+            expected = 0.5 * asked[view].square().mean().sqrt() * (1 - 2 * alpha[view])
+            torch.testing.assert_close(frames.alpha.grad[view], expected)  # type: ignore[index]
+
+
+def test_what_is_seen_through_becomes_opaque_or_clear() -> None:
+    def see_through(weight: float, after: float) -> float:
+        *_, last = run(replace(CONFIG, steps=60, opaque_weight=weight, opaque_after=after))
+        alpha = render(last.splats.detach(), turntable(8, 32, 32), torch.ones(3)).alpha
+        return float((alpha * (1 - alpha)).mean())
+
+    without, late, pulled, more = (see_through(*how) for how in ((0, 0), (1, 1), (1, 0.2), (4, 0.2)))
+    assert (
+        without == pytest.approx(late, rel=1e-3) and without != late
+    )  # The last step alone is at a progress of 1.
+    assert more < 0.97 * pulled < 0.92 * without
 
 
 def test_a_pull_on_scales_goes_by_their_size_and_has_a_bound() -> None:

@@ -39,6 +39,8 @@ RECIPE = {
     # docs/guidance.md#what-holds-splats-back.
     "radius": 1.2,
     "opacity_weight": 0,
+    "opaque_weight": 0,
+    "opaque_after": 0.6,
     "scale_weight": 0,
     "anisotropy_weight": 0,
     "anisotropy_limit": 10,
