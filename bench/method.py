@@ -66,13 +66,16 @@ PEOPLE = (
     "a duck next to a present",
 )
 """What people type first, most of it with details that blur takes away: doors, eyes, dots and stripes."""
-LOW = {"noise_range": (0.15, 0.98), "final_noise_range": (0.35, 0.75), "final_guidance_scale": None}
-HIGH = {"noise_range": (0.7, 0.98), "final_noise_range": (0.3, 0.5), "final_guidance_scale": None}
-OPEN = {"noise_range": (0.95, 0.99), "final_noise_range": (0.75, 0.85), "final_guidance_scale": None}
+PLAIN = {"final_guidance_scale": None, "opaque_weight": 0.0}
+LOW = {**PLAIN, "noise_range": (0.15, 0.98), "final_noise_range": (0.35, 0.75)}
+HIGH = {**PLAIN, "noise_range": (0.7, 0.98), "final_noise_range": (0.3, 0.5)}
+OPEN = {**PLAIN, "noise_range": (0.95, 0.99), "final_noise_range": (0.75, 0.85)}
 """Noise at which it is still open which picture a view is (`bench/undecided.py`)."""
 SETTLE = {**OPEN, "final_noise_range": (0.5, 0.6), "noise_curve": 2.0}
 LONG = {**OPEN, "final_noise_range": (0.3, 0.5)}
 """From where nothing is settled to where all is; of `tiny-sd3` with RFDS the default, with guidance from 8 to 4."""
+LONG_HALF = {**LONG, "guidance_scale": 8.0, "final_guidance_scale": 4.0}
+EXACT = {**SETTLE, "guidance_scale": 2.0, "final_guidance_scale": 1.0}
 LOUD, SOFT = {"guidance_scale": 8.0}, {"guidance_scale": 4.0, "final_guidance_scale": 2.0}
 ARMS: dict[str, dict[str, Any]] = {
     "rfds": {"guidance": "rfds", **LOW, **LOUD},
@@ -82,7 +85,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "low-fall": {"guidance": "rfds", **LOW, **LOUD, "final_guidance_scale": 2.0},
     "long": {"guidance": "rfds", **LONG, **LOUD},
     "long-fall": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 2.0},
-    "long-half": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 4.0},
+    "long-half": {"guidance": "rfds", **LONG_HALF},
+    "long-opaque": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.3},
+    "long-opaque-late": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.6},
     "long-soft": {"guidance": "rfds", **LONG, **SOFT},
     "higher": {
         "guidance": "rfds",
@@ -94,12 +99,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "high-pull": {"guidance": "rfds", **HIGH, **LOUD, "opacity_weight": 1.0},
     "open": {"guidance": "rfds", **OPEN, **SOFT},
     "open-settle": {"guidance": "rfds", **SETTLE, **SOFT},
-    "exact-guided": {"guidance": "rfds", **SETTLE, "guidance_scale": 2.0, "final_guidance_scale": 1.0},
+    "exact-guided": {"guidance": "rfds", **EXACT},
+    "exact-opaque": {"guidance": "rfds", **EXACT, "opaque_weight": 1.0, "opaque_after": 0.6},
+    "exact-plain-opaque": {
+        "guidance": "rfds",
+        **EXACT,
+        "guidance_scale": 1.0,
+        "opaque_weight": 1.0,
+        "opaque_after": 0.4,
+    },
     "rev": {"guidance": "rfds-rev", **LOW},
     "rev-high": {"guidance": "rfds-rev", **HIGH},
     "rev-open": {"guidance": "rfds-rev", **OPEN, **SOFT},
     "rev-settle": {"guidance": "rfds-rev", **SETTLE, **SOFT},
-    "rev-long-half": {"guidance": "rfds-rev", **LONG, **LOUD, "final_guidance_scale": 4.0},
+    "rev-long-half": {"guidance": "rfds-rev", **LONG_HALF},
     "vsd": {"guidance": "rfds-vsd", **LOW},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
