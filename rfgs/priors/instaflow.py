@@ -44,6 +44,7 @@ _TINY = Recipe(
         "noise_range": (0.15, 0.98),
         "final_noise_range": (0.35, 0.75),
         "final_guidance_scale": None,
+        "opaque_weight": 0.0,  # No gain: docs/noise.md#opaque-or-clear.
     }
 )
 

@@ -56,11 +56,12 @@ def test_rfds_under_embedded_models_begins_with_much_noise_and_ends_with_half_th
     config = recipe(TINY, "rfds")
     assert (config.noise_range, config.final_noise_range) == ((0.95, 0.99), (0.3, 0.5))
     assert config.final_guidance_scale == 4
+    assert (config.opaque_weight, config.opaque_after) == (1, 0.3)
     tiny_instaflow = instaflow()
     tiny_instaflow.vocabulary = frozenset({"red"})
     # Nobody measured it for these.
     for other in (recipe(TINY, "rfds-rev"), recipe(tiny_instaflow, "rfds"), recipe(SD3, "rfds")):
-        assert other.noise_range[0] < 0.2 and other.final_guidance_scale is None
+        assert other.noise_range[0] < 0.2 and other.final_guidance_scale is None and not other.opaque_weight
 
 
 def test_big_models_get_splats_where_gradients_are_high_until_the_run_settles() -> None:

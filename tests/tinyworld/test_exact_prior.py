@@ -167,3 +167,4 @@ def test_its_runs_stay_where_views_are_open_and_settle_late(prior: ExactPrior) -
         config = recipe(prior, guidance)
         assert (config.noise_range, config.final_noise_range) == ((0.95, 0.99), (0.5, 0.6))
         assert (config.noise_curve, config.guidance_scale, config.final_guidance_scale) == (2, 2, 1)
+        assert (config.opaque_weight, config.opaque_after) == (1, 0.6)
