@@ -91,8 +91,7 @@ def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
         # loud, and hardly any takes doors and eyes away: docs/noise.md.
         config.noise_range, config.final_noise_range = (0.95, 0.99), (0.3, 0.5)
         config.final_guidance_scale = 4.0
-        # Sharper edges and no haze at no cost: docs/noise.md#opaque-or-clear.
-        config.opaque_weight, config.opaque_after = 1.0, 0.3
+        config.opaque_weight = 1.0  # Sharper edges and no haze at no cost: docs/noise.md#opaque-or-clear.
     return config
 
 

@@ -207,6 +207,7 @@ class DistillConfig(StartConfig, DensifyConfig, GuidanceConfig):
     opaque_after: float = setting(
         0.6, "Part of the run before that pull: until then shapes are still open.", least=0, most=1
     )
+    """Earlier, legs grow together and an umbrella's dome is filled (docs/noise.md)."""
     scale_weight: float = setting(0.0, "Pull that makes Gaussians smaller, in the same units.", least=0)
     """Of a splat whose standard deviation is one world unit."""
     anisotropy_weight: float = setting(0.0, "Pull that makes needles rounder, in the same units.", least=0)

@@ -52,9 +52,7 @@ class ExactPrior(Flow):
             "noise_range": (0.95, 0.99),
             "final_noise_range": (0.5, 0.6),
             "noise_curve": 2.0,
-            # Later than with trained ones: until then it may be open whether a dome is filled. docs/noise.md#opaque-or-clear.
             "opaque_weight": 1.0,
-            "opaque_after": 0.6,
         },
         images={"guidance_scale": 1.0},
         edits={"source_scale": 1.0, "target_scale": 1.0},

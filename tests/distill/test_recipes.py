@@ -56,7 +56,7 @@ def test_rfds_under_embedded_models_begins_with_much_noise_and_ends_with_half_th
     config = recipe(TINY, "rfds")
     assert (config.noise_range, config.final_noise_range) == ((0.95, 0.99), (0.3, 0.5))
     assert config.final_guidance_scale == 4
-    assert (config.opaque_weight, config.opaque_after) == (1, 0.3)
+    assert (config.opaque_weight, config.opaque_after) == (1, 0.6)
     tiny_instaflow = instaflow()
     tiny_instaflow.vocabulary = frozenset({"red"})
     # Nobody measured it for these.
