@@ -92,3 +92,30 @@ def test_the_noise_page_prints_what_guidance_gave_under_the_exact_prior(quality:
         cells = [cell.strip() for cell in line.split("|")]
         for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3), ("evaluations", 0)):
             assert f"{sum(row[name] for row in own) / 12:.{digits}f}" in cells
+
+
+@pytest.mark.parametrize(
+    ("model", "arms"),
+    [
+        (
+            "tiny-sd3",
+            {"long-half": "| none |", "long-opaque-late": "| 1 from 60 % of", "long-opaque": "| 1 from 30 %"},
+        ),
+        ("tiny-exact", {"exact-guided": "| none |", "exact-opaque": "| 1 from 60 % on |"}),
+    ],
+)
+def test_the_noise_page_prints_what_a_pull_on_alphas_gave(model: str, arms: dict[str, str]) -> None:
+    rows = [row for row in read_rows(RESULTS / "opaque.jsonl") if row["model"] == model]
+    page = (ROOT / "docs" / "noise.md").read_text(encoding="utf-8").replace("*", "")
+    start = (
+        page.index("Under the exact prior, RFDS at", page.index("## Opaque"))
+        if model == "tiny-exact"
+        else page.index("## Opaque")
+    )
+    for arm, said in arms.items():
+        own = [row for row in rows if row["arm"] == arm]
+        assert len({row["prompt"] for row in own}) == len(own) == (12 if model == "tiny-exact" else 16)
+        line = page[page.index(said, start) :].splitlines()[0]
+        cells = [cell.strip() for cell in line.split("|")]
+        for name, digits in (("iou", 3), ("psnr", 1), ("edges", 3)):
+            assert f"{sum(row[name] for row in own) / len(own):.{digits}f}" in cells
