@@ -33,7 +33,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "pulls": (
         "sd3",
-        {"guidance": "rfds", "opacity_weight": 0.1, "scale_weight": 0.1, "anisotropy_weight": 0.1},
+        {
+            "guidance": "rfds",
+            "opacity_weight": 0.1,
+            "scale_weight": 0.1,
+            "anisotropy_weight": 0.1,
+            "opaque_weight": 0.1,
+        },
     ),
 }
 GROWTH = ("quantile", "threshold", "mcmc")
