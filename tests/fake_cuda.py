@@ -234,6 +234,5 @@ def fake_cuda(guard: None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gsplat.cuda, "_backend", backend, raising=False)
     monkeypatch.setattr(torch.Tensor, "backward", _made_up_gradients)
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, tensor: (torch.empty_like(tensor),))
-    monkeypatch.setattr(torch.autograd, "backward", lambda tensors, _: list(map(_made_up_gradients, tensors)))
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, FakeCuda(fake) as device:
         yield device

@@ -32,7 +32,8 @@ def backward(loss: Tensor, frames: Frames, config: DistillConfig, progress: floa
     (asked,) = torch.autograd.grad(loss, frames.rgb)
     size = asked.square().mean((1, 2, 3), keepdim=True).sqrt()
     pull = config.opaque_weight * size * (1 - 2 * frames.alpha.detach())
-    torch.autograd.backward([frames.rgb, frames.alpha], [asked, pull])
+    # As one number: torch.autograd.backward, given gradients, imports sympy, for 0.3 s.
+    ((asked * frames.rgb).sum() + (pull * frames.alpha).sum()).backward()
 
 
 @torch.no_grad()
