@@ -41,13 +41,12 @@ def rows_of(options: Options) -> list[dict[str, Any]]:
     """Makes what is not there yet, both ways of a prompt in turn; the rows of those that have both."""
     priors: dict[bool, Any] = {}
     wanted = {
-        (options.model, options.quality, prompt, seed, eight): seed
+        (options.model, options.quality, prompt, seed, eight): (prompt, seed, eight)
         for seed in options.seeds
         for prompt in options.prompts
         for eight in (False, True)
     }
-    for key, seed in remaining(options.output, wanted, key_of):
-        *_, prompt, _, eight = key
+    for key, (prompt, seed, eight) in remaining(options.output, wanted, key_of):
         converted.EIGHT_BITS = eight
         if eight not in priors:
             priors[eight] = load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))

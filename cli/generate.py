@@ -198,9 +198,8 @@ class Generate(MakesAssets):
                 loop.enter_context(interrupt)
 
             def on_step(step: Step) -> None:
-                if (
-                    not gc.isenabled()
-                ):  # After the first step, which loads the rasterizer. What is there now stays.
+                if not gc.isenabled():
+                    # After the first step, which loads the rasterizer. What is there now stays.
                     gc.freeze()
                     gc.enable()
                 progress.show(step)

@@ -132,14 +132,14 @@ def report(chosen: dict[str, dict[str, list[Asset]]], means: Means, table: Path)
         return [rows[key] for key in keys if key in rows]
 
     names = list(dict.fromkeys(name for sets in chosen.values() for name in sets))
-    every = [asset for sets in chosen.values() for assets in sets.values() for asset in assets]
-    left = len(every) - len(found("quality", every))
+    left = asked = 0
     lines = [["quality", *names, "missing"]]
     aligned = [[f"alignment, {NOT_COMPARABLE}", *names, "unread"]]
     for method, sets in chosen.items():
         values = [[_quality(row) for row in found("quality", sets[n])] for n in names]
         missing = sum(asset.path is None for assets in sets.values() for asset in assets)
         total = sum(map(len, sets.values()))
+        left, asked = left + total - sum(map(len, values)), asked + total
         lines.append([method, *[f"{mean(v):.1f}" if v else "–" for v in values], f"{missing} of {total}"])
         given = [[r["points"] for r in found("alignment", sets[n])] for n in names]
         marks = [[t3bench.alignment(p) for p in one if p is not None] for one in given]
@@ -153,7 +153,7 @@ def report(chosen: dict[str, dict[str, list[Asset]]], means: Means, table: Path)
     ]
     if left:
         said.append(
-            f"{left} of {len(every)} not judged yet: another process is at work on them, and they are left out here."
+            f"{left} of {asked} not judged yet: another process is at work on them, and they are left out here."
         )
     if means.judge is None:
         said.append("Alignment: left out; it needs --captioner and --judge.")

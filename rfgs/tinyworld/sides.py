@@ -15,6 +15,7 @@ import numpy as np
 ASIDE = 60.0
 """Degrees. View words change every 90, so that a view may well look as it would from up to 45 degrees away."""
 CLEARLY = 0.75
+"""Of the way to another side; a mixture of both is at half of it."""
 DIFFERENT = 0.02
 """Of the pixels inside both silhouettes together. A snowman's face and nose are 3 %."""
 

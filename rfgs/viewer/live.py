@@ -209,10 +209,8 @@ class Viewer(Served):
             self._save_panel = SavePanel(gui, page.stage, page.report, name, of_run=True, comments=comments)
 
     def _start(self, config: Any, prior: Any) -> None:
-        from rfgs.viewer.steer_panel import (
-            SteerPanel,
-            check_text,
-        )  # Of torch, which a page does not wait for.
+        # Of torch, which a page does not wait for.
+        from rfgs.viewer.steer_panel import SteerPanel, check_text
 
         self._config = config
         self._decode = None if prior is None else prior.decode

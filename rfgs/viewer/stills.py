@@ -59,10 +59,8 @@ class Pictures:
         state, splats = self._stage.state(), self._stage.splats()
         if splats is None:
             return
-        from rfgs.viewer.painting import (
-            browser_camera,
-            paint,
-        )  # It takes long to import, and a page may never need it.
+        # It takes long to import, and a page may never need it.
+        from rfgs.viewer.painting import browser_camera, paint
 
         for number, client in clients.items():
             stamp = client.camera.update_timestamp

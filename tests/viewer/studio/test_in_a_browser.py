@@ -45,6 +45,19 @@ def all_in_place(browser: Chromium) -> bool:
     return True
 
 
+def keep_and_compare(browser: Chromium) -> None:
+    """A run is not deleted after all, and compared with another."""
+    browser.click_element(card("a red dog", "delete"))
+    assert browser.out_of_place() == []
+    browser.click_element("document.getElementById('no')")
+    for prompt in ("a red dog", "a blue cube"):
+        browser.click_element(card(prompt, "pick"))
+    browser.click_text("Compare 2 side by side")
+    with browser.within(FRAME):
+        browser.wait_text("a-blue-cube-0")
+        browser.wait_text("a-red-dog-0")
+
+
 def test_from_a_prompt_to_an_object(browser: Chromium, tmp_path: Path) -> None:
     with opened(tmp_path) as studio:
         browser.open(studio.url)
@@ -166,17 +179,8 @@ def test_steered_stopped_and_taken_away(tmp_path: Path) -> None:
         for known in FORMATS:
             download(browser, "a-red-dog-0", known.suffix)
         browser.click_element("document.getElementById('done')")
-        browser.click_element(card("a red dog", "delete"))
-        assert browser.out_of_place() == []
-        browser.click_element("document.getElementById('no')")
-        for prompt in ("a red dog", "a blue cube"):
-            browser.click_element(card(prompt, "pick"))
-        browser.click_text("Compare 2 side by side")
-        with browser.within(FRAME):
-            browser.wait_text("a-blue-cube-0")
-            browser.wait_text("a-red-dog-0")
-            assert browser.out_of_place() == []
-        assert browser.out_of_place() == []
+        keep_and_compare(browser)
+        assert all_in_place(browser)
 
 
 def test_who_types_before_the_page_knows_its_choices_waits_for_them(
@@ -348,15 +352,7 @@ def test_two_browsers_at_once(browser: Chromium, tmp_path: Path) -> None:
             for known in FORMATS[:2]:  # It is sent the others no other way.
                 download(other, "a-red-dog-0", known.suffix)
             other.click_element("document.getElementById('done')")
-            other.click_element(card("a red dog", "delete"))
-            assert other.out_of_place() == []
-            other.click_element("document.getElementById('no')")
-            for prompt in ("a red dog", "a blue cube"):
-                other.click_element(card(prompt, "pick"))
-            other.click_text("Compare 2 side by side")
-            with other.within(FRAME):
-                other.wait_text("a-blue-cube-0")
-                other.wait_text("a-red-dog-0")
+            keep_and_compare(other)
             assert all_in_place(other)
 
             # Two that look at the same see the same page; what one deletes is gone in the other, and cannot be exported.
