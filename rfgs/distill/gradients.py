@@ -30,8 +30,9 @@ class Skipped:
 
     def finite(self, gradient: Tensor) -> Tensor:
         """The same with 0 for what is not finite (`rfgs.guidance.common.finite`)."""
-        self.count += (~gradient.isfinite()).sum()
-        return finite(gradient)
+        clean = finite(gradient)
+        self.count += (clean != gradient).sum()
+        return clean
 
 
 def overflow(count: int, dtype: str | None) -> str:

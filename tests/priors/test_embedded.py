@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,3 +65,19 @@ def test_it_draws_what_it_is_asked_for(name: str, kind: str) -> None:
 def test_it_is_there_without_a_bar_of_progress(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     load_prior(name, None).embed(["a red cube"])
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_its_encoder_in_one_product_is_the_autoencoder_s_with_its_gradient(name: str) -> None:
+    """Of pictures that are not square, whose rows and columns a product could mistake."""
+    autoencoder: Any = load_prior(name, None).autoencoder  # type: ignore[attr-defined]
+    assert autoencoder.linear is not None
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    latents = autoencoder.encode(images)
+    weights = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    config = autoencoder.module.config
+    expected = autoencoder.module.encode(2 * images - 1).latents
+    expected = (expected - (config.get("shift_factor") or 0.0)) * config["scaling_factor"]
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=1e-4)
+    gradients = [torch.autograd.grad((x * weights).sum(), images)[0] for x in (latents, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
