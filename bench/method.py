@@ -23,6 +23,7 @@ from program import RESULTS, start
 
 from rfgs.distill import distill, first_splats
 from rfgs.distill.recipes import config_for
+from rfgs.guidance import find_guide
 from rfgs.measure.remaining import remaining
 from rfgs.measure.rows import append_row, read_rows
 from rfgs.priors import Prior, load_prior
@@ -85,6 +86,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "low-fall": {"guidance": "rfds", **LOW, **LOUD, "final_guidance_scale": 2.0},
     "long": {"guidance": "rfds", **LONG, **LOUD},
     "long-fall": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 2.0},
+    "low": {"guidance": "rfds", **LOW, "guidance_scale": 4.0},
+    "low-half": {"guidance": "rfds", **LOW, "guidance_scale": 8.0, "final_guidance_scale": 4.0},
     "long-half": {"guidance": "rfds", **LONG_HALF},
     "long-opaque": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.3},
     "long-opaque-late": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.6},
@@ -130,6 +133,8 @@ class Options:
     prompts: tuple[str, ...] = PROMPTS
     people: bool = False
     """PEOPLE in the place of `prompts`."""
+    guidance: str = ""
+    """Of all arms, in the place of their own: each arm is there as "sds:long-half"."""
     scales: tuple[float, ...] = ()
     """Guidance scales, the same throughout, in the place of the arms' own; of each arm there is one more for each, "rfds@4"."""
     seeds: tuple[int, ...] = (0,)
@@ -158,6 +163,11 @@ def make(prior: Prior, prompt: str, seed: int, quality: QualityName, settings: d
 def arms_of(options: Options) -> dict[str, dict[str, Any]]:
     """The settings of the arms that are asked for, by name."""
     arms = {name: ARMS[name] for name in options.arms}
+    if options.guidance:
+        arms = {
+            f"{options.guidance}:{name}": {**settings, "guidance": options.guidance}
+            for name, settings in arms.items()
+        }
     if options.scales:
         return {
             f"{name}@{scale:g}": {**settings, "guidance_scale": scale, "final_guidance_scale": None}
@@ -228,7 +238,8 @@ def main(options: Options) -> None:
     }
     prior = None
     for name, settings in remaining(options.output, wanted, key):
-        prior = prior or load_prior(options.model, "flow", dtype=distillation_dtype("cpu"))
+        kind = find_guide(settings["guidance"]).kind
+        prior = prior or load_prior(options.model, kind, dtype=distillation_dtype("cpu"))
         row: dict[str, Any] = dict(zip(KEY, name, strict=True))
         splats, seconds, evaluations = make(prior, row["prompt"], row["seed"], options.quality, settings)
         row |= {k: round(v, 4) for k, v in measure(splats, row["prompt"]).figures().items()}
