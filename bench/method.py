@@ -76,6 +76,7 @@ SETTLE = {**OPEN, "final_noise_range": (0.5, 0.6), "noise_curve": 2.0}
 LONG = {**OPEN, "final_noise_range": (0.3, 0.5)}
 """From where nothing is settled to where all is; of `tiny-sd3` with RFDS the default, with guidance from 8 to 4."""
 LONG_HALF = {**LONG, "guidance_scale": 8.0, "final_guidance_scale": 4.0}
+STUDENT = {**LONG, "guidance_scale": 1.5, "opaque_weight": 1.0, "opaque_after": 0.6}
 EXACT = {**SETTLE, "guidance_scale": 2.0, "final_guidance_scale": 1.0}
 LOUD, SOFT = {"guidance_scale": 8.0}, {"guidance_scale": 4.0, "final_guidance_scale": 2.0}
 ARMS: dict[str, dict[str, Any]] = {
@@ -91,7 +92,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "long-half": {"guidance": "rfds", **LONG_HALF},
     "long-opaque": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.3},
     "long-opaque-late": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.6},
+    "low-soft": {"guidance": "rfds", **LOW, **SOFT},
     "long-soft": {"guidance": "rfds", **LONG, **SOFT},
+    "long-soft-opaque": {"guidance": "rfds", **LONG, **SOFT, "opaque_weight": 1.0, "opaque_after": 0.6},
     "higher": {
         "guidance": "rfds",
         **HIGH,
@@ -117,6 +120,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "rev-settle": {"guidance": "rfds-rev", **SETTLE, **SOFT},
     "rev-long-half": {"guidance": "rfds-rev", **LONG_HALF},
     "vsd": {"guidance": "rfds-vsd", **LOW},
+    "student": {"guidance": "rfds-vsd", **STUDENT},
+    "student-1": {"guidance": "rfds-vsd", **STUDENT, "guidance_scale": 1.0},
+    "student-2": {"guidance": "rfds-vsd", **STUDENT, "guidance_scale": 2.0},
+    "student-falls": {
+        "guidance": "rfds-vsd",
+        **STUDENT,
+        "guidance_scale": 4.0,
+        "final_guidance_scale": 1.0,
+    },
+    "student-fast": {"guidance": "rfds-vsd", **STUDENT, "lr_lora": 1e-3},
+    "student-faster": {"guidance": "rfds-vsd", **STUDENT, "lr_lora": 3e-3},
+    "student-slow": {"guidance": "rfds-vsd", **STUDENT, "lr_lora": 3e-5},
+    "student-open": {"guidance": "rfds-vsd", **STUDENT, "final_noise_range": (0.75, 0.85)},
+    "student-clear": {"guidance": "rfds-vsd", **STUDENT, "opaque_weight": 0.0},
     "rev-3-high": {"guidance": "rfds-rev", **HIGH, "inner_steps": 3},
 }
 """What each arm sets otherwise than the recipe for its guidance. Under the exact prior their guidance scale is 1, but for the

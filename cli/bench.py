@@ -186,12 +186,11 @@ def report(folder: Path) -> str:
     parts += [f"{name}: {meaning}" for name, meaning in plan.BOUNDS.items() if name in figures]
     if ablations.BASE.name in figures:
         questions = {ablation.name: ablation.question for ablation in ablations.ABLATIONS}
-        # The score is near 100 for whatever works at all, so that only the harder one tells of a change.
-        psnr = table.effects(records, ablations.BASE.name, "psnr")
-        rows = [["change", "effect on PSNR, dB", "on exact", "runs", "question"]]
-        for name, effect in table.effects(records, ablations.BASE.name, "exact").items():
-            true = psnr.get(name, table.NOTHING)
-            rows.append([name, str(true), str(effect), str(effect.runs), questions.get(name, "")])
+        found = {key: table.effects(records, ablations.BASE.name, key) for key in ("iou", "psnr", "edges")}
+        rows = [["change", "effect on IoU", "on PSNR, dB", "on edges", "runs", "question"]]
+        for name, effect in found["psnr"].items():
+            iou, edges = (found[key].get(name, table.NOTHING).told(3) for key in ("iou", "edges"))
+            rows.append([name, iou, effect.told(), edges, str(effect.runs), questions.get(name, "")])
         parts += ["Effects of single changes, run by run against the base.", markdown(rows)]
     parts += ["What a run took.", table.costs_text(records)]
     text = "\n\n".join(parts) + "\n"

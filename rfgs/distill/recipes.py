@@ -75,22 +75,28 @@ def config_for(
         config.final_guidance_scale = None  # What is asked for by name stays as it is.
     if "max_splats" not in given:
         config.max_splats = 2 * config.splats
+    if "densify_every" not in given and is_small(prior):
+        # Ten times at most. After 36, as in 1,500 steps before, thousands of stray dots fill the ball: the views' noise looks for
+        # details where nothing is.
+        config.densify_every = max(config.densify_every, round(0.06 * config.steps))
     return config
 
 
 def tiny_recipe(guidance: str = "rfds-rev") -> DistillConfig:
     """For the embedded priors: the defaults of `DistillConfig`, which were found by trial on them."""
     config = DistillConfig()
-    if guidance in ("vsd", "rfds"):
-        config.guidance_scale = (
-            8.0  # Where it is told to be better than 4 by trials of each method: docs/results.md#tuning.
-        )
-    if guidance == "rfds":
+    # What the guidances differ in: docs/results.md#the-same-trials-for-each-method.
+    if guidance == "vsd":
+        config.guidance_scale = 2.0
+    if guidance in ("rfds", "rfds-rev"):
+        # Guidance to the end leaves colors loud, and hardly any takes doors and eyes away: docs/noise.md.
+        config.guidance_scale, config.final_guidance_scale = 8.0, 4.0
+    if guidance == "rfds-vsd":
+        config.guidance_scale = 1.5
+    if guidance in ("rfds", "rfds-rev", "rfds-vsd"):
         # From where nothing is settled to where all is: with little noise from the start each view keeps to the side and size
-        # it looks like by chance, and with much to the end the asset is a blurred mean. Guidance to the end leaves colors
-        # loud, and hardly any takes doors and eyes away: docs/noise.md.
+        # it looks like by chance, and with much to the end the asset is a blurred mean: docs/noise.md.
         config.noise_range, config.final_noise_range = (0.95, 0.99), (0.3, 0.5)
-        config.final_guidance_scale = 4.0
         config.opaque_weight = 1.0  # Sharper edges and no haze at no cost: docs/noise.md#opaque-or-clear.
     return config
 

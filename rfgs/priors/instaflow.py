@@ -39,12 +39,9 @@ _BIG = Recipe(
 )
 _TINY = Recipe(
     splats={
-        "guidance_scale": 4.0,  # Better than the 8 of its relatives: docs/results.md#tuning.
-        # More noise is nearer to the truth and blurred (docs/noise.md); that of its relatives was not tried.
-        "noise_range": (0.15, 0.98),
-        "final_noise_range": (0.35, 0.75),
-        "final_guidance_scale": None,
-        "opaque_weight": 0.0,  # No gain: docs/noise.md#opaque-or-clear.
+        # Half of its relatives': docs/results.md#the-same-trials-for-each-method.
+        "guidance_scale": 4.0,
+        "final_guidance_scale": 2.0,
     }
 )
 

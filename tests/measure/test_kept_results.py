@@ -51,10 +51,23 @@ def test_the_methods_page_prints_the_effects_of_the_ablations() -> None:
         assert f"| {name:18} | {effect!s:20} |" in PAGE
 
 
-def test_the_tuning_page_prints_what_the_trials_gave() -> None:
-    rows = [row for row in read_rows(RESULTS / "tuning.jsonl") if row["settings"]["prompts"] == 1]
-    own = [row["exact"]["average"] for row in rows if row["method"] == "tiny-sd:sds"]
-    assert "| tiny-sd SDS | " + " | ".join(f"{value:.1f}" for value in own) + " |" in PAGE
+def test_the_methods_page_prints_what_the_same_trials_gave() -> None:
+    """Each line that names a model, a guidance, a quality and an arm has the means over the prompts that all arms have."""
+    rows = read_rows(RESULTS / "trials.jsonl")
+    prompts = {row["prompt"] for row in rows if row["arm"] == "sds:low"}
+    section = PAGE[PAGE.index("## The same trials for each method") :].split("\n## ")[0].replace("*", "")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "`" in line]
+    checked = set()
+    for model, guidance, quality, arm, *cells in (cells for cells in lines if len(cells) > 6):
+        named = (model.strip("`"), quality, f"{guidance}:{arm}")
+        own = [row for row in rows if (row["model"], row["quality"], row["arm"]) == named]
+        own = [row for row in own if row["prompt"] in prompts]
+        assert {row["prompt"] for row in own} == prompts and len(own) == 8, named
+        for name, digits, cell in zip(("iou", "psnr", "edges"), (3, 1, 3), cells, strict=False):
+            mean = sum(row[name] for row in own) / len(own)
+            assert abs(float(cell.split(" ")[0]) - mean) < 0.51 * 10**-digits, (named, name)
+        checked.add(named)
+    assert len(checked) > 40
 
 
 @pytest.mark.parametrize(
