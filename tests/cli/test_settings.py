@@ -34,7 +34,7 @@ def test_what_a_models_runs_begin_with(capsys: pytest.CaptureFixture[str]) -> No
     assert "begins with: 1-t " in told["time_weight"] and "lr_lora" not in told
     assert "begins with: the model's own" in told["resolution"]
     told = listed(capsys, "--backend", "tiny-sd3", "--guidance", "rfds-vsd")
-    assert "begins with: 4 " in told["guidance_scale"] and 'begins with: "" ' in told["negative_prompt"]
+    assert "begins with: 1.5 " in told["guidance_scale"] and 'begins with: "" ' in told["negative_prompt"]
     assert "lr_lora" in told
     assert "begins with: 50 " in listed(capsys, "image", "--backend", "sd3")["guidance_scale"]
 

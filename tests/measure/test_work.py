@@ -118,7 +118,7 @@ def test_from_nothing_to_the_table_and_on(
     record = next(r for r in records if r["run"]["column"] == "tiny-sd3:rfds-vsd")
     assert record["run"]["settings"] == {} and record["run"]["views_per_step"] == 1
     assert record["evaluations"]["backward"] > 0 and record["seconds"]["total"] > record["seconds"]["prior"]
-    assert record["config"]["guidance_scale"] == 4.0 and record["config"]["steps"] == 2
+    assert record["config"]["guidance_scale"] == 1.5 and record["config"]["steps"] == 2
     assert set(record["truth"]) == {"iou", "psnr", "edges", "janus"} and 0 <= record["truth"]["iou"] < 0.9
     assert "Truth: IoU" in out and out.index("Truth: PSNR") < out.index("Score, 0 to 100")
     assert "decisiveness" not in out

@@ -16,11 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from rfgs.distill.recipes import tiny_recipe
 from rfgs.errors import Unwritten, UserError
 from rfgs.export import comments_of, export, read_ply
 from rfgs.export.turntable import write_strip
 from rfgs.export.writing import atomic
-from rfgs.guidance import GuidanceConfig, value_of
+from rfgs.guidance import value_of
 from rfgs.models.memory import Load, beside_the_encoder
 from rfgs.priors.fit import distillation_dtype
 from rfgs.runs import generate as module
@@ -534,7 +535,7 @@ def test_settings_changed_on_the_way_are_in_the_record_and_the_checkpoint(tmp_pa
     change = {
         "step": 5,
         "setting": "guidance_scale",
-        "old": GuidanceConfig().guidance_scale,
+        "old": tiny_recipe(job_with().guidance).guidance_scale,
         "new": 50.0,
     }
     assert record_of(tmp_path)["changes"] == [change]
