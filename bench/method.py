@@ -121,6 +121,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "rev-long-half": {"guidance": "rfds-rev", **LONG_HALF},
     "vsd": {"guidance": "rfds-vsd", **LOW},
     "student": {"guidance": "rfds-vsd", **STUDENT},
+    "student-short": {"guidance": "rfds-vsd", **STUDENT, "steps": 66, "lr_lora": 1e-3},
     "student-1": {"guidance": "rfds-vsd", **STUDENT, "guidance_scale": 1.0},
     "student-2": {"guidance": "rfds-vsd", **STUDENT, "guidance_scale": 2.0},
     "student-falls": {
