@@ -24,7 +24,7 @@ from rfgs.distill import distill, first_splats
 from rfgs.distill.recipes import config_for
 from rfgs.guidance import guides
 from rfgs.measure.markdown import markdown
-from rfgs.measure.plan import COLUMNS, SETS, read_prompts
+from rfgs.measure.plan import COLUMNS, SETS, find_columns, read_prompts
 from rfgs.measure.remaining import remaining
 from rfgs.measure.rows import append_row, read_rows
 from rfgs.priors import Prior, load_prior
@@ -130,18 +130,17 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     sets = read_prompts(SETS, options.prompts, options.skip)
     wanted = {
-        (method, options.quality, prompt, options.seed): method.partition(":")
-        for method in options.methods
+        (column.name, options.quality, prompt, options.seed): column
+        for column in find_columns(options.methods)
         for prompts in sets.values()
         for prompt in prompts
     }
     priors: dict[str, Prior] = {}
-    for name, (model, _, guidance) in remaining(
-        options.output, wanted, lambda row: tuple(row[n] for n in KEY)
-    ):
-        if model not in priors:
-            priors[model] = load_prior(model, None, dtype=distillation_dtype("cpu"))
-        row = {**dict(zip(KEY, name, strict=True)), **follow(priors[model], guidance, name[2], options)}
+    for name, column in remaining(options.output, wanted, lambda row: tuple(row[n] for n in KEY)):
+        if column.model not in priors:
+            priors[column.model] = load_prior(column.model, None, dtype=distillation_dtype("cpu"))
+        found = follow(priors[column.model], column.guidance, name[2], options)
+        row = {**dict(zip(KEY, name, strict=True)), **found}
         append_row(options.output, row)
         print(name, row["points"][-1], flush=True)
     rows = [row for row in read_rows(options.output) if tuple(row[n] for n in KEY) in wanted]

@@ -76,7 +76,8 @@ SETTLE = {**OPEN, "final_noise_range": (0.5, 0.6), "noise_curve": 2.0}
 LONG = {**OPEN, "final_noise_range": (0.3, 0.5)}
 """From where nothing is settled to where all is; of `tiny-sd3` with RFDS the default, with guidance from 8 to 4."""
 LONG_HALF = {**LONG, "guidance_scale": 8.0, "final_guidance_scale": 4.0}
-STUDENT = {**LONG, "guidance_scale": 1.5, "opaque_weight": 1.0, "opaque_after": 0.6}
+OPAQUE = {"opaque_weight": 1.0, "opaque_after": 0.6}
+STUDENT = {**LONG, **OPAQUE, "guidance_scale": 1.5}
 EXACT = {**SETTLE, "guidance_scale": 2.0, "final_guidance_scale": 1.0}
 LOUD, SOFT = {"guidance_scale": 8.0}, {"guidance_scale": 4.0, "final_guidance_scale": 2.0}
 ARMS: dict[str, dict[str, Any]] = {
@@ -88,13 +89,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "long": {"guidance": "rfds", **LONG, **LOUD},
     "long-fall": {"guidance": "rfds", **LONG, **LOUD, "final_guidance_scale": 2.0},
     "low": {"guidance": "rfds", **LOW, "guidance_scale": 4.0},
-    "low-half": {"guidance": "rfds", **LOW, "guidance_scale": 8.0, "final_guidance_scale": 4.0},
+    "low-half": {"guidance": "rfds", **LOW, **LOUD, "final_guidance_scale": 4.0},
     "long-half": {"guidance": "rfds", **LONG_HALF},
     "long-opaque": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.3},
-    "long-opaque-late": {"guidance": "rfds", **LONG_HALF, "opaque_weight": 1.0, "opaque_after": 0.6},
+    "long-opaque-late": {"guidance": "rfds", **LONG_HALF, **OPAQUE},
     "low-soft": {"guidance": "rfds", **LOW, **SOFT},
     "long-soft": {"guidance": "rfds", **LONG, **SOFT},
-    "long-soft-opaque": {"guidance": "rfds", **LONG, **SOFT, "opaque_weight": 1.0, "opaque_after": 0.6},
+    "long-soft-opaque": {"guidance": "rfds", **LONG, **SOFT, **OPAQUE},
     "higher": {
         "guidance": "rfds",
         **HIGH,
@@ -106,7 +107,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "open": {"guidance": "rfds", **OPEN, **SOFT},
     "open-settle": {"guidance": "rfds", **SETTLE, **SOFT},
     "exact-guided": {"guidance": "rfds", **EXACT},
-    "exact-opaque": {"guidance": "rfds", **EXACT, "opaque_weight": 1.0, "opaque_after": 0.6},
+    "exact-opaque": {"guidance": "rfds", **EXACT, **OPAQUE},
     "exact-plain-opaque": {
         "guidance": "rfds",
         **EXACT,

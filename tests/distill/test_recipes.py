@@ -55,9 +55,7 @@ def test_embedded_models_have_the_scales_that_won_their_trials() -> None:
 
 
 @pytest.mark.parametrize("guidance", ["rfds", "rfds-rev", "rfds-vsd"])
-def test_flows_that_embedded_models_are_begin_with_much_noise_and_end_with_half_the_guidance(
-    guidance: str,
-) -> None:
+def test_embedded_flows_begin_with_much_noise_and_end_with_clear_alphas(guidance: str) -> None:
     config = recipe(TINY, guidance)
     assert (config.noise_range, config.final_noise_range) == ((0.95, 0.99), (0.3, 0.5))
     assert config.final_guidance_scale == (None if guidance == "rfds-vsd" else 4)
